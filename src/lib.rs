@@ -1,0 +1,11 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod clock;
+pub mod lifecycle;
+pub mod model;
+
+pub mod sdk;
+
+pub mod config;
+pub mod container;
+pub mod mcp;

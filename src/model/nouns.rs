@@ -1,0 +1,332 @@
+//! The rows of a town.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{AgentId, BeadId, Json, MailId, RigId, Timestamp, TownId, UserId};
+
+/// A name on the wire that no variant has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of {allowed}")]
+pub struct UnknownVariant {
+    /// The names that are allowed, joined by commas.
+    pub allowed: &'static str,
+}
+
+macro_rules! named_enum {
+    ($(#[$doc:meta])* $name:ident [$allowed:literal] { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every variant, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownVariant;
+
+            fn from_str(text: &str) -> Result<Self, UnknownVariant> {
+                Self::ALL
+                    .iter()
+                    .copied()
+                    .find(|variant| variant.as_str() == text)
+                    .ok_or(UnknownVariant { allowed: $allowed })
+            }
+        }
+    };
+}
+
+named_enum! {
+    /// What a bead is.
+    BeadType ["issue, message, escalation, merge_request, convoy, molecule, agent"] {
+        /// Work for a polecat.
+        Issue = "issue",
+        /// A note.
+        Message = "message",
+        /// Something a person must look at.
+        Escalation = "escalation",
+        /// A branch that waits to be merged.
+        MergeRequest = "merge_request",
+        /// A batch of beads.
+        Convoy = "convoy",
+        /// A bead's ordered steps.
+        Molecule = "molecule",
+        /// An agent's own bead.
+        Agent = "agent",
+    }
+}
+
+named_enum! {
+    /// Where a bead stands. `Closed` and `Failed` are terminal.
+    BeadStatus ["open, in_progress, closed, failed"] {
+        /// Nobody works on it.
+        Open = "open",
+        /// On an agent's hook, or waiting for its merge.
+        InProgress = "in_progress",
+        /// Finished.
+        Closed = "closed",
+        /// Given up, with a reason in its events.
+        Failed = "failed",
+    }
+}
+
+impl BeadStatus {
+    /// Whether only an explicit reopen may change it.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Closed | Self::Failed)
+    }
+}
+
+named_enum! {
+    /// How much a bead matters; ordered from low to critical.
+    Priority ["low, medium, high, critical"] {
+        /// When there is nothing better to do.
+        Low = "low",
+        /// The default.
+        Medium = "medium",
+        /// Before the others.
+        High = "high",
+        /// At once.
+        Critical = "critical",
+    }
+}
+
+named_enum! {
+    /// What an agent is for.
+    AgentRole ["polecat, refinery, mayor, witness"] {
+        /// A worker.
+        Polecat = "polecat",
+        /// Reviews and merges.
+        Refinery = "refinery",
+        /// The coordinator people talk to.
+        Mayor = "mayor",
+        /// Watches the health of the others.
+        Witness = "witness",
+    }
+}
+
+named_enum! {
+    /// What an agent is doing.
+    AgentStatus ["idle, working, waiting, stalled, dead"] {
+        /// Nothing runs for it.
+        Idle = "idle",
+        /// Its session runs.
+        Working = "working",
+        /// It asked a person something.
+        Waiting = "waiting",
+        /// It has shown no activity for too long.
+        Stalled = "stalled",
+        /// It will not run again.
+        Dead = "dead",
+    }
+}
+
+named_enum! {
+    /// Where a branch stands on its way to the target branch.
+    ReviewStatus ["pending, running, merged, failed, conflict"] {
+        /// In the queue.
+        Pending = "pending",
+        /// A merge is under way.
+        Running = "running",
+        /// Proven to be on the target branch.
+        Merged = "merged",
+        /// The merge could not be done; its message says why.
+        Failed = "failed",
+        /// The branch conflicts with the target.
+        Conflict = "conflict",
+    }
+}
+
+/// A town.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Town {
+    /// Its id.
+    pub town_id: TownId,
+    /// 1 to 64 characters.
+    pub name: String,
+    /// Who owns it.
+    pub owner_user_id: UserId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A git repository of a town.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rig {
+    /// Its id.
+    pub rig_id: RigId,
+    /// The town it belongs to.
+    pub town_id: TownId,
+    /// 1 to 64 characters, unique in the town.
+    pub name: String,
+    /// Where the repository is.
+    pub git_url: String,
+    /// The branch that finished work is merged into.
+    pub default_branch: String,
+    /// A link to a hosting platform, kept for older clients.
+    pub platform_integration_id: Option<String>,
+    /// The rig's own gateway token; never shown.
+    pub kilocode_token: Option<String>,
+    /// Whether dispatch and merges of this rig are held.
+    pub paused: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A unit of work, or something else that people and agents talk about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bead {
+    /// Its id.
+    pub bead_id: BeadId,
+    /// Its place in the town's order of creation.
+    pub seq: u64,
+    /// What it is.
+    pub bead_type: BeadType,
+    /// Where it stands.
+    pub status: BeadStatus,
+    /// A line.
+    pub title: String,
+    /// The whole text.
+    pub body: Option<String>,
+    /// The rig it belongs to; `None` for the town's own.
+    pub rig_id: Option<RigId>,
+    /// The bead it is a part of.
+    pub parent_bead_id: Option<BeadId>,
+    /// The agent it is assigned to; while that agent has it on its hook, at most one.
+    pub assignee_agent_id: Option<AgentId>,
+    /// How much it matters.
+    pub priority: Priority,
+    /// Free labels.
+    pub labels: Vec<String>,
+    /// Whatever its creator attached; a JSON object.
+    pub metadata: Json,
+    /// Who made it.
+    pub created_by: Option<String>,
+    /// Why it failed, where it did.
+    pub failure: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it was closed.
+    pub closed_at: Option<Timestamp>,
+}
+
+/// The scheduler's notes on an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dispatch {
+    /// Tries to start the present hook's work.
+    pub attempts: u32,
+    /// Not to be dispatched before this moment.
+    pub due_at: Timestamp,
+    /// When the container was last asked to start it.
+    pub requested_at: Option<Timestamp>,
+    /// The agent server's session, to be resumed after a restart.
+    pub session_id: Option<String>,
+    /// The bead that session was begun for.
+    pub session_bead_id: Option<BeadId>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// Reminders sent because it stopped without calling done.
+    pub reminders: u32,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id, and the name of its event log.
+    pub agent_id: AgentId,
+    /// Its place in the town's order of creation.
+    pub seq: u64,
+    /// The rig it works in; `None` for the mayor.
+    pub rig_id: Option<RigId>,
+    /// What it is for.
+    pub role: AgentRole,
+    /// A short name for people.
+    pub name: String,
+    /// Unique in the town.
+    pub identity: String,
+    /// What it is doing.
+    pub status: AgentStatus,
+    /// The bead on its hook.
+    pub hook: Option<BeadId>,
+    /// The scheduler's notes.
+    pub dispatch: Dispatch,
+    /// When it last did something.
+    pub last_activity_at: Option<Timestamp>,
+    /// What it wants to remember across restarts; any JSON.
+    pub checkpoint: Option<Json>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A mail between agents; `from` is free text so that the system can write too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// Its id.
+    pub mail_id: MailId,
+    /// Its place in the town's order.
+    pub seq: u64,
+    /// Who sent it.
+    pub from_agent_id: String,
+    /// Who is to get it.
+    pub to_agent_id: AgentId,
+    /// A line.
+    pub subject: String,
+    /// The text.
+    pub body: String,
+    /// When it was sent.
+    pub created_at: Timestamp,
+    /// When it was handed over.
+    pub delivered_at: Option<Timestamp>,
+}
+
+/// What a merge request carries beyond its bead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    /// The merge request's own bead.
+    pub entry_id: BeadId,
+    /// The rig whose default branch is the target.
+    pub rig_id: RigId,
+    /// The work that the branch holds.
+    pub source_bead_id: BeadId,
+    /// Who made the branch.
+    pub agent_id: AgentId,
+    /// The branch.
+    pub branch: String,
+    /// A pull request on a hosting platform, if there is one.
+    pub pr_url: Option<String>,
+    /// What the agent says of it.
+    pub summary: Option<String>,
+    /// Where it stands.
+    pub status: ReviewStatus,
+    /// Tries to merge.
+    pub attempts: u32,
+    /// Not to be tried before this moment.
+    pub due_at: Timestamp,
+    /// When the running merge was asked for.
+    pub started_at: Option<Timestamp>,
+    /// What the merge said last.
+    pub message: Option<String>,
+    /// The commit on the target that holds the branch.
+    pub commit_sha: Option<String>,
+}
