@@ -28,6 +28,7 @@ mod trees;
 pub use batch::Batch;
 pub use chunks::CHUNK_LEN_MAX;
 pub use codec::Record;
+pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
@@ -39,4 +40,4 @@ pub use keys::{
 pub use layout::{
     Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
-pub use trees::{Tree, TreeName};
+pub use trees::{Tailed, Tree, TreeName};
