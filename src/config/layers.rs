@@ -15,9 +15,9 @@ pub enum Source {
     /// The config file.
     File(PathBuf),
     /// That environment variable.
-    Environment(String),
+    Environment(&'static str),
     /// That flag.
-    Flag(String),
+    Flag(&'static str),
 }
 
 impl fmt::Display for Source {
@@ -72,14 +72,14 @@ impl Layers {
             (file, _) => file,
         })?;
         for (name, value) in environment {
-            match SETTINGS.iter().find(|setting| setting.env() == name) {
-                Some(setting) => layers.set(setting, value, Source::Environment(name)),
+            match SETTINGS.iter().find(|setting| setting.env == name) {
+                Some(setting) => layers.set(setting, value, Source::Environment(setting.env)),
                 None if name == CONFIG_FILE_ENV => {}
                 None => layers.unknown_env.push(name),
             }
         }
         for (setting, value) in flags {
-            layers.set(setting, value, Source::Flag(setting.flag()));
+            layers.set(setting, value, Source::Flag(setting.flag));
         }
         Ok(layers)
     }
