@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod lifecycle;
 pub mod model;
+pub mod storage;
 
 pub mod sdk;
 
