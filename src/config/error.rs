@@ -16,12 +16,14 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("read the config file {}", path.display())]
+    #[error("read the config file {}: line {line}: {reason}", path.display())]
     FileNotToml {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// From 1.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
     },
     /// The file has a key that is no setting.
     #[error("read the config file {}: unknown key `{key}`{}", path.display(), did_you_mean(nearest.as_ref()))]

@@ -158,7 +158,7 @@ pub const SETTINGS: &[Setting] = &[
         "stream-tail-per-agent",
         "GASTOWND_STREAM_TAIL_PER_AGENT",
         "SIZE",
-        "1MiB",
+        "512KiB",
         "Memory for each agent's newest events, from which viewers are served",
     ),
     value(
