@@ -35,7 +35,7 @@ pub use keys::{
     AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByRig,
     BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
     FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus,
-    ReviewKey, RigByName, RigKey, RigOwner, SegmentKey, TownDirectory, TownKey,
+    ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
 };
 pub use layout::{
     Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
