@@ -170,7 +170,8 @@ fn is_file_name(word: &str) -> bool {
     word.chars().all(plain)
         && !word.contains("..")
         && !word.contains("//")
-        && !stem.is_empty()
+        // Shorter ones are abbreviations, as "e.g".
+        && stem.len() > 1
         && !stem.ends_with('/')
         && (1..=4).contains(&extension.len())
         && extension
