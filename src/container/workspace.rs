@@ -29,16 +29,36 @@ pub(super) async fn remove_tree(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Writes a small file.
+pub(super) async fn write_file(path: &Path, content: &str) -> Result<(), Error> {
+    tokio::fs::write(path, content)
+        .await
+        .map_err(|source| Error::Workspace {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Removes a file; one that is not there is fine.
+pub(super) async fn remove_file(path: &Path) -> Result<(), Error> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Workspace {
+            path: path.to_owned(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// A file name for a name that people chose: the name itself where it is plain, else its plain
 /// letters and the id that tells it from others.
 pub(super) fn folder_name(name: &str, short_id: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let sound = (1..=60).contains(&name.len())
         && name.chars().all(plain)
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && !name.ends_with(".lock")
-        && !name.ends_with('.')
-        && !name.contains("..");
+        // A plain name never looks like the others' made-up ones.
+        && !name.starts_with("agent-");
     if sound {
         return name.to_owned();
     }

@@ -208,7 +208,7 @@ impl Drop for Group {
 /// Reads to the end and keeps the beginning.
 async fn first_bytes(mut from: impl AsyncRead + Unpin, max: usize) -> Vec<u8> {
     let mut kept = Vec::new();
-    let mut chunk = [0; 4096];
+    let mut chunk = vec![0; 4096];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
         let room = max.saturating_sub(kept.len());
         kept.extend_from_slice(&chunk[..count.min(room)]);
@@ -219,7 +219,7 @@ async fn first_bytes(mut from: impl AsyncRead + Unpin, max: usize) -> Vec<u8> {
 /// Reads to the end and keeps the end.
 async fn last_bytes(mut from: impl AsyncRead + Unpin, max: usize) -> Vec<u8> {
     let mut kept = Vec::new();
-    let mut chunk = [0; 4096];
+    let mut chunk = vec![0; 4096];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
         kept.extend_from_slice(&chunk[..count]);
         if kept.len() > 2 * max {

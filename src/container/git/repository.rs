@@ -15,8 +15,9 @@ use crate::model::RigId;
 #[derive(Clone, Debug)]
 pub struct Repository {
     pub(super) git: Git,
-    folder: Arc<Path>,
-    lock: Arc<Mutex<()>>,
+    pub(super) folder: Arc<Path>,
+    /// Whether this process has looked at the repository before.
+    pub(super) lock: Arc<Mutex<bool>>,
 }
 
 impl Repository {
@@ -30,9 +31,15 @@ impl Repository {
         }
     }
 
-    /// Takes the repository for a piece of work made of several calls.
-    pub(super) async fn taken(&self) -> MutexGuard<'_, ()> {
-        self.lock.lock().await
+    /// Takes the repository for a piece of work made of several calls. The first time in a process
+    /// it removes the locks that an earlier process left when it was killed: nobody holds them.
+    pub(super) async fn taken(&self) -> MutexGuard<'_, bool> {
+        let mut known = self.lock.lock().await;
+        if !*known {
+            remove_locks(&self.bare()).await;
+            *known = true;
+        }
+        known
     }
 
     /// The bare clone.
@@ -98,9 +105,18 @@ impl Repository {
             ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
             // A bare repository would not keep reflogs; they are the last net under lost work.
             ("core.logAllRefUpdates", "true"),
+            // Each worktree says who works in it.
+            ("extensions.worktreeConfig", "true"),
         ] {
             self.git.run(&partial, "config", &[key, value]).await?;
         }
+        // With that extension `bare` holds for the repository's own folder only.
+        self.git
+            .run(&partial, "config", &["--worktree", "core.bare", "true"])
+            .await?;
+        self.git
+            .run(&partial, "config", &["--unset", "core.bare"])
+            .await?;
         let fetched = self
             .git
             .limited(
@@ -209,5 +225,29 @@ impl Repository {
             }
         }
         Ok(None)
+    }
+}
+
+/// Removes git's lock files below a folder. A repository that is not there has none.
+async fn remove_locks(bare: &Path) {
+    let mut folders = vec![bare.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(mut entries) = tokio::fs::read_dir(&folder).await else {
+            continue;
+        };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            let path = entry.path();
+            let is_folder = entry.file_type().await.is_ok_and(|kind| kind.is_dir());
+            if is_folder && entry.file_name() != "objects" {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "lock")
+            {
+                tracing::warn!(lock = %path.display(), "removed a lock of an earlier process");
+                // One that can't be removed makes git say so.
+                let _ = tokio::fs::remove_file(&path).await;
+            }
+        }
     }
 }

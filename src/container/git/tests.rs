@@ -63,6 +63,10 @@ impl Rig {
             url: self.url(),
             agent_id: agent,
             agent_name: "Toast".to_owned(),
+            identity: Identity {
+                name: "Toast".to_owned(),
+                email: "toast@town".to_owned(),
+            },
             branch: name(branch),
             default_branch: name("main"),
         }
@@ -448,6 +452,66 @@ async fn a_removed_agent_is_archived() {
         .remove_worktree(agent, "Toast")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_commits_under_its_own_name() {
+    let rig = Rig::new();
+    let worktree = rig.worktree(AgentId::random(), "one").await;
+    std::fs::write(worktree.path.join("one.txt"), "1").unwrap();
+    let plain = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(&worktree.path)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    plain(&["add", "-A"]);
+    plain(&["commit", "-qm", "one"]);
+    assert_eq!(
+        plain(&["log", "-1", "--format=%an <%ae>"]),
+        "Toast <toast@town>"
+    );
+}
+
+#[tokio::test]
+async fn a_cut_off_preparation_is_begun_anew_and_locks_of_the_dead_are_removed() {
+    let rig = Rig::new();
+    let agent = AgentId::random();
+    let worktree = rig.worktree(agent, "one").await;
+    commit(&worktree.path, "one.txt", "1", "one");
+    // As if the process was killed while it switched: a marker, a lock, half a checkout.
+    std::fs::write(worktree.path.with_extension("preparing"), "").unwrap();
+    std::fs::remove_file(worktree.path.join("one.txt")).unwrap();
+    let bare = rig.repository.bare();
+    std::fs::write(bare.join("worktrees/Toast/index.lock"), "").unwrap();
+    std::fs::write(bare.join("refs/heads/one.lock"), "").unwrap();
+    let repository = Repository {
+        lock: std::sync::Arc::default(),
+        ..rig.repository.clone()
+    };
+    let again = repository
+        .prepare_worktree(&rig.task(agent, "one"))
+        .await
+        .unwrap();
+    assert!(again.path.join("one.txt").exists());
+    assert_eq!(git(&again.path, &["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_worktree_is_moved_not_removed() {
+    let rig = Rig::new();
+    let agent = AgentId::random();
+    let path = rig.repository.worktree_of(agent, "Toast");
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("precious.txt"), "x").unwrap();
+    rig.worktree(agent, "one").await;
+    let aside = std::fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.join("precious.txt").exists());
+    assert!(aside.is_some());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BranchName, GitUrl, Repository};
+use super::{BranchName, GitUrl, Identity, Repository};
 use crate::container::{Error, workspace};
 use crate::model::AgentId;
 
@@ -15,6 +15,8 @@ pub struct WorktreeTask {
     pub agent_id: AgentId,
     /// Its name, which names the folder.
     pub agent_name: String,
+    /// Who its commits are by.
+    pub identity: Identity,
     /// The branch to work on.
     pub branch: BranchName,
     /// The branch it begins from, if it is new.
@@ -42,34 +44,59 @@ impl Repository {
         let _taken = self.taken().await;
         self.refresh(&task.url).await?;
         let path = self.worktree_of(task.agent_id, &task.agent_name);
+        let preparing = path.with_extension("preparing");
+        if exists(&preparing).await {
+            // An earlier try was cut off before the agent saw the folder: nothing of it is work.
+            self.discard(&path).await?;
+        }
+        let kept = self.is_worktree(&path).await?;
         let mut saved = None;
-        if self.is_worktree(&path).await? {
+        if kept {
             if self.current_branch(&path).await?.as_ref() == Some(&task.branch) {
-                return Ok(Worktree {
-                    path,
-                    branch: task.branch.clone(),
-                    saved,
-                });
+                return self.introduced(path, task, saved).await;
             }
-            saved = self
-                .save(&path, &wip_branch(task.agent_id, &task.agent_name))
-                .await?;
-            // What is ignored stays: build caches make the next bead faster.
-            self.git.run(&path, "reset", &["--quiet", "--hard"]).await?;
-            self.git
-                .run(&path, "clean", &["--quiet", "--force", "-d"])
-                .await?;
-            self.check_out(&path, task).await?;
+            let wip = wip_branch(task.agent_id, &task.agent_name);
+            saved = self.save(&path, &wip).await?;
         } else {
-            workspace::remove_tree(&path).await?;
-            self.git("worktree", &["prune"]).await?;
+            set_aside(&path).await?;
+        }
+        workspace::write_file(&preparing, "").await?;
+        if kept {
+            self.switch(&path, task).await?;
+        } else {
             self.add_worktree(&path, task).await?;
+        }
+        workspace::remove_file(&preparing).await?;
+        self.introduced(path, task, saved).await
+    }
+
+    /// Tells git in this worktree who works there.
+    async fn introduced(
+        &self,
+        path: PathBuf,
+        task: &WorktreeTask,
+        saved: Option<BranchName>,
+    ) -> Result<Worktree, Error> {
+        for (key, value) in [
+            ("user.name", &task.identity.name),
+            ("user.email", &task.identity.email),
+        ] {
+            self.git
+                .run(&path, "config", &["--worktree", key, value])
+                .await?;
         }
         Ok(Worktree {
             path,
             branch: task.branch.clone(),
             saved,
         })
+    }
+
+    /// Removes a worktree that holds no work.
+    async fn discard(&self, path: &Path) -> Result<(), Error> {
+        workspace::remove_tree(path).await?;
+        self.git("worktree", &["prune"]).await?;
+        Ok(())
     }
 
     /// Saves uncommitted work of an agent as a commit on `gastown/wip/<agent>`, leaving branch, index
@@ -155,6 +182,16 @@ impl Repository {
             .flatten())
     }
 
+    /// Brings a worktree, whose work is saved, to the branch.
+    async fn switch(&self, path: &Path, task: &WorktreeTask) -> Result<(), Error> {
+        self.git.run(path, "reset", &["--quiet", "--hard"]).await?;
+        // What is ignored stays: build caches make the next bead faster.
+        self.git
+            .run(path, "clean", &["--quiet", "--force", "-d"])
+            .await?;
+        self.check_out(path, task).await
+    }
+
     async fn check_out(&self, path: &Path, task: &WorktreeTask) -> Result<(), Error> {
         let branch = task.branch.as_str();
         if self.commit_of(&task.branch.local_ref()).await?.is_some() {
@@ -175,8 +212,8 @@ impl Repository {
     }
 
     async fn add_worktree(&self, path: &Path, task: &WorktreeTask) -> Result<(), Error> {
-        let parent = path.parent().expect("a worktree lies in the rig's folder");
-        workspace::make_folder(parent).await?;
+        // git still knows a worktree whose folder is gone.
+        self.git("worktree", &["prune"]).await?;
         let folder = path.to_string_lossy();
         let branch = task.branch.as_str();
         if self.commit_of(&task.branch.local_ref()).await?.is_some() {
@@ -272,6 +309,27 @@ impl Repository {
         let _ = tokio::fs::remove_file(&beside).await;
         tree
     }
+}
+
+async fn exists(path: &Path) -> bool {
+    tokio::fs::try_exists(path).await.unwrap_or(false)
+}
+
+/// Makes place for a worktree where something else lies, which may be somebody's work.
+async fn set_aside(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().expect("a worktree lies in the rig's folder");
+    workspace::make_folder(parent).await?;
+    if !exists(path).await {
+        return Ok(());
+    }
+    let aside = path.with_extension(format!("aside-{}", AgentId::random().short()));
+    tracing::warn!(from = %path.display(), to = %aside.display(), "moved a folder that is no worktree");
+    tokio::fs::rename(path, &aside)
+        .await
+        .map_err(|source| Error::Workspace {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// The branch of an agent's saved work.
