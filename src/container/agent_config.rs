@@ -45,6 +45,14 @@ impl ServerSettings {
         };
         Ok(Self { kind, config, env })
     }
+
+    /// The same with variables that are only set where the town and git do not set them.
+    pub(crate) fn with_env(mut self, more: &BTreeMap<String, String>) -> Self {
+        for (name, value) in more {
+            self.env.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        self
+    }
 }
 
 /// Which agent server the town wants.

@@ -29,6 +29,20 @@ pub(super) async fn remove_tree(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Moves a folder; one that is not there is fine, and an earlier one in its new place makes way.
+pub(super) async fn move_folder(from: &Path, to: &Path) -> Result<(), Error> {
+    if let Some(parent) = to.parent() {
+        make_folder(parent).await?;
+    }
+    remove_tree(to).await?;
+    match tokio::fs::rename(from, to).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Workspace { path: from.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a small file.
 pub(super) async fn write_file(path: &Path, content: &str) -> Result<(), Error> {
     tokio::fs::write(path, content)

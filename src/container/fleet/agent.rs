@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::command::{Denied, Reply};
 use super::observation::Observation;
+use super::start::Place;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
     AgentExited, AgentPhase, AgentState, AgentWaiting, ExitKind, ExitStatus, StartAgent,
@@ -23,6 +25,11 @@ pub(super) const MODEL_RETRIES_MAX: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) start: StartAgent,
+    pub(super) place: Place,
+    /// Where it works; no two living agents share it.
+    pub(super) path: PathBuf,
+    /// Who waits for its removal.
+    pub(super) removal: Option<Reply<Result<(), Denied>>>,
     /// The config of the newest request about this agent.
     pub(super) config: Arc<ResolvedTownConfig>,
     /// Tells the results of this run's tasks from those of an earlier one.
@@ -98,6 +105,7 @@ pub(super) enum Consequence {
 impl Agent {
     pub(super) fn new(
         start: StartAgent,
+        place: Place,
         config: Arc<ResolvedTownConfig>,
         run: u64,
         task: AbortHandle,
@@ -105,6 +113,9 @@ impl Agent {
     ) -> Self {
         Self {
             start,
+            path: place.path(),
+            place,
+            removal: None,
             config,
             run,
             stage: Stage::Starting(task),

@@ -61,6 +61,18 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The folder.
+    pub(super) fn path(&self) -> PathBuf {
+        match self {
+            Self::Directory(path) => path.clone(),
+            Self::Worktree(repository, task) => {
+                repository.worktree_of(task.agent_id, &task.agent_name)
+            }
+        }
+    }
+}
+
 /// Who the agent's commits are by.
 fn identity_of(start: &StartAgent) -> Identity {
     let plain = |text: &str| -> String {
