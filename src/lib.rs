@@ -22,4 +22,10 @@ pub mod town;
 
 pub mod mcp;
 
+pub mod dashboard;
+
+pub mod http;
+
+pub mod server;
+
 pub mod cli;

@@ -43,6 +43,8 @@ pub(super) struct Actor {
     /// The feed's next id: staged facts are ahead of what is durable.
     pub(super) next_fact: u64,
     pub(super) alarm: Timestamp,
+    /// Whether the alarm may start anything.
+    pub(super) quiet: bool,
 }
 
 impl Actor {
@@ -175,6 +177,10 @@ impl Actor {
                 });
                 went_well
             }
+            Command::Quiesce => {
+                self.quiet = true;
+                false
+            }
             Command::MergeFailed(entry_id, reason) => self.apply_own("failed merge", |draft| {
                 link::merge_failed(draft, entry_id, &reason)
             }),
@@ -194,6 +200,10 @@ impl Actor {
     /// Looks at the town and does what should be done.
     fn tick(&mut self) {
         let now = self.clock.now();
+        if self.quiet {
+            self.alarm = now.after(Duration::from_secs(60));
+            return;
+        }
         let plan = match self.view() {
             Ok(view) => reconcile::reconcile(&view, now),
             Err(error) => {

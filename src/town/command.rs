@@ -50,10 +50,12 @@ pub(super) enum Command {
     StartFailed(AgentId, String),
     /// The container does not know an agent that it was asked to start.
     NotRunning(AgentId),
-    /// An agent could not be stopped because it does not run.
+    /// Messages were put to an agent's session, or could not be.
     Told(AgentId, Vec<MailId>, bool),
     /// A merge could not be asked for.
     MergeFailed(BeadId, String),
+    /// The server is stopping: take over what happens, start nothing.
+    Quiesce,
 }
 
 /// A rig to be made.

@@ -11,7 +11,7 @@ use crate::agent_log::Logs;
 use crate::container::prompts::{self, RolePrompt};
 use crate::container::protocol::{MergeBranch, MessageAgent, StartAgent, StopAgent};
 use crate::container::{CallError, ContainerHandle};
-use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town};
+use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town, TownId};
 use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
 
 use super::command::Command;
@@ -37,7 +37,7 @@ pub(super) enum Effect {
 }
 
 /// Makes the token with which an agent's tools authenticate.
-pub type AgentTokens = Arc<dyn Fn(&Agent) -> String + Send + Sync>;
+pub type AgentTokens = Arc<dyn Fn(TownId, &Agent) -> String + Send + Sync>;
 
 /// What effects need besides the town's rows.
 #[derive(Clone)]
@@ -195,7 +195,7 @@ impl Runner {
             branch,
             default_branch: rig.map(|rig| rig.default_branch),
             session_id: agent.dispatch.session_id.clone(),
-            agent_token: (self.surroundings.tokens)(agent),
+            agent_token: (self.surroundings.tokens)(town.town_id, agent),
             env_vars: std::collections::BTreeMap::new(),
         })
     }

@@ -273,6 +273,11 @@ impl TownHandle {
         self.0.container.get().expect("a town has its container before it is handed out")
     }
 
+    /// The town takes over what happens but starts nothing any more.
+    pub(super) async fn quiesce(&self) {
+        self.0.commands.deliver(Command::Quiesce).await;
+    }
+
     /// The town is deleted: its feed's subscribers are told.
     pub(super) fn close_feed(&self) {
         self.0.feed.end();

@@ -217,18 +217,28 @@ impl Towns {
         let mut batch = Batch::new();
         batch.delete(&TownDirectory { town_id });
         commit(&self.0.meta, batch).await?;
+        handle.quiesce().await;
+        handle.container().end(true, DELETE_GRACE).await;
         let town = self.lock().remove(&town_id);
         drop(town);
-        handle.container().end(true, DELETE_GRACE).await;
         handle.close_feed();
         self.remove_data(town_id).await
     }
 
+    /// From now on towns take over what happens but start nothing.
+    pub async fn quiesce(&self) {
+        for handle in self.handles() {
+            handle.quiesce().await;
+        }
+    }
+
+    fn handles(&self) -> Vec<TownHandle> {
+        self.lock().values().map(|town| town.handle.clone()).collect()
+    }
+
     /// Ends containers: those without work, or all.
     pub async fn end_containers(&self, even_working: bool, grace: Duration) {
-        let handles: Vec<TownHandle> =
-            self.lock().values().map(|town| town.handle.clone()).collect();
-        for handle in handles {
+        for handle in self.handles() {
             handle.container().end(even_working, grace).await;
         }
     }
@@ -291,6 +301,7 @@ impl Towns {
             container: Container::Asleep,
             being_told: Vec::new(),
             alarm: inner.clock.now(),
+            quiet: false,
         };
         let (stop, stopped) = oneshot::channel();
         inner.lifecycle.spawn("town", actor.run(waiting, stopped));
