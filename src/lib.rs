@@ -8,4 +8,5 @@ pub mod sdk;
 
 pub mod config;
 pub mod container;
+pub mod dashboard;
 pub mod mcp;
