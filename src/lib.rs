@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod lifecycle;
 pub mod model;
+pub mod storage;
+pub mod telemetry;
 
 pub mod sdk;
 
@@ -10,3 +12,5 @@ pub mod config;
 pub mod container;
 pub mod dashboard;
 pub mod mcp;
+
+pub mod cli;

@@ -1,1 +1,3 @@
-//! Under construction in its own branch.
+//! The container of a town: the process that runs its agents, and the server's hold on it.
+
+pub mod protocol;

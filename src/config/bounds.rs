@@ -1,0 +1,88 @@
+//! Every bound on a setting, with its reason, and how the bounds relate.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// An idle container is small; a minute lets a restart of the server find it, a week is an outage.
+pub(super) const CONTAINER_LINGER: (Duration, Duration) = (minutes(1), days(7));
+/// sled needs a few MiB to work at all; above 64 GiB it is a typing mistake.
+pub(super) const STORAGE_CACHE: RangeInclusive<u64> = 4 * MIB..=64 * 1024 * MIB;
+/// The tail must hold at least one largest event; hundreds of agents have one each.
+pub(super) const TAIL_PER_AGENT: RangeInclusive<u64> = 64 * KIB..=256 * MIB;
+/// A shorter pause would hammer a repository or a model that is down.
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// Each try costs money.
+pub(super) const ATTEMPTS_MAX: RangeInclusive<u32> = 1..=100;
+/// Large enough for a bead with a long text; a body is held in memory whole.
+pub(super) const BODY_MAX: RangeInclusive<u64> = 16 * KIB..=64 * MIB;
+/// A socket costs some kilobytes and a file descriptor.
+pub(super) const CONNECTIONS_MAX: RangeInclusive<u32> = 8..=1_000_000;
+/// systemd gives a service 90 s to stop.
+pub(super) const SHUTDOWN_GRACE: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(80));
+/// Ten years is for ever.
+pub(super) const RETENTION_DAYS: RangeInclusive<u32> = 1..=3650;
+
+/// Seconds between alarms of a town with work, where its config says nothing.
+pub const ALARM_INTERVAL_ACTIVE_DEFAULT: Duration = Duration::from_secs(15);
+/// Seconds between alarms of a town without work, where its config says nothing.
+pub const ALARM_INTERVAL_IDLE_DEFAULT: Duration = minutes(5);
+/// A container without activity sleeps after this, where the config says nothing.
+pub const SLEEP_AFTER_DEFAULT: Duration = minutes(30);
+/// Polecats of a rig, where the config says nothing: about 3 GB of agent server on one machine.
+pub const MAX_POLECATS_PER_RIG_DEFAULT: u32 = 5;
+
+/// A town's whole config as JSON. It travels as a header with every request to the container,
+/// whose header buffer is sized for it.
+pub const TOWN_CONFIG_BYTES_MAX: usize = 256 * 1024;
+
+pub(super) const ALARM_ACTIVE_SECONDS: RangeInclusive<u64> = 5..=600;
+pub(super) const ALARM_IDLE_SECONDS: RangeInclusive<u64> = 30..=3600;
+pub(super) const SLEEP_AFTER_MINUTES: RangeInclusive<u64> = 5..=120;
+pub(super) const MAX_POLECATS: RangeInclusive<u64> = 1..=20;
+/// A day's tokens of a whole fleet are some billions.
+pub(super) const TOKENS_PER_DAY: RangeInclusive<u64> = 0..=1_000_000_000_000;
+/// In the currency of the model's price list.
+pub(super) const COST_PER_DAY_MAX: f64 = 1_000_000.0;
+/// A log of fewer events could not hold one turn of an agent.
+pub(super) const EVENTS_MAX: RangeInclusive<u64> = 1_000..=1_000_000_000;
+/// A log of fewer bytes could not hold one largest event.
+pub(super) const BYTES_MAX: RangeInclusive<u64> = 2 * MIB..=1024 * 1024 * MIB;
+/// Model names, branch-like names, tokens and URLs.
+pub(super) const LINE_CHARS_MAX: usize = 1024;
+/// Instructions for a role go into every system prompt.
+pub(super) const INSTRUCTIONS_CHARS_MAX: usize = 16 * 1024;
+/// One environment variable; a private key fits.
+pub(super) const ENV_VALUE_CHARS_MAX: usize = 32 * 1024;
+/// Gates run one after another before each merge.
+pub(super) const GATES_MAX: usize = 32;
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+const fn days(count: u64) -> Duration {
+    minutes(count * 24 * 60)
+}
+
+const _: () = {
+    // A default outside its own range could never be written down by a person.
+    let active = ALARM_INTERVAL_ACTIVE_DEFAULT.as_secs();
+    assert!(active >= *ALARM_ACTIVE_SECONDS.start() && active <= *ALARM_ACTIVE_SECONDS.end());
+    let idle = ALARM_INTERVAL_IDLE_DEFAULT.as_secs();
+    assert!(idle >= *ALARM_IDLE_SECONDS.start() && idle <= *ALARM_IDLE_SECONDS.end());
+    assert!(active < idle);
+    let sleep_after = SLEEP_AFTER_DEFAULT.as_secs() / 60;
+    assert!(sleep_after >= *SLEEP_AFTER_MINUTES.start());
+    assert!(sleep_after <= *SLEEP_AFTER_MINUTES.end());
+    // One variable and one role's instructions must fit into the document that holds them.
+    assert!(ENV_VALUE_CHARS_MAX < TOWN_CONFIG_BYTES_MAX);
+    assert!(INSTRUCTIONS_CHARS_MAX * 4 < TOWN_CONFIG_BYTES_MAX);
+    // A config document must fit into a request body of the default size.
+    assert!(TOWN_CONFIG_BYTES_MAX as u64 <= MIB);
+    // A kept log holds more than the tail's smallest size.
+    assert!(*BYTES_MAX.start() > *TAIL_PER_AGENT.start());
+};

@@ -1,0 +1,277 @@
+//! Every setting's names, default and meaning, once. No other file spells a variable or a default,
+//! and a test holds the three names of each setting to one pattern.
+
+/// The file that is read if none is named and it exists.
+pub const CONFIG_FILE_DEFAULT: &str = "/etc/gastownd/gastownd.toml";
+/// Names the config file, like the flag `--config`.
+pub const CONFIG_FILE_ENV: &str = "GASTOWND_CONFIG";
+/// What every environment variable of ours begins with.
+pub(super) const ENV_PREFIX: &str = "GASTOWND_";
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its key in the file; a dot is a TOML table.
+    pub key: &'static str,
+    /// Its flag, without the dashes.
+    pub flag: &'static str,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// How it is written.
+    pub kind: SettingKind,
+    /// Its value if no layer has one, as a person would write it; empty means unset.
+    pub default: &'static str,
+    /// What it does, for `--help`.
+    pub help: &'static str,
+}
+
+/// How a setting is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingKind {
+    /// `true` or `false`; the flag alone means `true`.
+    Switch,
+    /// Text; the word stands for it in `--help`.
+    Value(&'static str),
+}
+
+pub(super) const DATA_DIR: &str = "data_dir";
+pub(super) const LISTEN: &str = "listen";
+pub(super) const NO_AUTH: &str = "no_auth";
+pub(super) const PUBLIC_URL: &str = "public_url";
+pub(super) const ALLOW_LOCAL_REPOS: &str = "allow_local_repos";
+pub(super) const ALLOW_HTTP_REPOS: &str = "allow_http_repos";
+pub(super) const ISOLATION: &str = "isolation";
+pub(super) const AGENT_PROGRAM: &str = "agent_program";
+pub(super) const LOG: &str = "log";
+pub(super) const SHUTDOWN_GRACE: &str = "shutdown_grace";
+pub(super) const CONTAINER_LINGER: &str = "container.linger";
+pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
+pub(super) const STORAGE_CACHE: &str = "storage.cache";
+pub(super) const STREAM_TAIL_PER_AGENT: &str = "stream.tail_per_agent";
+pub(super) const DISPATCH_BACKOFF_MIN: &str = "dispatch.backoff_min";
+pub(super) const DISPATCH_BACKOFF_MAX: &str = "dispatch.backoff_max";
+pub(super) const DISPATCH_ATTEMPTS_MAX: &str = "dispatch.attempts_max";
+pub(super) const HTTP_BODY_MAX: &str = "http.body_max";
+pub(super) const HTTP_CONNECTIONS_MAX: &str = "http.connections_max";
+pub(super) const RETENTION_DAYS: &str = "retention.days";
+
+/// Every setting, in the order of `--help` and `config show`.
+pub const SETTINGS: &[Setting] = &[
+    value(
+        DATA_DIR,
+        "data-dir",
+        "GASTOWND_DATA_DIR",
+        "DIR",
+        "/var/lib/gastownd",
+        "Where the database, the workspaces of the towns and the administrator's token are",
+    ),
+    value(
+        LISTEN,
+        "listen",
+        "GASTOWND_LISTEN",
+        "ADDRESS:PORT",
+        "127.0.0.1:8787",
+        "Where to answer HTTP and WebSocket; port 0 takes a free one",
+    ),
+    switch(
+        NO_AUTH,
+        "no-auth",
+        "GASTOWND_NO_AUTH",
+        "Let everyone in without a token; only for a loopback address",
+    ),
+    value(
+        PUBLIC_URL,
+        "public-url",
+        "GASTOWND_PUBLIC_URL",
+        "URL",
+        "",
+        "Where agents reach this server [default: the bound address]",
+    ),
+    switch(
+        ALLOW_LOCAL_REPOS,
+        "allow-local-repos",
+        "GASTOWND_ALLOW_LOCAL_REPOS",
+        "Accept paths and file:// as git urls of rigs",
+    ),
+    switch(
+        ALLOW_HTTP_REPOS,
+        "allow-http-repos",
+        "GASTOWND_ALLOW_HTTP_REPOS",
+        "Accept http:// as git urls of rigs; it sends tokens unencrypted",
+    ),
+    value(
+        ISOLATION,
+        "isolation",
+        "GASTOWND_ISOLATION",
+        "bubblewrap|none",
+        "bubblewrap",
+        "What keeps a town's agents from the rest of the machine; none is for development",
+    ),
+    value(
+        AGENT_PROGRAM,
+        "agent-program",
+        "GASTOWND_AGENT_PROGRAM",
+        "PATH",
+        "",
+        "The agent server's program [default: opencode or kilo, found on PATH]",
+    ),
+    value(
+        LOG,
+        "log",
+        "GASTOWND_LOG",
+        "FILTER",
+        "info",
+        "What to log to stderr: a level, or a filter like info,gastownd::town=debug",
+    ),
+    value(
+        SHUTDOWN_GRACE,
+        "shutdown-grace",
+        "GASTOWND_SHUTDOWN_GRACE",
+        "DURATION",
+        "10s",
+        "How long requests in flight may take to end after SIGTERM",
+    ),
+    value(
+        CONTAINER_LINGER,
+        "container-linger",
+        "GASTOWND_CONTAINER_LINGER",
+        "DURATION",
+        "10m",
+        "How long a town's agents go on working while no server is there",
+    ),
+    switch(
+        CONTAINER_STOP_ON_EXIT,
+        "container-stop-on-exit",
+        "GASTOWND_CONTAINER_STOP_ON_EXIT",
+        "Stop every town's agents when the server stops, rather than let them work on",
+    ),
+    value(
+        STORAGE_CACHE,
+        "storage-cache",
+        "GASTOWND_STORAGE_CACHE",
+        "SIZE",
+        "32MiB",
+        "Memory for the database's cache",
+    ),
+    value(
+        STREAM_TAIL_PER_AGENT,
+        "stream-tail-per-agent",
+        "GASTOWND_STREAM_TAIL_PER_AGENT",
+        "SIZE",
+        "512KiB",
+        "Memory for each agent's newest events, from which viewers are served",
+    ),
+    value(
+        DISPATCH_BACKOFF_MIN,
+        "dispatch-backoff-min",
+        "GASTOWND_DISPATCH_BACKOFF_MIN",
+        "DURATION",
+        "30s",
+        "Pause after a first failed try to start work; it doubles each time",
+    ),
+    value(
+        DISPATCH_BACKOFF_MAX,
+        "dispatch-backoff-max",
+        "GASTOWND_DISPATCH_BACKOFF_MAX",
+        "DURATION",
+        "10m",
+        "Longest pause between two tries to start work",
+    ),
+    value(
+        DISPATCH_ATTEMPTS_MAX,
+        "dispatch-attempts-max",
+        "GASTOWND_DISPATCH_ATTEMPTS_MAX",
+        "COUNT",
+        "5",
+        "A bead fails after this many failed tries",
+    ),
+    value(
+        HTTP_BODY_MAX,
+        "http-body-max",
+        "GASTOWND_HTTP_BODY_MAX",
+        "SIZE",
+        "1MiB",
+        "Largest body of a request; above it the answer is 413",
+    ),
+    value(
+        HTTP_CONNECTIONS_MAX,
+        "http-connections-max",
+        "GASTOWND_HTTP_CONNECTIONS_MAX",
+        "COUNT",
+        "4096",
+        "Connections at the same time; above it new ones wait",
+    ),
+    value(
+        RETENTION_DAYS,
+        "retention-days",
+        "GASTOWND_RETENTION_DAYS",
+        "DAYS",
+        "7",
+        "How long an agent's events are kept, where its town says nothing",
+    ),
+];
+
+const fn value(
+    key: &'static str,
+    flag: &'static str,
+    env: &'static str,
+    shape: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        flag,
+        env,
+        kind: SettingKind::Value(shape),
+        default,
+        help,
+    }
+}
+
+const fn switch(
+    key: &'static str,
+    flag: &'static str,
+    env: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        flag,
+        env,
+        kind: SettingKind::Switch,
+        default: "false",
+        help,
+    }
+}
+
+/// The setting of that key.
+pub(super) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The key most like `wrong`, if one is close enough to be what was meant.
+pub(super) fn nearest(wrong: &str) -> Option<&'static str> {
+    SETTINGS
+        .iter()
+        .map(|setting| (edits(wrong, setting.key), setting.key))
+        .min()
+        .filter(|(count, key)| *count <= 2 || *count * 2 < key.len())
+        .map(|(_, key)| key)
+}
+
+/// How many characters must be added, removed or changed to make `a` into `b` (Levenshtein).
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

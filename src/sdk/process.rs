@@ -1,0 +1,1 @@
+//! An agent program as a process under its guard.

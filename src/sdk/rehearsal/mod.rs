@@ -1,0 +1,1 @@
+//! The rehearsal: a built-in agent server that plays scripts.

@@ -1,0 +1,110 @@
+//! Sessions of an agent server: one conversation in one directory.
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::value::RawValue;
+
+use super::{Client, Error};
+
+/// The agent server's own id of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(String);
+
+impl SessionId {
+    /// Takes an id that an agent server gave out.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A model, named as agent servers name them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRef {
+    /// The provider's key in the agent server's config.
+    pub provider_id: String,
+    /// The model's name at that provider; it may contain slashes.
+    pub model_id: String,
+}
+
+/// What to ask a session to do.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The user's message.
+    pub text: String,
+    /// Added to the agent server's own system prompt, for this message.
+    pub system: Option<String>,
+    /// The model for this message; without it the agent server's default.
+    pub model: Option<ModelRef>,
+}
+
+/// The calls about sessions.
+#[derive(Debug)]
+pub struct Sessions<'a> {
+    client: &'a Client,
+}
+
+impl<'a> Sessions<'a> {
+    pub(super) const fn new(client: &'a Client) -> Self {
+        Self { client }
+    }
+
+    /// Begins an empty session in `directory`.
+    pub async fn create(&self, directory: &Path, title: &str) -> Result<SessionId, Error> {
+        let _ = (self.client, directory, title);
+        unfinished()
+    }
+
+    /// Whether the agent server still has this session.
+    pub async fn exists(&self, directory: &Path, session: &SessionId) -> Result<bool, Error> {
+        let _ = (directory, session);
+        unfinished()
+    }
+
+    /// Sends a message and returns at once; what follows comes as events.
+    pub async fn prompt(
+        &self,
+        directory: &Path,
+        session: &SessionId,
+        prompt: &Prompt,
+    ) -> Result<(), Error> {
+        let _ = (directory, session, prompt);
+        unfinished()
+    }
+
+    /// Ends what the session is doing. An idle session stays as it is.
+    pub async fn abort(&self, directory: &Path, session: &SessionId) -> Result<(), Error> {
+        let _ = (directory, session);
+        unfinished()
+    }
+
+    /// All messages of the session, oldest first, as the agent server keeps them.
+    pub async fn messages(
+        &self,
+        directory: &Path,
+        session: &SessionId,
+    ) -> Result<Vec<Box<RawValue>>, Error> {
+        let _ = (directory, session);
+        unfinished()
+    }
+}
+
+pub(super) fn unfinished<T>() -> Result<T, Error> {
+    Err(Error::BadAnswer {
+        call: "skeleton".to_owned(),
+        reason: "unfinished".to_owned(),
+    })
+}

@@ -1,0 +1,3 @@
+//! Tests of the whole, through the program and the rooms' public doors.
+
+mod guard;
