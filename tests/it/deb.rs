@@ -176,13 +176,7 @@ impl Root {
             .arg(self.0.join("gastownd.deb"))
             .output();
         output_of(copied, "cp");
-        self.run(&[
-            "apt-get",
-            "install",
-            "--yes",
-            "--no-download",
-            "/gastownd.deb",
-        ]);
+        self.run(&["apt-get", "install", "--yes", "/gastownd.deb"]);
     }
 
     /// A command in the root, with a `/proc` of its own that goes when the command does.
