@@ -1,8 +1,9 @@
 //! Tests of the whole, through the program and the rooms' public doors.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a panic that names its line is how a test fails"
-)]
+
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod deb;
 mod guard;
+mod rehearsal;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,6 @@
+//! What tests stand on: real repositories, loopback servers that play a part, agent servers.
+
+pub(crate) mod agent_server;
+pub(crate) mod loopback;
+pub(crate) mod repository;
+pub(crate) mod tool_server;
