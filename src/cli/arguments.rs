@@ -56,9 +56,9 @@ pub(super) enum Command {
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigAction {
     /// Print every setting, its value and where it comes from
-    #[command(after_help = SERVE_EXAMPLES)]
+    #[command(after_help = SERVE_EXAMPLES, next_line_help = true)]
     Show(SettingsFlags),
     /// Exit 0 if the server could start with these settings, else say what is wrong
-    #[command(after_help = SERVE_EXAMPLES)]
+    #[command(after_help = SERVE_EXAMPLES, next_line_help = true)]
     Check(SettingsFlags),
 }

@@ -25,6 +25,14 @@ impl SettingsFlags {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()));
+        self.over(environment)
+    }
+
+    /// These flags over that environment.
+    pub(super) fn over(
+        self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Layers, Error> {
         Layers::gather(self.file, environment, self.given)
     }
 }

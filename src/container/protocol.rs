@@ -115,6 +115,18 @@ pub struct StopAgent {
     pub when_idle_within_ms: u64,
 }
 
+/// `POST /agents/{id}/remove`; an empty body will do for an agent that this container process knows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoveAgent {
+    /// Its rig, to find the worktree of an agent that only an earlier process knew.
+    #[serde(default, with = "text::option")]
+    pub rig_id: Option<RigId>,
+    /// Its name, for the same.
+    #[serde(default)]
+    pub name: String,
+}
+
 /// `POST /agents/{id}/permissions/{askId}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AnswerPermission {

@@ -1,0 +1,266 @@
+//! One agent of the container and how its state changes. Plain data: no I/O, no waiting.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::observation::Observation;
+use crate::config::ResolvedTownConfig;
+use crate::container::protocol::{
+    AgentExited, AgentPhase, AgentState, AgentWaiting, ExitKind, ExitStatus, StartAgent,
+};
+use crate::model::{AgentId, Timestamp};
+use crate::sdk::SessionId;
+
+/// After this many failed tries of the agent server to reach the model, the turn is given up. The
+/// server's dispatcher has its own backoff and tells people about it; the agent server's has neither.
+pub(super) const MODEL_RETRIES_MAX: u32 = 4;
+
+/// An agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) start: StartAgent,
+    /// The config of the newest request about this agent.
+    pub(super) config: Arc<ResolvedTownConfig>,
+    /// Tells the results of this run's tasks from those of an earlier one.
+    pub(super) run: u64,
+    pub(super) stage: Stage,
+    pub(super) turn: Turn,
+    pub(super) ending: Option<Ending>,
+    /// When `ending` goes on by itself.
+    pub(super) deadline: Option<Instant>,
+    /// What waits to be said to the session, in order.
+    pub(super) prompts: VecDeque<String>,
+    /// Whether one is being handed over.
+    pub(super) prompting: bool,
+    /// The agent server that it was given.
+    pub(super) server: Option<u64>,
+    pub(super) asks: BTreeMap<String, AgentWaiting>,
+    turn_error: Option<String>,
+    tools: BTreeMap<String, String>,
+    newest_message: String,
+    message_count: u64,
+    started_at: Timestamp,
+    last_activity_at: Timestamp,
+}
+
+/// How far an agent is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its start runs in a task.
+    Starting(AbortHandle),
+    /// It has a session.
+    Running(Session),
+    /// It ended.
+    Ended(AgentExited),
+}
+
+/// An agent's session and where it works.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) directory: PathBuf,
+}
+
+/// Where the session is in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing runs.
+    Idle,
+    /// It was prompted and has shown nothing yet; an idle event is an echo of the turn before.
+    Prompted,
+    /// It works.
+    Busy,
+}
+
+/// An end that waits for the session.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    pub(super) exit: AgentExited,
+    /// Whether the session was told to stop already.
+    pub(super) aborted: bool,
+}
+
+/// What follows from an event, beyond the event itself.
+#[derive(Debug)]
+pub(super) enum Consequence {
+    Waiting(AgentWaiting),
+    Resumed(String),
+    /// The turn ended, with an error or without.
+    Idle(Option<String>),
+    /// The model failed; the session is to be aborted if it still tries.
+    ModelFailed { text: String, still_trying: bool },
+}
+
+impl Agent {
+    pub(super) fn new(
+        start: StartAgent,
+        config: Arc<ResolvedTownConfig>,
+        run: u64,
+        task: AbortHandle,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            start,
+            config,
+            run,
+            stage: Stage::Starting(task),
+            turn: Turn::Idle,
+            ending: None,
+            deadline: None,
+            prompts: VecDeque::new(),
+            prompting: false,
+            server: None,
+            asks: BTreeMap::new(),
+            turn_error: None,
+            tools: BTreeMap::new(),
+            newest_message: String::new(),
+            message_count: 0,
+            started_at: now,
+            last_activity_at: now,
+        }
+    }
+
+    /// Starting, running or waiting.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.stage, Stage::Ended(_))
+    }
+
+    /// Whether it has something to do or is doing it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.turn != Turn::Idle || self.prompting || !self.prompts.is_empty()
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.stage {
+            Stage::Running(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Takes in an event of its session, or of a child of it.
+    pub(super) fn observe(
+        &mut self,
+        observation: Observation,
+        own_session: bool,
+        now: Timestamp,
+    ) -> Option<Consequence> {
+        self.last_activity_at = now;
+        match observation {
+            Observation::Asked(ask) => {
+                self.asks.insert(ask.ask_id.clone(), ask.clone());
+                return Some(Consequence::Waiting(ask));
+            }
+            Observation::Answered { ask_id } => {
+                return self.asks.remove(&ask_id).map(|_| Consequence::Resumed(ask_id));
+            }
+            Observation::ToolRunning { part_id, tool } => {
+                self.tools.insert(part_id, tool);
+            }
+            Observation::ToolEnded { part_id } => {
+                self.tools.remove(&part_id);
+            }
+            Observation::Message { message_id } if message_id > self.newest_message => {
+                // Message ids rise, so a greater one is a new one.
+                self.newest_message = message_id;
+                self.message_count += 1;
+                if own_session && self.turn == Turn::Prompted {
+                    self.turn = Turn::Busy;
+                }
+            }
+            // A child's turn is a part of its parent's.
+            _ if !own_session => return None,
+            Observation::Busy => self.turn = Turn::Busy,
+            Observation::Idle => return self.turn_ended(),
+            Observation::Retry { attempt, message } if attempt >= MODEL_RETRIES_MAX => {
+                return Some(self.failed(
+                    format!("the model did not answer after {attempt} tries: {message}"),
+                    true,
+                ));
+            }
+            Observation::Failed { message } => return Some(self.failed(message, false)),
+            Observation::Aborted => return None,
+            _ => {}
+        }
+        None
+    }
+
+    fn turn_ended(&mut self) -> Option<Consequence> {
+        if self.turn != Turn::Busy {
+            return None;
+        }
+        self.turn = Turn::Idle;
+        self.tools.clear();
+        Some(Consequence::Idle(self.turn_error.take()))
+    }
+
+    fn failed(&mut self, text: String, still_trying: bool) -> Consequence {
+        self.turn = Turn::Busy;
+        self.turn_error = Some(text.clone());
+        Consequence::ModelFailed { text, still_trying }
+    }
+
+    /// Becomes an agent that ended. The caller has told about it.
+    pub(super) fn end(&mut self, exit: AgentExited) {
+        self.stage = Stage::Ended(exit);
+        self.turn = Turn::Idle;
+        self.ending = None;
+        self.deadline = None;
+        self.server = None;
+        self.prompting = false;
+        self.prompts.clear();
+        self.tools.clear();
+        self.asks.clear();
+    }
+
+    /// What `GET /agents/{id}/status` says.
+    pub(super) fn state(&self, agent_id: AgentId) -> AgentState {
+        let (status, exit_reason) = match &self.stage {
+            Stage::Starting(_) => (AgentPhase::Starting, None),
+            Stage::Running(_) if self.asks.is_empty() => (AgentPhase::Running, None),
+            Stage::Running(_) => (AgentPhase::Waiting, None),
+            Stage::Ended(exit) if exit.status == ExitStatus::Failed => {
+                (AgentPhase::Failed, Some(exit.reason.clone()))
+            }
+            Stage::Ended(exit) => (AgentPhase::Exited, Some(exit.reason.clone())),
+        };
+        AgentState {
+            agent_id,
+            status,
+            busy: self.is_busy(),
+            session_id: self.session().map(|session| session.id.to_string()),
+            started_at: self.started_at,
+            last_activity_at: self.last_activity_at,
+            active_tools: self.tools.values().cloned().collect::<HashSet<_>>().into_iter().collect(),
+            message_count: self.message_count,
+            asks: self.asks.values().cloned().collect(),
+            exit_reason,
+        }
+    }
+}
+
+/// The exit of an agent that failed.
+pub(super) fn failed(kind: ExitKind, reason: impl Into<String>) -> AgentExited {
+    AgentExited { status: ExitStatus::Failed, reason: reason.into(), kind }
+}
+
+/// The exit of an agent that was stopped.
+pub(super) fn stopped() -> AgentExited {
+    AgentExited {
+        status: ExitStatus::Stopped,
+        reason: "stopped by the server".to_owned(),
+        kind: ExitKind::Stopped,
+    }
+}
+
+/// The exit of an agent whose container ends.
+pub(super) fn drained() -> AgentExited {
+    AgentExited {
+        status: ExitStatus::Drained,
+        reason: "the container was drained".to_owned(),
+        kind: ExitKind::Stopped,
+    }
+}

@@ -1,0 +1,175 @@
+//! The one agent server of the fleet: started, listened to, watched.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::command::{Command, Failure, StreamItem};
+use crate::container::Error;
+use crate::container::agent_config::ServerSettings;
+use crate::container::control_server::Spool;
+use crate::container::protocol::ExitKind;
+use crate::lifecycle::Lifecycle;
+use crate::sdk::{
+    AgentServer, AgentServerKind, AgentServerOptions, Client, EventStream, READY_TIMEOUT,
+    create_agent_server,
+};
+
+/// The agent server sends a heartbeat every 10 s; after six missing ones the stream is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How often an agent server that does not answer is asked again before it is given up.
+const HEALTH_TRIES: u32 = 5;
+
+/// Between two of these.
+const HEALTH_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long an agent server may take to end by itself: 1.5 s were seen.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// A running agent server.
+#[derive(Debug)]
+pub(crate) struct RunningServer {
+    /// Tells it from the one before.
+    pub(super) generation: u64,
+    pub(super) kind: AgentServerKind,
+    /// What it was started with, to see whether the config moved on.
+    pub(super) settings: ServerSettings,
+    server: AgentServer,
+}
+
+impl RunningServer {
+    pub(super) fn client(&self) -> &Client {
+        self.server.client()
+    }
+
+    /// Ends it; idempotent.
+    pub(super) async fn stop(&self) {
+        self.server.stop(STOP_GRACE).await;
+    }
+}
+
+/// What every agent server of this container is started with.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    pub(super) program: Option<PathBuf>,
+    pub(super) guard: PathBuf,
+    pub(super) home: PathBuf,
+    pub(super) directory: PathBuf,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) events: mpsc::Sender<(u64, StreamItem)>,
+    pub(super) spool: Spool,
+    pub(super) lifecycle: Lifecycle,
+}
+
+impl Launch {
+    /// Starts an agent server in a task; the result comes as [`Command::ServerStarted`].
+    pub(super) fn begin(&self, generation: u64, settings: ServerSettings) -> AbortHandle {
+        let launch = self.clone();
+        let task = async move {
+            let started = launch.start(generation, settings).await.map_err(|error| {
+                let error = Error::from(error);
+                Failure { kind: error.exit_kind(ExitKind::NotReady), reason: error.story() }
+            });
+            launch.tell(Command::ServerStarted(generation, started)).await;
+        };
+        self.lifecycle.spawn_detached("start the agent server", task).abort_handle()
+    }
+
+    async fn start(
+        &self,
+        generation: u64,
+        settings: ServerSettings,
+    ) -> Result<Arc<RunningServer>, crate::sdk::Error> {
+        let options = AgentServerOptions {
+            kind: settings.kind,
+            program: self.program.clone(),
+            guard: self.guard.clone(),
+            home: self.home.clone(),
+            directory: self.directory.clone(),
+            config: settings.config.clone(),
+            env: settings.env.clone(),
+            ready_timeout: READY_TIMEOUT,
+        };
+        let server = create_agent_server(options, &self.lifecycle).await?;
+        // Listening before the first session is made, so that no event is missed.
+        let stream = server.client().subscribe().await?;
+        let running =
+            Arc::new(RunningServer { generation, kind: settings.kind, settings, server });
+        self.watch(running.clone(), stream);
+        Ok(running)
+    }
+
+    fn watch(&self, running: Arc<RunningServer>, stream: EventStream) {
+        let launch = self.clone();
+        let listened = running.clone();
+        let listener = self.lifecycle.spawn_detached("listen to the agent server", async move {
+            let reason = launch.listen(&listened, stream).await;
+            listened.server.stop(Duration::ZERO).await;
+            launch.tell(Command::ServerEnded(listened.generation, reason)).await;
+        });
+        let launch = self.clone();
+        self.lifecycle.spawn_detached("watch the agent server", async move {
+            let exit = running.server.exited().await;
+            listener.abort();
+            launch.tell(Command::ServerEnded(running.generation, exit.to_string())).await;
+        });
+    }
+
+    /// Hands events on until the agent server is beyond hope; says why.
+    async fn listen(&self, running: &RunningServer, mut stream: EventStream) -> String {
+        loop {
+            let broken = self.hand_on(running.generation, &mut stream).await;
+            tracing::warn!("the agent server's event stream is opened again: {broken}");
+            stream = match self.reopen(running.client()).await {
+                Ok(stream) => stream,
+                Err(error) => return format!("{broken}, and then: {}", Error::from(error).story()),
+            };
+            if self.events.send((running.generation, StreamItem::Reopened)).await.is_err() {
+                return "the fleet ended".to_owned();
+            }
+        }
+    }
+
+    /// Hands events on until the stream breaks; says why. Reads no further while the spool is full.
+    async fn hand_on(&self, generation: u64, stream: &mut EventStream) -> String {
+        loop {
+            self.spool.room().await;
+            match tokio::time::timeout(SILENCE_MAX, stream.next()).await {
+                Ok(Some(Ok(event))) => {
+                    let item = (generation, StreamItem::Event(event));
+                    if self.events.send(item).await.is_err() {
+                        return "the fleet ended".to_owned();
+                    }
+                }
+                Ok(Some(Err(error))) => return Error::from(error).story(),
+                Ok(None) => return "it ended".to_owned(),
+                Err(_) => return format!("no event within {} s", SILENCE_MAX.as_secs()),
+            }
+        }
+    }
+
+    async fn reopen(&self, client: &Client) -> Result<EventStream, crate::sdk::Error> {
+        let mut tries = 1;
+        loop {
+            let opened = match client.health().await {
+                Ok(()) => client.subscribe().await,
+                Err(error) => Err(error),
+            };
+            match opened {
+                Err(error) if tries >= HEALTH_TRIES => return Err(error),
+                Err(_) => tries += 1,
+                Ok(stream) => return Ok(stream),
+            }
+            tokio::time::sleep(HEALTH_PAUSE).await;
+        }
+    }
+
+    async fn tell(&self, command: Command) {
+        // Nobody listens any more only when the fleet has ended.
+        let _ = self.commands.send(command).await;
+    }
+}

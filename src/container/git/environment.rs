@@ -1,0 +1,171 @@
+//! The environment git runs in: no host config, no prompts, credentials from the container's socket.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::LocalRepositories;
+
+/// Where `gastownd git-credential` finds the container.
+pub const CREDENTIAL_SOCKET_VARIABLE: &str = "GASTOWN_CREDENTIAL_SOCKET";
+
+/// Variables of the container's own environment that git and ssh need, where they are set.
+const PASSED_ON: &[&str] = &[
+    "PATH",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "TMPDIR",
+];
+
+/// Who a commit is by.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// A name for people.
+    pub name: String,
+    /// An address; it need not exist.
+    pub email: String,
+}
+
+impl Identity {
+    /// The container's own, for merges and saved work.
+    #[must_use]
+    pub fn of_container() -> Self {
+        Self {
+            name: "gastownd".to_owned(),
+            email: "gastownd@localhost".to_owned(),
+        }
+    }
+
+    /// The variables that make git use it.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        [
+            ("GIT_AUTHOR_NAME", &self.name),
+            ("GIT_AUTHOR_EMAIL", &self.email),
+            ("GIT_COMMITTER_NAME", &self.name),
+            ("GIT_COMMITTER_EMAIL", &self.email),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .into()
+    }
+}
+
+/// What the environments of git are made from.
+#[derive(Clone, Debug)]
+pub struct GitEnvironment {
+    guard: PathBuf,
+    credential_socket: PathBuf,
+    home: PathBuf,
+    local: LocalRepositories,
+}
+
+impl GitEnvironment {
+    /// `guard` is the `gastownd` program, `home` the container's private home.
+    #[must_use]
+    pub fn new(
+        guard: &Path,
+        credential_socket: &Path,
+        home: &Path,
+        local: LocalRepositories,
+    ) -> Self {
+        Self {
+            guard: guard.to_owned(),
+            credential_socket: credential_socket.to_owned(),
+            home: home.to_owned(),
+            local,
+        }
+    }
+
+    /// Whether local paths may be used as repositories.
+    #[must_use]
+    pub fn local(&self) -> LocalRepositories {
+        self.local
+    }
+
+    /// The whole environment of the container's own git calls.
+    #[must_use]
+    pub fn for_container(&self) -> BTreeMap<String, String> {
+        let mut environment = self.shared(&[
+            // Hooks of a repository are the agents' business, never the container's.
+            ("core.hooksPath", "/dev/null"),
+            ("gc.autoDetach", "false"),
+            ("maintenance.autoDetach", "false"),
+            ("advice.detachedHead", "false"),
+            ("core.fsmonitor", "false"),
+            ("core.quotePath", "false"),
+        ]);
+        for name in PASSED_ON {
+            if let Ok(value) = std::env::var(name) {
+                environment.insert((*name).to_owned(), value);
+            }
+        }
+        environment.extend(Identity::of_container().variables());
+        let fixed = [
+            ("LC_ALL", "C"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_EDITOR", "true"),
+        ];
+        environment.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        environment.insert("HOME".to_owned(), self.home.to_string_lossy().into_owned());
+        environment
+    }
+
+    /// What is added to the environment of the agents' own commands, so that their `git push` works.
+    #[must_use]
+    pub fn for_agents(&self) -> BTreeMap<String, String> {
+        self.shared(&[])
+    }
+
+    fn shared(&self, more_config: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let helper = format!("!{} git-credential", shell_quoted(&self.guard));
+        let mut config = vec![
+            // The empty value forgets every helper that was configured before.
+            ("credential.helper", ""),
+            ("credential.helper", helper.as_str()),
+            ("safe.directory", "*"),
+            ("push.autoSetupRemote", "true"),
+        ];
+        config.extend_from_slice(more_config);
+        let mut environment = BTreeMap::from([
+            ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
+            ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()),
+            ("GIT_ASKPASS".to_owned(), String::new()),
+            ("GIT_ALLOW_PROTOCOL".to_owned(), self.protocols().to_owned()),
+            (
+                "GIT_SSH_COMMAND".to_owned(),
+                "ssh -oBatchMode=yes -oConnectTimeout=20 -oStrictHostKeyChecking=accept-new"
+                    .to_owned(),
+            ),
+            (
+                CREDENTIAL_SOCKET_VARIABLE.to_owned(),
+                self.credential_socket.to_string_lossy().into_owned(),
+            ),
+            ("GIT_CONFIG_COUNT".to_owned(), config.len().to_string()),
+        ]);
+        for (index, (key, value)) in config.into_iter().enumerate() {
+            environment.insert(format!("GIT_CONFIG_KEY_{index}"), key.to_owned());
+            environment.insert(format!("GIT_CONFIG_VALUE_{index}"), value.to_owned());
+        }
+        environment
+    }
+
+    /// Also what submodules may be fetched by, so never git's `ext`.
+    fn protocols(&self) -> &'static str {
+        match self.local {
+            LocalRepositories::Allowed => "https:ssh:file",
+            LocalRepositories::Refused => "https:ssh",
+        }
+    }
+}
+
+/// One word for `sh`, whatever is in it.
+fn shell_quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
