@@ -4,14 +4,15 @@
 //! The fresh system is made once and kept as an archive in the cache folder.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+use crate::support::program::Program;
 
 // Pinned where it is installed.
 const TESTS_RUN: &str = include_str!("../run");
@@ -19,7 +20,7 @@ const TESTS_RUN: &str = include_str!("../run");
 // there to judge the unit file. A changed list needs a new name.
 const BASE_ARCHIVE: &str = "debian-12-root-1.tar";
 const BASE_PACKAGES: &str = "adduser,bubblewrap,ca-certificates,git,systemd";
-// A server that takes longer than this to start or stop is broken, whatever the machine.
+// A server that takes longer than this to answer is broken, whatever the machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -91,14 +92,14 @@ fn check_files(root: &Root) {
 
 fn check_server(root: &Root) {
     let serve = ["gastownd", "serve", "--no-auth", "--listen", "127.0.0.1:0"];
-    let mut server = Server::start(root.command(Some("gastownd"), &serve));
-    let address = server.listening_address();
+    let mut server = Program::start(&mut root.command(Some("gastownd"), &serve));
+    let address = server.told_after("listening on http://");
     let answer = get(&address, "/health");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.ends_with(r#"{"status":"ok"}"#), "{answer}");
     let page = get(&address, "/");
     assert!(page.contains("<title>gastown</title>"), "{page}");
-    let status = server.stop();
+    let status = server.terminate();
     assert!(status.success(), "after SIGTERM: {status}");
 }
 
@@ -272,63 +273,6 @@ fn base_archive() -> PathBuf {
     archive
 }
 
-/// A running server; ended with the test, however that ends.
-struct Server {
-    child: Option<Child>,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Server {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        Self {
-            child: Some(child),
-            lines,
-        }
-    }
-
-    fn listening_address(&self) -> String {
-        let line = self
-            .lines
-            .recv_timeout(PATIENCE)
-            .expect("the server says where it listens");
-        let (_, address) = line
-            .split_once("http://")
-            .unwrap_or_else(|| panic!("{line}"));
-        address.trim_end_matches('/').to_owned()
-    }
-
-    fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it is stopped once");
-        signal(&child, "-TERM");
-        let (sender, ended) = mpsc::channel();
-        std::thread::spawn(move || sender.send(child.wait().unwrap()));
-        ended.recv_timeout(PATIENCE).expect("it ends after SIGTERM")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            signal(&child, "-KILL");
-            let _ = child.wait();
-        }
-    }
-}
-
-fn signal(child: &Child, signal: &str) {
-    let _ = as_root("kill")
-        .args([signal, &child.id().to_string()])
-        .status();
-}
-
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -341,13 +285,7 @@ fn get(address: &str, path: &str) -> String {
 
 fn cache() -> PathBuf {
     let folder = std::env::var_os("GASTOWND_CACHE").map_or_else(
-        || {
-            let home = std::env::var_os("HOME").expect("HOME is set");
-            let cache = std::env::var_os("XDG_CACHE_HOME");
-            cache
-                .map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from)
-                .join("gastownd")
-        },
+        || Path::new(&std::env::var_os("HOME").expect("HOME is set")).join(".cache/gastownd"),
         PathBuf::from,
     );
     fs::create_dir_all(&folder).unwrap();

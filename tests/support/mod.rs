@@ -2,5 +2,6 @@
 
 pub(crate) mod agent_server;
 pub(crate) mod loopback;
+pub(crate) mod program;
 pub(crate) mod repository;
 pub(crate) mod tool_server;
