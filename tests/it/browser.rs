@@ -62,9 +62,9 @@ async fn shows_the_demo_from_the_first_word_to_the_last_merge() {
         )
         .await;
     let trouble = browser
-        .evaluate("return document.getElementById('attention').innerText;")
+        .evaluate("return [...document.querySelectorAll('#attention-list li')].map((li) => li.textContent);")
         .await;
-    assert_eq!(trouble, json!(""), "nothing needs a person");
+    assert_eq!(trouble, json!([]), "nothing needs a person");
 
     // What a person types reaches the town, and its answer comes back by itself.
     let title = browser
