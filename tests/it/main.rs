@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod browser;
+mod deb;
 mod guard;
 mod rehearsal;
 mod sdk_real;

@@ -1,0 +1,168 @@
+// What the page knows of one town: rigs, beads and agents, kept fresh by the town's own events.
+//
+// An event only says which row changed; the row is then fetched by itself. Nothing is polled.
+import { paths, request } from "./api.js";
+
+// As many as the server gives in one answer; a board of more beads than this shows the newest.
+const LIST_LIMIT = 1_000;
+// Events come in bursts; what changed within this time is fetched once.
+const SETTLE_MS = 60;
+
+export class Town {
+  rigs = new Map();
+  beads = new Map();
+  agents = new Map();
+  #row;
+  #changed;
+  #failed;
+  #stale = new Map();
+  #running = new Set();
+  #timer = null;
+
+  // changed() after the data did; failed(error) when a fetch did not work.
+  constructor(row, { changed, failed }) {
+    this.#row = row;
+    this.#changed = changed;
+    this.#failed = failed;
+  }
+
+  get id() {
+    return this.#row.id;
+  }
+
+  get name() {
+    return this.#row.name;
+  }
+
+  get owner() {
+    return this.#row.owner_user_id;
+  }
+
+  // Everything anew: at the start, and when the server says that events were missed.
+  reload() {
+    this.#mark("town", () => this.#loadAll());
+  }
+
+  // A fact of the town: fetch what it names.
+  apply({ type, data }) {
+    const [noun] = type.split(".");
+    const fact = data !== null && typeof data === "object" ? data : {};
+    if (noun === "rig" || noun === "town") return this.reload();
+    const rigId = fact.rig_id ?? this.beads.get(fact.bead_id)?.rig_id;
+    for (const beadId of [fact.bead_id, fact.source_bead_id, fact.entry_id]) {
+      if (!beadId) continue;
+      const rig = this.beads.get(beadId)?.rig_id ?? rigId;
+      if (rig) this.#mark(`bead ${beadId}`, () => this.#loadBead(rig, beadId));
+      else this.reload();
+    }
+    if (fact.agent_id) {
+      const rig = this.agents.get(fact.agent_id)?.rig_id ?? rigId;
+      this.#mark(`agent ${fact.agent_id}`, () => this.#loadAgent(rig, fact.agent_id));
+    }
+    return undefined;
+  }
+
+  async sling({ rig, title, body, priority }) {
+    const work = { title, priority, ...(body ? { body } : {}) };
+    const { bead, agent } = await request("POST", `${paths.rig(this.id, rig)}/sling`, work);
+    this.#keep(bead, agent);
+    return bead;
+  }
+
+  async addRig(rig) {
+    await request("POST", paths.userRigs(this.owner), { ...rig, town_id: this.id });
+    this.reload();
+  }
+
+  async tellMayor(message) {
+    const answer = await request("POST", paths.mayorMessage(this.id), { message });
+    this.#mark("mayor", () => this.#loadMayor());
+    return answer;
+  }
+
+  // Fetches of one row never overlap: an event during a fetch asks for one more afterwards.
+  #mark(key, load) {
+    this.#stale.set(key, load);
+    this.#timer ??= setTimeout(() => this.#refresh(), SETTLE_MS);
+  }
+
+  #refresh() {
+    this.#timer = null;
+    if (this.#stale.has("town")) {
+      for (const key of [...this.#stale.keys()]) if (key !== "town") this.#stale.delete(key);
+    }
+    for (const [key, load] of [...this.#stale]) {
+      if (this.#running.has(key)) continue;
+      this.#stale.delete(key);
+      this.#running.add(key);
+      load()
+        .then(() => this.#changed())
+        .catch((error) => this.#failed(error))
+        .finally(() => {
+          this.#running.delete(key);
+          if (this.#stale.size) this.#timer ??= setTimeout(() => this.#refresh(), SETTLE_MS);
+        });
+    }
+  }
+
+  async #loadAll() {
+    const rigs = await request("GET", paths.townRigs(this.owner, this.id));
+    const perRig = await Promise.all(
+      rigs.map(async ({ id }) => {
+        const rig = paths.rig(this.id, id);
+        const query = `limit=${LIST_LIMIT}`;
+        return Promise.all([
+          request("GET", `${rig}/beads?${query}`),
+          request("GET", `${rig}/agents?${query}`),
+        ]);
+      }),
+    );
+    this.rigs = new Map(rigs.map((rig) => [rig.id, rig]));
+    this.beads = new Map(perRig.flatMap(([beads]) => beads).map((bead) => [bead.bead_id, bead]));
+    const agents = perRig.flatMap(([, agents]) => agents).map((agent) => [agent.id, agent]);
+    const mayors = [...this.agents].filter(([, { role }]) => role === "mayor");
+    this.agents = new Map([...mayors, ...agents]);
+    await this.#loadMayor();
+  }
+
+  async #loadBead(rigId, beadId) {
+    await this.#load(this.beads, beadId, `${paths.rig(this.id, rigId)}/beads/${beadId}`);
+  }
+
+  async #loadAgent(rigId, agentId) {
+    if (!rigId) await this.#loadMayor();
+    else await this.#load(this.agents, agentId, `${paths.rig(this.id, rigId)}/agents/${agentId}`);
+  }
+
+  async #load(rows, id, path) {
+    try {
+      rows.set(id, await request("GET", path));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      rows.delete(id);
+    }
+  }
+
+  // The mayor belongs to no rig, so it is told by its own route.
+  async #loadMayor() {
+    const { session } = await request("GET", paths.mayorStatus(this.id));
+    for (const [id, { role }] of this.agents) {
+      if (role === "mayor" && id !== session?.agentId) this.agents.delete(id);
+    }
+    if (!session?.agentId) return;
+    const known = this.agents.get(session.agentId);
+    const status = session.status === "active" ? "working" : session.status;
+    this.agents.set(session.agentId, {
+      ...{ id: session.agentId, rig_id: null, role: "mayor", name: "Mayor" },
+      ...{ current_hook_bead_id: null, created_at: "" },
+      ...known,
+      status,
+    });
+  }
+
+  #keep(bead, agent) {
+    this.beads.set(bead.bead_id, bead);
+    if (agent) this.agents.set(agent.id, agent);
+    this.#changed();
+  }
+}

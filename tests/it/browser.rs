@@ -1,0 +1,184 @@
+//! The page in a real browser: Chromium, driven through ChromeDriver, on the demo's town.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::program::Program;
+
+/// How long anything that must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn shows_the_demo_from_the_first_word_to_the_last_merge() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = Program::start(
+        Command::new(env!("CARGO_BIN_EXE_gastownd"))
+            .args(["demo", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data.path()),
+    );
+    let page = format!("http://{}", demo.told_after("http://").trim());
+    let browser = Browser::start().await;
+    browser.client.goto(&page).await.unwrap();
+
+    browser
+        .until(
+            "the page is live",
+            r#"
+        return document.getElementById("link").dataset.state === "connected";
+    "#,
+        )
+        .await;
+    browser
+        .until(
+            "a polecat's words appear",
+            r#"
+        return [...document.querySelectorAll(".agent")].some((agent) =>
+            agent.querySelector(".role").textContent === "polecat" &&
+            agent.querySelector(".entry.text")?.textContent.length > 20);
+    "#,
+        )
+        .await;
+    browser
+        .until(
+            "a tool call appears",
+            r#"
+        return document.querySelector(".entry.tool[data-status=completed]") !== null;
+    "#,
+        )
+        .await;
+    browser
+        .until(
+            "three beads are closed",
+            r#"
+        return document.querySelectorAll(".bead[data-status=closed]").length === 3;
+    "#,
+        )
+        .await;
+    let trouble = browser
+        .evaluate("return [...document.querySelectorAll('#attention-list li')].map((li) => li.textContent);")
+        .await;
+    assert_eq!(trouble, json!([]), "nothing needs a person");
+
+    // What a person types reaches the town, and its answer comes back by itself.
+    let title = browser
+        .client
+        .find(Locator::Css("#sling [name=title]"))
+        .await
+        .unwrap();
+    title.send_keys("One more thing").await.unwrap();
+    browser
+        .client
+        .find(Locator::Css("#sling [type=submit]"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    browser
+        .until(
+            "the slung bead is done",
+            r#"
+        return [...document.querySelectorAll(".bead[data-status=closed] .card-title")]
+            .some((title) => title.textContent === "One more thing");
+    "#,
+        )
+        .await;
+
+    browser.end().await;
+    assert!(demo.terminate().success());
+}
+
+/// A headless Chromium with a profile of its own. Nothing of it is left, however the test ends.
+struct Browser {
+    client: Client,
+    _driver: Program,
+    profile: TempDir,
+}
+
+impl Browser {
+    async fn start() -> Self {
+        let driver = Program::start(Command::new("chromedriver").arg("--port=0"));
+        let port = driver.told_after("started successfully on port ");
+        let profile = tempfile::tempdir().unwrap();
+        let arguments = [
+            "--headless",
+            // The tests may run as root, where Chromium's own sandbox refuses to.
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,1000",
+            &format!("--user-data-dir={}", profile.path().display()),
+        ];
+        let capabilities = json!({
+            "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        });
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities.as_object().cloned().unwrap())
+            .connect(&format!("http://127.0.0.1:{}", port.trim_end_matches('.')))
+            .await
+            .unwrap();
+        Self {
+            client,
+            _driver: driver,
+            profile,
+        }
+    }
+
+    async fn evaluate(&self, script: &str) -> Value {
+        self.client.execute(script, vec![]).await.unwrap()
+    }
+
+    /// Waits until the script returns true.
+    async fn until(&self, what: &str, script: &str) {
+        let holds = tokio::time::timeout(PATIENCE, async {
+            while self.evaluate(script).await != json!(true) {
+                tokio::task::yield_now().await;
+            }
+        });
+        if holds.await.is_err() {
+            let page = self.evaluate("return document.body.innerText;").await;
+            panic!("never came true: {what}; the page says:\n{page:#}");
+        }
+    }
+
+    async fn end(self) {
+        self.client.clone().close().await.unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        end_processes_of(self.profile.path());
+    }
+}
+
+/// Ends every process whose arguments name the profile: the browser's own, if it outlived its driver.
+fn end_processes_of(profile: &Path) {
+    let profile = profile.to_string_lossy();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&arguments).contains(&*profile) {
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        }
+    }
+}
