@@ -89,7 +89,7 @@ impl Client {
         if let Some(config) = config {
             request = request.header(CONFIG_HEADER, config.to_header().into_bytes());
         }
-        let request = request.body(Full::from(body)).map_err(CallError::broken)?;
+        let request = request.body(Full::<Bytes>::from(body)).map_err(CallError::broken)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(self.connect().await?)
             .await
             .map_err(CallError::broken)?;

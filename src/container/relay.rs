@@ -112,6 +112,8 @@ pub enum LinkState {
 pub trait LinkTarget: Clone + Send + Sync + 'static {
     /// Whether the agent exists; events of others are dropped.
     fn knows(&self, agent_id: AgentId) -> bool;
+    /// Repositories of this machine that the container has to reach.
+    fn local_repositories(&self) -> Vec<std::path::PathBuf>;
     /// The agent has shown life.
     fn active(&self, agent_id: AgentId);
     /// The link came up or went down.

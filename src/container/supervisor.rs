@@ -23,6 +23,7 @@ use crate::config::ResolvedTownConfig;
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, TownId};
 use crate::storage::LinkPosition;
+use crate::telemetry;
 
 use super::client::{CallError, Client};
 use super::isolation::{self, Isolation, LaunchPaths};
@@ -297,7 +298,7 @@ impl<T: LinkTarget> Supervisor<T> {
 
     /// Launches the process and waits until it answers.
     async fn launch(&mut self) -> Result<(), String> {
-        let child = self.spawn().map_err(|error| crate::container::chain(&error))?;
+        let child = self.spawn().map_err(|error| telemetry::chain(&error))?;
         self.child = Some(child);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
@@ -338,13 +339,15 @@ impl<T: LinkTarget> Supervisor<T> {
             run_dir: options.run_dir.clone(),
             workspace: options.workspace.clone(),
             extra_read_only: options.agent_program.iter().cloned().collect(),
-            extra_writable: Vec::new(),
+            extra_writable: self.target.local_repositories(),
         };
-        let (program, arguments) =
-            isolation::launch_command(options.isolation, &paths, container_arguments(options))?;
+        let launch =
+            isolation::launch_command(options.isolation, &paths, &container_arguments(options))?;
         let errors = log.try_clone().map_err(|source| workspace_error(&options.run_dir, source))?;
-        Command::new(&program)
-            .args(arguments)
+        Command::new(&launch.program)
+            .args(&launch.args)
+            .env_clear()
+            .envs(launch.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::from(log))
             .stderr(Stdio::from(errors))
@@ -353,7 +356,7 @@ impl<T: LinkTarget> Supervisor<T> {
             .process_group(0)
             .kill_on_drop(false)
             .spawn()
-            .map_err(|source| super::Error::Workspace { path: program, source })
+            .map_err(|source| super::Error::Workspace { path: launch.program, source })
     }
 
     fn has_exited(&mut self) -> bool {

@@ -25,7 +25,7 @@ pub struct State {
     /// The towns.
     pub towns: Towns,
     /// Checks credentials.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// Tells whether writes are taken.
     pub database: Database,
     /// Real time.

@@ -6,6 +6,10 @@
 //! Absent on purpose: log files and rotation (systemd's journal or whoever started us keeps
 //! stderr), and colour anywhere but on a terminal.
 
+mod chain;
+
+pub use chain::chain;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;

@@ -14,13 +14,14 @@ use crate::agent_log::Log;
 use crate::clock::Clock;
 use crate::container::LinkState;
 use crate::model::{AgentId, ReviewStatus, Timestamp, TownId};
+use crate::telemetry;
 use crate::storage::{
     AlarmKey, BeadKey, Batch, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
 };
 
 use super::command::{Command, Reply};
 use super::draft::Draft;
-use super::effects::{self, Effect};
+use super::effects::Effect;
 use super::reconcile::{self, Action, Container, Plan, View};
 use super::refusal::Error;
 use super::settings::TownSettings;
@@ -207,7 +208,7 @@ impl Actor {
         let plan = match self.view() {
             Ok(view) => reconcile::reconcile(&view, now),
             Err(error) => {
-                tracing::error!(town = %self.town_id, error = effects::chain(&error), "the alarm can't see the town");
+                tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "the alarm can't see the town");
                 // Not at once again: whatever is wrong with the disk won't be mended by haste.
                 Plan { actions: Vec::new(), due_at: now.after(Duration::from_secs(60)) }
             }
@@ -363,7 +364,7 @@ impl Actor {
         );
         // The reply was dropped with the batch, which its receiver understands.
         if let Err(error) = committed {
-            tracing::error!(town = %self.town_id, error = effects::chain(&error), "a change could not be written");
+            tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "a change could not be written");
         }
         wakes
     }
@@ -394,7 +395,7 @@ impl Actor {
         let town = self.town_id;
         self.apply(reply, |draft| {
             transition(draft).inspect_err(|error| {
-                tracing::warn!(%town, what, error = effects::chain(error), "not carried out");
+                tracing::warn!(%town, what, error = telemetry::chain(error), "not carried out");
             })
         })
     }

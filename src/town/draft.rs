@@ -198,9 +198,6 @@ impl<'a> Draft<'a> {
         self.effects.push(effect);
     }
 
-    pub(super) fn set_town(&mut self, town: &Town) {
-        self.extra.put(&storage::TownKey {}, town);
-    }
 
     pub(super) fn rig(&mut self, rig_id: RigId) -> Result<Rig, Error> {
         Ok(self.rigs.get(self.tree, rig_id)?.ok_or(Refusal::RigNotFound(rig_id))?)

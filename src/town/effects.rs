@@ -13,6 +13,7 @@ use crate::container::protocol::{MergeBranch, MessageAgent, StartAgent, StopAgen
 use crate::container::{CallError, ContainerHandle};
 use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town, TownId};
 use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
+use crate::telemetry;
 
 use super::command::Command;
 use super::handle::CommandSender;
@@ -20,6 +21,11 @@ use super::queries;
 
 /// How long a session may take to end its turn after its work is done, before it is aborted.
 const WHEN_IDLE_WITHIN_MS: u64 = 60_000;
+
+/// What an agent is told that ended its turn with work still on its hook.
+const REMINDER: &str = "Your hook still holds this bead. If the work is finished, commit it, push \
+    your branch and call gt_done. If it is not, go on with it. If you can't, call gt_escalate and \
+    say what is in the way.";
 
 /// Something to be asked of the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,23 +75,11 @@ pub(super) async fn run(
     while let Some(effect) = effects.recv().await {
         tracing::debug!(?effect, "carrying out");
         if let Err(error) = runner.carry_out(&effect).await {
-            let reason = chain(&error);
+            let reason = telemetry::chain(&error);
             tracing::warn!(?effect, reason, "an effect failed");
             runner.report_failure(effect, reason).await;
         }
     }
-}
-
-/// The error with its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 struct Runner {
@@ -104,7 +98,7 @@ impl Runner {
             Effect::StartAgent(agent_id) => self.start_agent(*agent_id).await,
             Effect::StopAgent(agent_id) => self.stop_agent(*agent_id).await,
             Effect::RemoveAgent(agent_id) => self.remove_agent(*agent_id).await,
-            Effect::Remind(agent_id) => self.message(*agent_id, prompts::REMINDER).await,
+            Effect::Remind(agent_id) => self.message(*agent_id, REMINDER).await,
             Effect::TellMayor(agent_id) => self.tell_mayor(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
             Effect::Merge(entry_id) => self.merge(*entry_id).await,

@@ -324,6 +324,12 @@ impl LinkTarget for TownHandle {
         self.0.tree.contains(&AgentKey { agent_id }).unwrap_or(false)
     }
 
+    fn local_repositories(&self) -> Vec<std::path::PathBuf> {
+        let rigs = queries::rigs(&self.0.tree).unwrap_or_default().into_iter();
+        let urls = rigs.map(|rig| rig.git_url.trim_start_matches("file://").to_owned());
+        urls.filter(|url| url.starts_with('/')).map(Into::into).collect()
+    }
+
     fn active(&self, agent_id: AgentId) {
         let now = self.0.clock.now();
         let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
