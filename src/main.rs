@@ -1,24 +1,36 @@
 //! The `gastownd` program.
 
+use std::error::Error as _;
+use std::io::Write as _;
 use std::process::ExitCode;
+
+use gastownd::cli;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the last word of a command that failed"
-)]
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|command| command == "guard") {
-        return match gastownd::sdk::guard::run(args.collect()) {
-            Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
-            Err(error) => {
-                eprintln!("gastownd guard: {error}");
-                ExitCode::FAILURE
-            }
-        };
+    match cli::run(std::env::args_os()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // If even stderr is gone, nobody is left to be told.
+            let _ = report(&error);
+            ExitCode::from(error.exit_code())
+        }
     }
-    ExitCode::SUCCESS
+}
+
+/// Help and usage as clap prints them; any other error as one line with its causes.
+fn report(error: &cli::Error) -> std::io::Result<()> {
+    if let cli::Error::Arguments(asked) = error {
+        return asked.print();
+    }
+    let mut line = format!("gastownd: failed to {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        line.push_str(": ");
+        line.push_str(inner.to_string().trim_end());
+        cause = inner.source();
+    }
+    writeln!(std::io::stderr(), "{}", line.replace('\n', " | "))
 }

@@ -16,22 +16,27 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("read the config file {}", path.display())]
+    #[error("read the config file {}: line {line}: {reason}", path.display())]
     FileNotToml {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// From 1.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
     },
     /// The file has a key that is no setting.
-    #[error("read the config file {}: unknown key `{key}`{}", path.display(), did_you_mean(nearest.as_ref()))]
+    #[error(
+        "read the config file {}: unknown key `{key}`; the nearest valid one is `{nearest}`",
+        path.display()
+    )]
     UnknownKey {
         /// The file.
         path: PathBuf,
         /// The key as written.
         key: String,
         /// The setting whose name is most like it.
-        nearest: Option<&'static str>,
+        nearest: &'static str,
     },
     /// A setting's value can't be used.
     #[error("use `{value}` as setting `{key}` ({from}): {reason}")]
@@ -51,11 +56,4 @@ pub enum Error {
         /// Which, and what to do.
         reason: &'static str,
     },
-}
-
-fn did_you_mean(nearest: Option<&&'static str>) -> String {
-    nearest.map_or_else(
-        || "; `gastownd config show` lists every key".to_owned(),
-        |name| format!(", did you mean `{name}`?"),
-    )
 }

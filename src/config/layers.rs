@@ -121,9 +121,13 @@ impl Layers {
             path: path.clone(),
             source,
         })?;
-        let table: toml::Table = toml::from_str(&text).map_err(|source| Error::FileNotToml {
-            path: path.clone(),
-            source: Box::new(source),
+        let table: toml::Table = toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            Error::FileNotToml {
+                path: path.clone(),
+                line: before.map_or(0, |text| text.matches('\n').count()) + 1,
+                reason: error.message().replace('\n', "; "),
+            }
         })?;
         self.take_table("", table, &path)?;
         self.file = Some(path);

@@ -31,3 +31,6 @@ pub use town::{
     AgentServer, Budget, ContainerConfig, GitAuth, Issue, RefineryConfig, ResolvedTownConfig,
     RetentionConfig, RigOverride, RoleTexts, TownConfig,
 };
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,7 @@ pub const SETTINGS: &[Setting] = &[
         "stream-tail-per-agent",
         "GASTOWND_STREAM_TAIL_PER_AGENT",
         "SIZE",
-        "1MiB",
+        "512KiB",
         "Memory for each agent's newest events, from which viewers are served",
     ),
     value(
@@ -250,14 +250,14 @@ pub(super) fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }
 
-/// The key most like `wrong`, if one is close enough to be what was meant.
-pub(super) fn nearest(wrong: &str) -> Option<&'static str> {
+/// The key most like `wrong`. A name under the wrong table, or under none, is still near its own.
+pub(super) fn nearest(wrong: &str) -> &'static str {
+    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     SETTINGS
         .iter()
-        .map(|setting| (edits(wrong, setting.key), setting.key))
-        .min()
-        .filter(|(count, key)| *count <= 2 || *count * 2 < key.len())
-        .map(|(_, key)| key)
+        .map(|setting| setting.key)
+        .min_by_key(|key| edits(wrong, key).min(1 + edits(&name(wrong), &name(key))))
+        .expect("there are settings")
 }
 
 /// How many characters must be added, removed or changed to make `a` into `b` (Levenshtein).

@@ -151,8 +151,7 @@ impl Settings {
                 })?,
             },
         };
-        settings.check_together()?;
-        Ok(settings)
+        settings.checked()
     }
 
     /// Every default, for a data folder of the caller's own: the start for tests and the demo.
@@ -167,14 +166,18 @@ impl Settings {
         settings
     }
 
-    fn check_together(&self) -> Result<(), Error> {
+    /// These settings, if they can stand together.
+    ///
+    /// # Errors
+    /// If two of them contradict each other.
+    pub fn checked(self) -> Result<Self, Error> {
         let reason = if self.no_auth && !self.listen.ip().is_loopback() {
             "no_auth lets everyone in who can reach the address, so it needs a loopback address \
              like 127.0.0.1 in listen; leave no_auth out to listen elsewhere"
         } else if self.dispatch.backoff_min > self.dispatch.backoff_max {
             "dispatch.backoff_min is longer than dispatch.backoff_max"
         } else {
-            return Ok(());
+            return Ok(self);
         };
         Err(Error::Conflict { reason })
     }

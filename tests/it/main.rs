@@ -4,5 +4,6 @@
 
 mod guard;
 mod rehearsal;
+mod sdk_real;
 #[path = "../support/mod.rs"]
 mod support;

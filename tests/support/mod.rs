@@ -3,4 +3,5 @@
 pub(crate) mod agent_server;
 pub(crate) mod loopback;
 pub(crate) mod repository;
+pub(crate) mod scripted_model;
 pub(crate) mod tool_server;

@@ -124,12 +124,15 @@ pub(super) fn is_secret_name(name: &str) -> bool {
         || words(name).any(|word| SECRET_WORDS.contains(&word.as_str()))
 }
 
-/// Whether the text is a URL with a password in it, like a database's.
+/// Whether the text is a URL with a password in it, like a database's, or with a token as the user,
+/// as git hosts take it over HTTP. The `git` of `ssh://git@host` is no secret.
 fn has_password(text: &str) -> bool {
-    text.split_once("://")
-        .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
-        .and_then(|authority| authority.rsplit_once('@'))
-        .is_some_and(|(user, _)| user.contains(':'))
+    text.split_once("://").is_some_and(|(scheme, rest)| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority
+            .rsplit_once('@')
+            .is_some_and(|(user, _)| user.contains(':') || scheme.starts_with("http"))
+    })
 }
 
 fn is_mask(text: &str) -> bool {

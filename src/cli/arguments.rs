@@ -1,0 +1,64 @@
+//! The commands and their arguments.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use super::settings_flags::SettingsFlags;
+
+const ABOUT: &str =
+    "A self-hosted town of AI coding agents: one binary, every agent live in your browser";
+
+const EXAMPLES: &str = "\
+Examples:
+  gastownd demo
+      See a town at work in a browser; needs no model, key or network
+  gastownd serve --data-dir ./data --no-auth
+      Run the server for yourself on http://127.0.0.1:8787
+  gastownd serve --config /etc/gastownd/gastownd.toml
+      Run the server as its service does
+  gastownd config show
+      Print every setting, its value and where it comes from";
+
+const SERVE_EXAMPLES: &str = "\
+Each setting is taken from the flag, else from its environment variable, else from the config \
+file, else its default. Sizes are written like 64MiB, durations like 30s or 10m.
+
+Examples:
+  gastownd serve --data-dir ./data --listen 127.0.0.1:0 --no-auth
+  GASTOWND_LOG=debug gastownd serve
+  gastownd serve --config ./gastownd.toml --container-linger 1h";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "gastownd", version, about = ABOUT, after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show or check the settings that the server would use
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Ends a program and all that it started together with its parent; started by the container
+    #[command(hide = true, disable_help_flag = true)]
+    Guard {
+        // The guard reads these itself: it also starts its own next stages this way.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigAction {
+    /// Print every setting, its value and where it comes from
+    #[command(after_help = SERVE_EXAMPLES, next_line_help = true)]
+    Show(SettingsFlags),
+    /// Exit 0 if the server could start with these settings, else say what is wrong
+    #[command(after_help = SERVE_EXAMPLES, next_line_help = true)]
+    Check(SettingsFlags),
+}

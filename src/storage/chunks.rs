@@ -1,0 +1,91 @@
+//! Values of any size as rows of a bounded size.
+//!
+//! sled stores pages beyond some 20 KB in files of their own and does not sync those. So a value
+//! longer than [`CHUNK_LEN_MAX`] is stored as a head row (`2`, chunk count) and numbered chunk
+//! rows under `0xFF ++ key ++ 0x00 ++ index`; a short one as `1 ++ value`. Head and chunks are in
+//! the same batch, so they are there together or not at all.
+
+use sled::IVec;
+
+use super::Error;
+use super::batch::Write;
+
+/// The longest run of bytes stored in one row. Measured: values of 5 KB make no blob files, values
+/// of 20 KB do.
+pub const CHUNK_LEN_MAX: usize = 5 * 1024;
+
+const INLINE: u8 = 1;
+const SPLIT: u8 = 2;
+/// Chunk rows sort behind every ordinary key, so that no prefix scan meets one.
+const CHUNK_TAG: u8 = 0xFF;
+
+pub(super) fn stage(tree: &sled::Tree, write: Write, batch: &mut sled::Batch) -> Result<(), Error> {
+    if write.replaces {
+        let former = tree
+            .get(&write.key)?
+            .map_or(Ok(0), |head| chunk_count(&head))?;
+        for index in 0..former {
+            batch.remove(chunk_key(&write.key, index));
+        }
+    }
+    let Some(value) = write.value else {
+        batch.remove(write.key);
+        return Ok(());
+    };
+    if value.len() <= CHUNK_LEN_MAX {
+        let mut row = Vec::with_capacity(value.len() + 1);
+        row.push(INLINE);
+        row.extend_from_slice(&value);
+        batch.insert(write.key, row);
+        return Ok(());
+    }
+    let mut count = 0u32;
+    for chunk in value.chunks(CHUNK_LEN_MAX) {
+        batch.insert(chunk_key(&write.key, count), chunk);
+        count += 1;
+    }
+    let mut head = vec![SPLIT];
+    head.extend_from_slice(&count.to_be_bytes());
+    batch.insert(write.key, head);
+    Ok(())
+}
+
+/// The value that a head row stands for.
+pub(super) fn load(tree: &sled::Tree, key: &[u8], head: &IVec) -> Result<Vec<u8>, Error> {
+    let count = chunk_count(head)?;
+    if count == 0 {
+        return Ok(head[1..].to_vec());
+    }
+    let mut value = Vec::with_capacity(CHUNK_LEN_MAX * count as usize);
+    for index in 0..count {
+        let chunk = tree
+            .get(chunk_key(key, index))?
+            .ok_or_else(|| damaged(format!("chunk {index} of {count} is missing")))?;
+        value.extend_from_slice(&chunk);
+    }
+    Ok(value)
+}
+
+fn chunk_count(head: &[u8]) -> Result<u32, Error> {
+    match head {
+        [INLINE, ..] => Ok(0),
+        [SPLIT, a, b, c, d] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+        _ => Err(damaged("unknown head".to_owned())),
+    }
+}
+
+fn chunk_key(key: &[u8], index: u32) -> Vec<u8> {
+    let mut row = Vec::with_capacity(key.len() + 6);
+    row.push(CHUNK_TAG);
+    row.extend_from_slice(key);
+    row.push(0);
+    row.extend_from_slice(&index.to_be_bytes());
+    row
+}
+
+fn damaged(detail: String) -> Error {
+    Error::Damaged {
+        what: "value",
+        detail,
+    }
+}

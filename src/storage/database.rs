@@ -1,0 +1,223 @@
+//! Opening a data folder's database: its lock, its format, its trees.
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::committer::Committer;
+use super::keys::FormatKey;
+use super::layout::Format;
+use super::trees::{Tree, TreeName};
+use super::{Batch, Error};
+
+/// The newest format this program reads and the one it writes.
+const FORMAT_VERSION: u32 = 1;
+const PROGRAM: &str = "gastownd";
+const LOCK_FILE: &str = "gastownd.lock";
+const DATABASE_DIR: &str = "database";
+
+/// How to open a database.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// Bytes of pages kept in memory.
+    pub cache_bytes: u64,
+}
+
+/// The open database of one data folder; cheap to clone. While it is open no other process can
+/// open the folder.
+#[derive(Clone, Debug)]
+pub struct Database(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    db: sled::Db,
+    committer: Committer,
+    trees: Mutex<HashMap<TreeName, Tree>>,
+    // Held for its lock.
+    _lock: File,
+}
+
+impl Database {
+    /// Opens the database in `data_dir`, making it if there is none.
+    ///
+    /// # Errors
+    /// If the folder is in use, not ours, too new, or can't be read.
+    pub fn open(data_dir: &Path, options: OpenOptions) -> Result<Self, Error> {
+        let lock = lock(data_dir)?;
+        let path = data_dir.join(DATABASE_DIR);
+        let db = sled::Config::new()
+            .path(&path)
+            .cache_capacity(options.cache_bytes)
+            .flush_every_ms(None)
+            .open()?;
+        let committer = Committer::start(db.clone(), &path)?;
+        let database = Self(Arc::new(Inner {
+            db,
+            committer,
+            trees: Mutex::default(),
+            _lock: lock,
+        }));
+        database.check_format(&path)?;
+        Ok(database)
+    }
+
+    fn check_format(&self, path: &Path) -> Result<(), Error> {
+        let foreign = || Error::Foreign {
+            path: path.to_owned(),
+        };
+        let names = self.0.db.tree_names();
+        let meta_exists = names.iter().any(|name| name.as_ref() == b"meta");
+        let default_is_used = !self.0.db.is_empty();
+        if !meta_exists {
+            // sled always has its default tree; anything else was made by somebody.
+            if default_is_used || names.len() > 1 {
+                return Err(foreign());
+            }
+            return self.write_format();
+        }
+        let meta = self.tree(TreeName::Meta)?;
+        match meta.get(&FormatKey {}) {
+            Ok(Some(format)) if format.program != PROGRAM => Err(foreign()),
+            Ok(Some(format)) if format.version > FORMAT_VERSION => Err(Error::Newer {
+                path: path.to_owned(),
+                found: format.version,
+                supported: FORMAT_VERSION,
+            }),
+            Ok(Some(_)) => Ok(()),
+            // A crash between making the tree and its first row.
+            Ok(None)
+                if names.len() <= 2 && !default_is_used && self.is_empty(TreeName::Meta)? =>
+            {
+                self.write_format()
+            }
+            Ok(None) | Err(Error::Damaged { .. }) => Err(foreign()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_format(&self) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        let format = Format {
+            program: PROGRAM.to_owned(),
+            version: FORMAT_VERSION,
+        };
+        batch.put(&FormatKey {}, &format);
+        let (done, outcome) = std::sync::mpsc::channel();
+        self.tree(TreeName::Meta)?.commit(
+            batch,
+            Box::new(move |result| {
+                let _ = done.send(result);
+            }),
+        )?;
+        outcome.recv().unwrap_or(Err(Error::Poisoned {
+            reason: "the committer has ended".to_owned(),
+        }))
+    }
+
+    /// The tree of this name, made if it does not exist.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn tree(&self, name: TreeName) -> Result<Tree, Error> {
+        let mut trees = self.0.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tree) = trees.get(&name) {
+            return Ok(tree.clone());
+        }
+        let tree = Tree::new(
+            self.0.db.open_tree(name.to_string().as_bytes())?,
+            self.0.committer.clone(),
+        );
+        trees.insert(name, tree.clone());
+        Ok(tree)
+    }
+
+    /// Whether a tree of this name exists; asking does not make it.
+    #[must_use]
+    pub fn has_tree(&self, name: TreeName) -> bool {
+        let name = name.to_string();
+        self.0
+            .db
+            .tree_names()
+            .iter()
+            .any(|known| known.as_ref() == name.as_bytes())
+    }
+
+    /// The names of all trees.
+    #[must_use]
+    pub fn trees(&self) -> Vec<TreeName> {
+        self.0
+            .db
+            .tree_names()
+            .iter()
+            .filter_map(|name| TreeName::parse(name))
+            .collect()
+    }
+
+    fn is_empty(&self, name: TreeName) -> Result<bool, Error> {
+        Ok(self.0.db.open_tree(name.to_string().as_bytes())?.is_empty())
+    }
+
+    /// Removes a tree with everything in it; its space is used again.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn drop_tree(&self, name: TreeName) -> Result<(), Error> {
+        self.0
+            .trees
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&name);
+        self.0.db.drop_tree(name.to_string().as_bytes())?;
+        Ok(())
+    }
+
+    /// Makes everything durable and ends the committer. The lock is released with the last clone.
+    pub fn close(&self) {
+        self.0.committer.stop();
+    }
+
+    /// Resolves when the database has stopped taking writes after a failure.
+    pub async fn poisoned(&self) {
+        self.0.committer.poisoned().await;
+    }
+}
+
+fn lock(data_dir: &Path) -> Result<File, Error> {
+    let opening = |path: &Path| {
+        let path: PathBuf = path.to_owned();
+        move |source| Error::Open { path, source }
+    };
+    std::fs::create_dir_all(data_dir).map_err(opening(data_dir))?;
+    let path = data_dir.join(LOCK_FILE);
+    let mut file = File::options()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(opening(&path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = Some(holder.trim().to_owned()).filter(|pid| !pid.is_empty());
+            return Err(Error::InUse {
+                path: data_dir.to_owned(),
+                holder,
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(Error::Open { path, source }),
+    }
+    // The id is only for the message above; the lock is what counts.
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(opening(&path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+use super::super::keys::{ConfigKey, SegmentKey};
+use super::super::layout::{SegmentHead, Text};
+use super::*;
+use crate::model::TownId;
+
+const OPTIONS: OpenOptions = OpenOptions {
+    cache_bytes: 8 << 20,
+};
+
+fn commit(tree: &Tree, batch: Batch) {
+    let (done, outcome) = std::sync::mpsc::channel();
+    tree.commit(batch, Box::new(move |result| done.send(result).unwrap()))
+        .unwrap();
+    outcome.recv().unwrap().unwrap();
+}
+
+#[test]
+fn a_row_of_any_size_comes_back_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = TreeName::Town(TownId::random());
+    for len in [0, 1, 5119, 5120, 5121, 100_000, 1 << 20, 10] {
+        let database = Database::open(dir.path(), OPTIONS).unwrap();
+        let tree = database.tree(name).unwrap();
+        let row = Text {
+            value: "x".repeat(len),
+        };
+        let mut batch = Batch::new();
+        batch.put(&ConfigKey {}, &row);
+        commit(&tree, batch);
+        assert_eq!(tree.get(&ConfigKey {}).unwrap(), Some(row));
+        database.close();
+    }
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let raw = database.0.db.open_tree(name.to_string()).unwrap();
+    assert_eq!(raw.len(), 1, "chunks of former values are gone");
+    assert!(
+        std::fs::read_dir(dir.path().join("database/blobs")).map_or(0, Iterator::count) == 0,
+        "no blob file appeared"
+    );
+}
+
+#[test]
+fn scan_from_begins_with_the_row_that_holds_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let tree = database.tree(TreeName::Town(TownId::random())).unwrap();
+    for first_id in [1u64, 11, 21] {
+        let mut batch = Batch::new();
+        let head = SegmentHead {
+            first_id,
+            offsets: vec![0; 10],
+            link: None,
+        };
+        batch.append(&SegmentKey { first_id }, &head, b"frames");
+        commit(&tree, batch);
+    }
+    let firsts = |from: u64| -> Vec<u64> {
+        tree.scan_from(&SegmentKey { first_id: from })
+            .unwrap()
+            .map(|row| row.unwrap().key.first_id)
+            .collect()
+    };
+    assert_eq!(firsts(1), [1, 11, 21]);
+    assert_eq!(firsts(10), [1, 11, 21]);
+    assert_eq!(firsts(11), [11, 21]);
+    assert_eq!(firsts(15), [11, 21]);
+    assert_eq!(firsts(99), [21]);
+    let (head, frames) = tree.last(&SegmentKey::all()).unwrap().unwrap().into_parts();
+    assert_eq!((head.first_id, frames.as_ref()), (21, b"frames".as_slice()));
+}
+
+#[test]
+fn a_second_opening_is_refused_and_names_the_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = Database::open(dir.path(), OPTIONS).unwrap();
+    let error = Database::open(dir.path(), OPTIONS).unwrap_err();
+    assert!(matches!(error, Error::InUse { .. }), "{error:?}");
+    assert!(error.to_string().contains(&std::process::id().to_string()));
+}
+
+#[test]
+fn foreign_and_newer_databases_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = sled::open(dir.path().join(DATABASE_DIR)).unwrap();
+    foreign.insert(b"somebody", b"else").unwrap();
+    foreign.flush().unwrap();
+    drop(foreign);
+    let error = Database::open(dir.path(), OPTIONS).unwrap_err();
+    assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let mut batch = Batch::new();
+    batch.put(
+        &FormatKey {},
+        &Format {
+            program: PROGRAM.to_owned(),
+            version: 99,
+        },
+    );
+    commit(&database.tree(TreeName::Meta).unwrap(), batch);
+    database.close();
+    drop(database);
+    let error = Database::open(dir.path(), OPTIONS).unwrap_err();
+    assert!(error.to_string().contains("format 99"), "{error}");
+}
+
+#[tokio::test]
+async fn settled_waits_for_what_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let tree = database.tree(TreeName::Meta).unwrap();
+    tree.settled().await.unwrap();
+    let (done, outcome) = std::sync::mpsc::channel();
+    let mut batch = Batch::new();
+    batch.put(
+        &ConfigKey {},
+        &Text {
+            value: "seen".to_owned(),
+        },
+    );
+    tree.commit(batch, Box::new(move |_| done.send(()).unwrap()))
+        .unwrap();
+    assert!(tree.get(&ConfigKey {}).unwrap().is_some());
+    tree.settled().await.unwrap();
+    outcome.recv().unwrap();
+}

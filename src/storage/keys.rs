@@ -1,0 +1,242 @@
+//! Every key of every tree. The first byte says which; ids and then big-endian numbers follow, so
+//! that the order of bytes is the order of scans. A byte once assigned never changes its meaning.
+
+use crate::model::{
+    Agent, AgentId, Bead, BeadId, BeadStatus, Mail, Review, ReviewStatus, Rig, RigId, Town, TownId,
+};
+
+use super::Error;
+use super::codec::Record;
+use super::layout::{
+    Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+};
+
+/// A whole key of a tree and the row behind it.
+pub trait Key: Sized {
+    /// What is stored under it.
+    type Row: Record;
+
+    /// Its bytes.
+    fn encode(&self) -> Vec<u8>;
+
+    /// The inverse of [`Key::encode`].
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the bytes are not such a key.
+    fn decode(bytes: &[u8]) -> Result<Self, Error>;
+}
+
+/// The beginning that all keys of a scan share; a type of its own, so that it can't be read as a
+/// whole key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix<K> {
+    pub(super) bytes: Vec<u8>,
+    key: std::marker::PhantomData<K>,
+}
+
+trait Part: Sized {
+    fn put(&self, out: &mut Vec<u8>);
+    /// Takes itself off the front.
+    fn take(bytes: &mut &[u8]) -> Option<Self>;
+}
+
+impl Part for u64 {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(Self::from_be_bytes(*head))
+    }
+}
+
+impl Part for u8 {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(*self);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_first()?;
+        *bytes = rest;
+        Some(*head)
+    }
+}
+
+/// Text runs to the end of the key, so it can only be the last part.
+impl Part for String {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?.to_owned();
+        *bytes = &[];
+        Some(text)
+    }
+}
+
+macro_rules! id_part {
+    ($($id:ident),+) => {$(
+        impl Part for $id {
+            fn put(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(self.as_bytes());
+            }
+
+            fn take(bytes: &mut &[u8]) -> Option<Self> {
+                let (head, rest) = bytes.split_first_chunk()?;
+                *bytes = rest;
+                Some(Self::from_bytes(*head))
+            }
+        }
+    )+};
+}
+id_part!(TownId, RigId, AgentId, BeadId);
+
+macro_rules! enum_part {
+    ($($name:ident),+) => {$(
+        impl Part for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                out.push(super::layout::code(*self));
+            }
+
+            fn take(bytes: &mut &[u8]) -> Option<Self> {
+                super::layout::from_code(u8::take(bytes)?)
+            }
+        }
+    )+};
+}
+enum_part!(BeadStatus, ReviewStatus);
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $tag:literal $name:ident { $($part:ident: $kind:ty),* } -> $row:ty;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name { $(#[doc = concat!("Its ", stringify!($part), ".")] pub $part: $kind,)* }
+
+        impl Key for $name {
+            type Row = $row;
+
+            fn encode(&self) -> Vec<u8> {
+                #[allow(unused_mut, reason = "a key without parts is its tag alone")]
+                let mut out = vec![$tag];
+                $(self.$part.put(&mut out);)*
+                out
+            }
+
+            fn decode(bytes: &[u8]) -> Result<Self, Error> {
+                let mut rest = bytes;
+                let parse = |rest: &mut &[u8]| -> Option<Self> {
+                    (u8::take(rest)? == $tag).then_some(())?;
+                    Some(Self { $($part: <$kind as Part>::take(rest)?,)* })
+                };
+                parse(&mut rest).filter(|_| rest.is_empty()).ok_or_else(|| Error::Damaged {
+                    what: stringify!($name),
+                    detail: format!("key of {} bytes", bytes.len()),
+                })
+            }
+        }
+
+        impl $name {
+            /// The tag that all of these keys share.
+            #[must_use]
+            pub fn all() -> Prefix<Self> {
+                Prefix { bytes: vec![$tag], key: std::marker::PhantomData }
+            }
+        }
+    )+
+
+    #[cfg(test)]
+    pub(super) const TAGS: &[(u8, &str)] = &[$(($tag, stringify!($name)),)+];
+    };
+}
+
+keys! {
+    // Trees `town/<id>`.
+    /// The town itself.
+    0x01 TownKey {} -> Town;
+    /// A rig.
+    0x02 RigKey { rig_id: RigId } -> Rig;
+    /// An agent.
+    0x03 AgentKey { agent_id: AgentId } -> Agent;
+    /// A bead.
+    0x04 BeadKey { bead_id: BeadId } -> Bead;
+    /// Beads of a rig by age.
+    0x05 BeadByRig { rig_id: RigId, seq: u64 } -> Pointer<BeadId>;
+    /// Beads by status, then age.
+    0x06 BeadByStatus { status: BeadStatus, seq: u64 } -> Pointer<BeadId>;
+    /// Beads of an agent by age.
+    0x07 BeadByAssignee { agent_id: AgentId, seq: u64 } -> Pointer<BeadId>;
+    /// Agents of a rig by age.
+    0x08 AgentByRig { rig_id: RigId, seq: u64 } -> Pointer<AgentId>;
+    /// Agents by their identity, which is unique in the town.
+    0x09 AgentByIdentity { identity: String } -> Pointer<AgentId>;
+    /// Agents by their name, which is unique in the town.
+    0x0A AgentByName { name: String } -> Pointer<AgentId>;
+    /// Rigs by their name, which is unique in the town.
+    0x0B RigByName { name: String } -> Pointer<RigId>;
+    /// All mail to an agent by age.
+    0x0C MailKey { to_agent_id: AgentId, seq: u64 } -> Mail;
+    /// The mail that was not handed over yet.
+    0x0D MailUndelivered { to_agent_id: AgentId, seq: u64 } -> Count;
+    /// What a merge request carries beyond its bead.
+    0x0E ReviewKey { entry_id: BeadId } -> Review;
+    /// Merge requests by status, then age.
+    0x0F ReviewByStatus { status: ReviewStatus, seq: u64 } -> Pointer<BeadId>;
+    /// A segment of a log, by its first event's id. In `town/<id>` the town's feed, in
+    /// `agent/<id>` the agent's events.
+    0x10 SegmentKey { first_id: u64 } -> SegmentHead;
+    /// A log's epoch and floor.
+    0x11 LogHeadKey {} -> LogHead;
+    /// How far the container's link has been taken over.
+    0x12 LinkKey {} -> LinkPosition;
+    /// The next number of the town's order of creation.
+    0x13 CounterKey {} -> Count;
+    /// The town's config as JSON.
+    0x14 ConfigKey {} -> Text;
+    /// The persisted alarm.
+    0x15 AlarmKey {} -> Alarm;
+    /// Town events of a bead, by sequence.
+    0x16 BeadEventKey { bead_id: BeadId, seq: u64 } -> Count;
+    /// Open escalations by the matter they are about, so that one matter is raised once.
+    0x17 EscalationFold { matter: String } -> Pointer<BeadId>;
+    /// All beads of the town by age.
+    0x18 BeadByTown { seq: u64 } -> Pointer<BeadId>;
+
+    // Tree `meta`.
+    /// What wrote this database and in which format.
+    0x40 FormatKey {} -> Format;
+    /// The towns.
+    0x41 TownDirectory { town_id: TownId } -> DirectoryEntry;
+    /// Which town a rig belongs to.
+    0x42 RigOwner { rig_id: RigId } -> Pointer<TownId>;
+}
+
+macro_rules! prefixes {
+    ($($key:ident: $method:ident($part:ident: $kind:ty);)+) => {$(
+        impl $key {
+            #[doc = concat!("All of one ", stringify!($part), ".")]
+            #[must_use]
+            pub fn $method($part: $kind) -> Prefix<Self> {
+                let mut prefix = Self::all();
+                $part.put(&mut prefix.bytes);
+                prefix
+            }
+        }
+    )+};
+}
+
+prefixes! {
+    BeadByRig: of_rig(rig_id: RigId);
+    BeadByStatus: of_status(status: BeadStatus);
+    BeadByAssignee: of_agent(agent_id: AgentId);
+    AgentByRig: of_rig(rig_id: RigId);
+    MailKey: to(to_agent_id: AgentId);
+    MailUndelivered: to(to_agent_id: AgentId);
+    ReviewByStatus: of_status(status: ReviewStatus);
+    BeadEventKey: of_bead(bead_id: BeadId);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! The layout of every row on disk.
+//!
+//! Each list below names a row's fields in the order they are stored. The model may reorder its
+//! structs freely; a field added to the model does not compile until it stands here, and adding
+//! one here is a change of format that needs a migration. bincode has no field names, so this
+//! order is the format.
+
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
+
+use crate::model::{
+    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Dispatch, Epoch,
+    Json, Mail, MailId, Priority, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
+    UserId,
+};
+
+use super::codec::Record;
+
+/// A number alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// The number.
+    pub value: u64,
+}
+
+/// Text alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The text.
+    pub value: String,
+}
+
+/// An index row: where the real one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer<I> {
+    /// The id it points to.
+    pub id: I,
+}
+
+/// Which program wrote the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Always `gastownd`.
+    pub program: String,
+    /// Rises with every change that older programs can't read.
+    pub version: u32,
+}
+
+/// A town in the list of towns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// Who owns it.
+    pub owner_user_id: UserId,
+    /// Its place in the order of creation.
+    pub seq: u64,
+}
+
+/// A log's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogHead {
+    /// Chosen when the log is created.
+    pub epoch: Epoch,
+    /// The first id that is kept.
+    pub first_id: u64,
+    /// The last id ever given, if its segment may be gone; otherwise the segments know better.
+    pub last_id: u64,
+}
+
+/// A place in a container's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkPosition {
+    /// The container's life.
+    pub epoch: Epoch,
+    /// The last message taken over.
+    pub seq: u64,
+}
+
+/// The head of a stored segment; the finished WebSocket frames follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentHead {
+    /// The id of the first frame's event; the others follow one by one.
+    pub first_id: u64,
+    /// Where each frame begins, relative to the first.
+    pub offsets: Vec<u32>,
+    /// The place in the container's stream of the last event that came from there.
+    pub link: Option<LinkPosition>,
+}
+
+/// A town's persisted alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// When it rings.
+    pub due_at: Timestamp,
+}
+
+/// An enum whose variants have a byte on disk.
+pub(super) trait Coded: Copy + PartialEq + 'static {
+    const CODES: &'static [(Self, u8)];
+}
+
+pub(super) fn code<T: Coded>(value: T) -> u8 {
+    T::CODES
+        .iter()
+        .find(|(variant, _)| *variant == value)
+        .map(|(_, code)| *code)
+        .expect("every variant has a code")
+}
+
+pub(super) fn from_code<T: Coded>(code: u8) -> Option<T> {
+    T::CODES
+        .iter()
+        .find(|(_, known)| *known == code)
+        .map(|(variant, _)| *variant)
+}
+
+macro_rules! codes {
+    ($($name:ident { $($variant:ident = $code:literal),+ $(,)? })+) => {$(
+        impl Coded for $name {
+            const CODES: &'static [(Self, u8)] = &[$(($name::$variant, $code)),+];
+        }
+
+        impl Encode for $name {
+            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+                // A match, not a look-up, so that a new variant without a code does not compile.
+                let code: u8 = match self { $($name::$variant => $code),+ };
+                code.encode(encoder)
+            }
+        }
+
+        impl<C> Decode<C> for $name {
+            fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+                from_code(u8::decode(decoder)?)
+                    .ok_or(DecodeError::Other(concat!("unknown ", stringify!($name))))
+            }
+        }
+    )+};
+}
+
+codes! {
+    BeadType { Issue = 1, Message = 2, Escalation = 3, MergeRequest = 4, Convoy = 5, Molecule = 6, Agent = 7 }
+    BeadStatus { Open = 1, InProgress = 2, Closed = 3, Failed = 4 }
+    Priority { Low = 1, Medium = 2, High = 3, Critical = 4 }
+    AgentRole { Polecat = 1, Refinery = 2, Mayor = 3, Witness = 4 }
+    AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
+    ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
+}
+
+macro_rules! id_layout {
+    ($($id:ident),+) => {$(
+        impl Encode for $id {
+            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+                self.as_bytes().encode(encoder)
+            }
+        }
+
+        impl<C> Decode<C> for $id {
+            fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+                Ok(Self::from_bytes(Decode::decode(decoder)?))
+            }
+        }
+    )+};
+}
+id_layout!(TownId, RigId, AgentId, BeadId, MailId, Epoch);
+
+macro_rules! text_layout {
+    ($($name:ident: $make:expr;)+) => {$(
+        impl Encode for $name {
+            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+                self.as_str().encode(encoder)
+            }
+        }
+
+        impl<C> Decode<C> for $name {
+            fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+                let make: fn(String) -> Option<Self> = $make;
+                make(String::decode(decoder)?)
+                    .ok_or(DecodeError::Other(concat!("not a ", stringify!($name))))
+            }
+        }
+    )+};
+}
+text_layout! {
+    Json: |text| Some(Json::from_valid(text));
+    UserId: |text| UserId::parse(&text);
+}
+
+impl Encode for Timestamp {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.as_millis().encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Timestamp {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self::from_millis(i64::decode(decoder)?))
+    }
+}
+
+macro_rules! layouts {
+    ($($name:ident { $($field:ident),* $(,)? })+) => {$(
+        impl Encode for $name {
+            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+                $(self.$field.encode(encoder)?;)*
+                Ok(())
+            }
+        }
+
+        impl<C> Decode<C> for $name {
+            fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+                Ok(Self { $($field: Decode::decode(decoder)?,)* })
+            }
+        }
+
+        impl Record for $name {
+            const NAME: &'static str = stringify!($name);
+        }
+    )+};
+}
+
+layouts! {
+    Count { value }
+    Text { value }
+    Format { program, version }
+    DirectoryEntry { owner_user_id, seq }
+    LogHead { epoch, first_id, last_id }
+    LinkPosition { epoch, seq }
+    SegmentHead { first_id, offsets, link }
+    Alarm { due_at }
+    Town { town_id, name, owner_user_id, created_at, updated_at }
+    Rig {
+        rig_id, town_id, name, git_url, default_branch, platform_integration_id, kilocode_token,
+        paused, created_at, updated_at,
+    }
+    Bead {
+        bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
+        priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
+    }
+    Dispatch {
+        attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
+    }
+    Agent {
+        agent_id, seq, rig_id, role, name, identity, status, hook, dispatch, last_activity_at,
+        checkpoint, created_at,
+    }
+    Mail {
+        mail_id, seq, from_agent_id, to_agent_id, subject, body, created_at, delivered_at,
+    }
+    Review {
+        entry_id, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
+        due_at, started_at, message, commit_sha,
+    }
+}
+
+impl<I: Encode> Encode for Pointer<I> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.id.encode(encoder)
+    }
+}
+
+impl<C, I: Decode<C>> Decode<C> for Pointer<I> {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: I::decode(decoder)?,
+        })
+    }
+}
+
+impl<I: Encode + Decode<()>> Record for Pointer<I> {
+    const NAME: &'static str = "Pointer";
+}
+
+#[cfg(test)]
+mod tests;

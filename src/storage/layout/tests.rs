@@ -1,0 +1,71 @@
+use super::super::codec::{decode, encode};
+use super::*;
+
+fn bead() -> Bead {
+    Bead {
+        bead_id: BeadId::from_bytes([1; 16]),
+        seq: 2,
+        bead_type: BeadType::Issue,
+        status: BeadStatus::Open,
+        title: "t".to_owned(),
+        body: None,
+        rig_id: Some(RigId::from_bytes([3; 16])),
+        parent_bead_id: None,
+        assignee_agent_id: None,
+        priority: Priority::High,
+        labels: vec!["a".to_owned()],
+        metadata: Json::empty_object(),
+        created_by: None,
+        failure: None,
+        created_at: Timestamp::from_millis(5),
+        updated_at: Timestamp::from_millis(6),
+        closed_at: None,
+    }
+}
+
+/// The format of a released bead. If this fails the format has changed: raise the version and
+/// write a migration.
+#[test]
+fn golden_bead() {
+    let mut expected = vec![1];
+    expected.extend([1; 16]);
+    expected.extend(2u64.to_le_bytes());
+    expected.extend([1, 1]);
+    expected.extend(1u64.to_le_bytes());
+    expected.extend(b"t\x00\x01");
+    expected.extend([3; 16]);
+    expected.extend([0, 0, 3]);
+    expected.extend(1u64.to_le_bytes());
+    expected.extend(1u64.to_le_bytes());
+    expected.extend(b"a");
+    expected.extend(2u64.to_le_bytes());
+    expected.extend(b"{}\x00\x00");
+    expected.extend(5i64.to_le_bytes());
+    expected.extend(6i64.to_le_bytes());
+    expected.push(0);
+    assert_eq!(encode(&bead()), expected);
+    assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
+}
+
+#[test]
+fn damaged_rows_are_errors() {
+    let whole = encode(&bead());
+    for end in 0..whole.len() {
+        assert!(decode::<Bead>(&whole[..end]).is_err(), "cut at {end}");
+    }
+    let mut longer = whole.clone();
+    longer.push(0);
+    assert!(decode::<Bead>(&longer).is_err());
+    let mut newer = whole;
+    newer[0] = 9;
+    assert!(decode::<Bead>(&newer).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
+        let _ = decode::<Bead>(&bytes);
+        let _ = decode::<Agent>(&bytes);
+        let _ = decode::<SegmentHead>(&bytes);
+    }
+}

@@ -1,0 +1,42 @@
+//! Storage: the only door to sled and bincode.
+//!
+//! Owner of every name, key and byte on disk. A [`Database`] holds named trees
+//! ([`TreeName`]); a [`Tree`] is read directly and written by [`Batch`]es. One committer thread
+//! makes batches durable for the whole database: it gathers what waits, flushes once and only then
+//! releases every waiter (group commit).
+//!
+//! Invariants:
+//! - A batch is atomic: after a crash all of it is there or nothing.
+//! - `on_durable` runs only after the bytes were flushed and `fdatasync` returned. sled's own
+//!   flush ends in `sync_file_range`, which promises neither metadata nor the disk's cache.
+//! - No value is larger than [`CHUNK_LEN_MAX`]: larger ones are split, because sled moves large
+//!   pages to separate files that it never syncs.
+//! - After a failed write nothing more is written: the database is poisoned and says so.
+//!
+//! Absent on purpose: transactions over several trees, and any knowledge of what a row means.
+
+mod batch;
+mod chunks;
+mod codec;
+mod committer;
+mod database;
+mod error;
+mod keys;
+mod layout;
+mod trees;
+
+pub use batch::Batch;
+pub use chunks::CHUNK_LEN_MAX;
+pub use codec::Record;
+pub use database::{Database, OpenOptions};
+pub use error::Error;
+pub use keys::{
+    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByRig,
+    BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
+    FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus,
+    ReviewKey, RigByName, RigKey, RigOwner, SegmentKey, TownDirectory, TownKey,
+};
+pub use layout::{
+    Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+};
+pub use trees::{Tree, TreeName};
