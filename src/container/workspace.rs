@@ -36,9 +36,10 @@ pub(super) async fn move_folder(from: &Path, to: &Path) -> Result<(), Error> {
     }
     remove_tree(to).await?;
     match tokio::fs::rename(from, to).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Workspace { path: from.to_owned(), source: error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Workspace {
+            path: from.to_owned(),
+            source: error,
+        }),
         _ => Ok(()),
     }
 }
@@ -62,6 +63,19 @@ pub(super) async fn remove_file(path: &Path) -> Result<(), Error> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Gives git a name for commits where no worktree says whose they are. What is there stays.
+pub(super) async fn write_git_identity(home: &Path) -> Result<(), Error> {
+    let path = home.join(".gitconfig");
+    if tokio::fs::try_exists(&path).await.unwrap_or(false) {
+        return Ok(());
+    }
+    write_file(
+        &path,
+        "[user]\n\tname = gastownd\n\temail = gastownd@localhost\n",
+    )
+    .await
 }
 
 /// A file name for a name that people chose: the name itself where it is plain, else its plain

@@ -1,16 +1,17 @@
 //! One HTTP request in, one whole HTTP response out.
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::{Value, json};
 
 use crate::model::{AgentId, AgentRole};
 
@@ -18,18 +19,18 @@ use super::call::AgentTools;
 use super::service::AgentService;
 
 /// Answers a request to `/mcp/<agentId>`. The caller has checked that the request may act for
-/// `agent`, and has bounded the size of the body and the origin it may come from.
-pub async fn handle<T, B>(
+/// `agent`, has read the body within its own limit, and has checked the origin it comes from.
+pub async fn handle<T: AgentTools>(
     tools: &Arc<T>,
     agent: AgentId,
     role: AgentRole,
-    request: Request<B>,
-) -> Response<Full<Bytes>>
-where
-    T: AgentTools,
-    B: Body<Data: Send> + Send + 'static,
-    B::Error: Display,
-{
+    request: Request<Bytes>,
+) -> Response<Full<Bytes>> {
+    if request.method() == Method::POST
+        && let Some(refusal) = refusal_of(request.body())
+    {
+        return refusal;
+    }
     let tools = Arc::clone(tools);
     let service = StreamableHttpService::new(
         move || {
@@ -42,7 +43,7 @@ where
         Arc::new(NeverSessionManager::default()),
         stateless(),
     );
-    whole(service.handle(request).await).await
+    whole(service.handle(request.map(Full::new)).await).await
 }
 
 fn stateless() -> StreamableHttpServerConfig {
@@ -54,6 +55,28 @@ fn stateless() -> StreamableHttpServerConfig {
         .disable_allowed_hosts()
         // The caller has read the body within its own limit.
         .with_max_request_body_bytes(usize::MAX)
+}
+
+/// What a body that is no message is answered with; rmcp would say 415, as if it were no JSON.
+fn refusal_of(body: &[u8]) -> Option<Response<Full<Bytes>>> {
+    let fault = serde_json::from_slice::<ClientJsonRpcMessage>(body).err()?;
+    let (code, id) = match serde_json::from_slice::<Value>(body) {
+        Ok(message) => (
+            ErrorCode::INVALID_REQUEST,
+            message.get("id").cloned().unwrap_or_default(),
+        ),
+        Err(_) => (ErrorCode::PARSE_ERROR, Value::Null),
+    };
+    let answer = json!({
+        "jsonrpc": "2.0",
+        "id": id,
+        "error": {"code": code, "message": format!("the body is no message: {fault}")},
+    });
+    let mut refusal = Response::new(Full::from(answer.to_string()));
+    *refusal.status_mut() = StatusCode::BAD_REQUEST;
+    let json = HeaderValue::from_static("application/json");
+    refusal.headers_mut().insert(CONTENT_TYPE, json);
+    Some(refusal)
 }
 
 async fn whole<B>(response: Response<B>) -> Response<Full<Bytes>>

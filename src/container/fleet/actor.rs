@@ -26,7 +26,7 @@ use crate::container::protocol::{
     MessageAgent, StartAgent, StopAgent, message_type,
 };
 use crate::lifecycle::Lifecycle;
-use crate::model::{AgentId, BeadId, RigId, Timestamp, TownId};
+use crate::model::{AgentId, BeadId, RigId, Timestamp};
 use crate::sdk::Prompt;
 
 /// Requests that wait for the actor. It never waits itself, so the queue is short-lived.
@@ -47,7 +47,6 @@ const STATS_INTERVAL: Duration = Duration::from_secs(30);
 /// What a fleet needs.
 #[derive(Debug)]
 pub(crate) struct FleetOptions {
-    pub(crate) town_id: TownId,
     pub(crate) workspace: PathBuf,
     pub(crate) agent_program: Option<PathBuf>,
     pub(crate) guard: PathBuf,
@@ -65,11 +64,17 @@ pub(super) enum ServerState {
     /// There is none.
     Absent,
     /// One is being started for those who wait.
-    Starting { generation: u64, waiters: Vec<Waiter> },
+    Starting {
+        generation: u64,
+        waiters: Vec<Waiter>,
+    },
     /// One runs.
     Running(Arc<RunningServer>),
     /// One ends, and those who wait want another.
-    Stopping { generation: u64, waiters: Vec<Waiter> },
+    Stopping {
+        generation: u64,
+        waiters: Vec<Waiter>,
+    },
 }
 
 /// A start that waits for the agent server.
@@ -214,7 +219,10 @@ impl Fleet {
     }
 
     pub(super) fn alive(&self) -> usize {
-        self.agents.values().filter(|agent| agent.is_alive()).count()
+        self.agents
+            .values()
+            .filter(|agent| agent.is_alive())
+            .count()
     }
 
     fn servers(&self) -> usize {
@@ -236,8 +244,10 @@ impl Fleet {
         let place = Place::of(&start, &workspace, local, |rig| self.repository(rig))
             .map_err(Denied::Invalid)?;
         let path = place.path();
-        if let Some((other, _)) =
-            self.agents.iter().find(|(_, other)| other.is_alive() && other.path == path)
+        if let Some((other, _)) = self
+            .agents
+            .iter()
+            .find(|(_, other)| other.is_alive() && other.path == path)
         {
             return Err(Denied::NameTaken(*other));
         }
@@ -250,8 +260,11 @@ impl Fleet {
             config: config.clone(),
             commands: self.commands.clone(),
         };
-        let task =
-            self.options.lifecycle.spawn_detached("start an agent", task.run()).abort_handle();
+        let task = self
+            .options
+            .lifecycle
+            .spawn_detached("start an agent", task.run())
+            .abort_handle();
         let agent = Agent::new(start, place, config, run.1, task, self.now());
         self.agents.insert(agent_id, agent);
         Ok(())
@@ -266,7 +279,10 @@ impl Fleet {
         if self.drain.is_some() {
             return Err(Denied::Draining);
         }
-        let agent = self.agents.get_mut(&agent_id).ok_or(Denied::UnknownAgent(agent_id))?;
+        let agent = self
+            .agents
+            .get_mut(&agent_id)
+            .ok_or(Denied::UnknownAgent(agent_id))?;
         if agent.session().is_none() || agent.ending.is_some() {
             return Err(Denied::NotStarted(agent_id));
         }
@@ -283,11 +299,18 @@ impl Fleet {
     }
 
     fn stop(&mut self, agent_id: AgentId, stop: &StopAgent) -> Result<(), Denied> {
-        let agent = self.agents.get(&agent_id).ok_or(Denied::UnknownAgent(agent_id))?;
+        let agent = self
+            .agents
+            .get(&agent_id)
+            .ok_or(Denied::UnknownAgent(agent_id))?;
         if !agent.is_alive() {
             return Err(Denied::NotStarted(agent_id));
         }
-        self.begin_end(agent_id, stopped(), Duration::from_millis(stop.when_idle_within_ms));
+        self.begin_end(
+            agent_id,
+            stopped(),
+            Duration::from_millis(stop.when_idle_within_ms),
+        );
         Ok(())
     }
 
@@ -309,7 +332,10 @@ impl Fleet {
             Stage::Running(_) if agent.ending.as_ref().is_some_and(|ending| ending.aborted) => {}
             Stage::Running(_) if patience.is_zero() => self.abort(agent_id, exit),
             Stage::Running(_) => {
-                agent.ending = Some(Ending { exit, aborted: false });
+                agent.ending = Some(Ending {
+                    exit,
+                    aborted: false,
+                });
                 agent.deadline = Some(Instant::now() + patience);
             }
         }
@@ -322,14 +348,20 @@ impl Fleet {
             return;
         };
         agent.prompts.clear();
-        agent.ending = Some(Ending { exit, aborted: true });
+        agent.ending = Some(Ending {
+            exit,
+            aborted: true,
+        });
         agent.deadline = Some(Instant::now() + SETTLE_TIME);
-        if let (Some(server), Some(Session { id, directory })) = (server, agent.session().cloned()) {
-            self.options.lifecycle.spawn_detached("abort a session", async move {
-                if let Err(error) = server.client().session().abort(&directory, &id).await {
-                    tracing::warn!(session = %id, "failed to abort: {error}");
-                }
-            });
+        if let (Some(server), Some(Session { id, directory })) = (server, agent.session().cloned())
+        {
+            self.options
+                .lifecycle
+                .spawn_detached("abort a session", async move {
+                    if let Err(error) = server.client().session().abort(&directory, &id).await {
+                        tracing::warn!(session = %id, "failed to abort: {error}");
+                    }
+                });
         }
     }
 
@@ -345,22 +377,34 @@ impl Fleet {
             return self.finish(agent_id, exit);
         }
         agent.turn = Turn::Idle;
-        agent.ending = Some(Ending { exit: exit.clone(), aborted: true });
-        agent.deadline = Some(Instant::now() + super::drain::SAVE_TIME);
-        let (run, name, commands) =
-            ((agent_id, agent.run), agent.start.name.clone(), self.commands.clone());
-        self.options.lifecycle.spawn_detached("save work", async move {
-            if let Err(error) = Box::pin(repository.save_work(agent_id, &name)).await {
-                tracing::warn!(agent = %agent_id, "failed to save work: {}", error.story());
-            }
-            // Nobody listens any more only when the fleet has ended.
-            let _ = commands.send(Command::Saved(run, exit)).await;
+        agent.ending = Some(Ending {
+            exit: exit.clone(),
+            aborted: true,
         });
+        agent.deadline = Some(Instant::now() + super::drain::SAVE_TIME);
+        let (run, name, commands) = (
+            (agent_id, agent.run),
+            agent.start.name.clone(),
+            self.commands.clone(),
+        );
+        self.options
+            .lifecycle
+            .spawn_detached("save work", async move {
+                if let Err(error) = Box::pin(repository.save_work(agent_id, &name)).await {
+                    tracing::warn!(agent = %agent_id, "failed to save work: {}", error.story());
+                }
+                // Nobody listens any more only when the fleet has ended.
+                let _ = commands.send(Command::Saved(run, exit)).await;
+            });
     }
 
     /// Ends the agent now and tells so. The one place where `agent.exited` is said.
     pub(super) fn finish(&mut self, agent_id: AgentId, exit: AgentExited) {
-        let Some(agent) = self.agents.get_mut(&agent_id).filter(|agent| agent.is_alive()) else {
+        let Some(agent) = self
+            .agents
+            .get_mut(&agent_id)
+            .filter(|agent| agent.is_alive())
+        else {
             return;
         };
         let asks: Vec<String> = agent.asks.keys().cloned().collect();
@@ -368,7 +412,11 @@ impl Fleet {
         agent.end(exit.clone());
         self.sessions.retain(|_, owner| *owner != agent_id);
         for ask_id in asks {
-            self.say(Some(agent_id), message_type::AGENT_RESUMED, &AgentResumed { ask_id });
+            self.say(
+                Some(agent_id),
+                message_type::AGENT_RESUMED,
+                &AgentResumed { ask_id },
+            );
         }
         self.say(Some(agent_id), message_type::AGENT_EXITED, &exit);
         if let Some(reply) = removal {
@@ -386,7 +434,11 @@ impl Fleet {
         if !self.is_current(run) {
             return;
         }
-        let Prepared { session, resumed, branch } = match result {
+        let Prepared {
+            session,
+            resumed,
+            branch,
+        } = match result {
             Ok(prepared) => prepared,
             Err(failure) => return self.fail(run.0, failure),
         };
@@ -426,8 +478,11 @@ impl Fleet {
         let Some(text) = agent.prompts.pop_front() else {
             return;
         };
-        let model =
-            agent_config::model_for(&agent.config, agent.start.role, agent.start.model.as_deref());
+        let model = agent_config::model_for(
+            &agent.config,
+            agent.start.role,
+            agent.start.model.as_deref(),
+        );
         let model = match model {
             Ok(model) => model,
             Err(error) => {
@@ -440,12 +495,24 @@ impl Fleet {
             agent.turn = Turn::Prompted;
         }
         let (run, commands) = ((agent_id, agent.run), self.commands.clone());
-        self.options.lifecycle.spawn_detached("prompt a session", async move {
-            let prompt = Prompt { text, system, model: Some(model) };
-            let result = server.client().session().prompt(&directory, &id, &prompt).await;
-            // Nobody listens any more only when the fleet has ended.
-            let _ = commands.send(Command::Prompted(run, result.map_err(session_failure))).await;
-        });
+        self.options
+            .lifecycle
+            .spawn_detached("prompt a session", async move {
+                let prompt = Prompt {
+                    text,
+                    system,
+                    model: Some(model),
+                };
+                let result = server
+                    .client()
+                    .session()
+                    .prompt(&directory, &id, &prompt)
+                    .await;
+                // Nobody listens any more only when the fleet has ended.
+                let _ = commands
+                    .send(Command::Prompted(run, result.map_err(session_failure)))
+                    .await;
+            });
     }
 
     fn prompted(&mut self, run: Run, result: Result<(), Failure>) {
@@ -481,11 +548,18 @@ impl Fleet {
             Err(error) => {
                 return answer(
                     reply,
-                    Err(Failure { kind: ExitKind::Config, reason: error.story() }),
+                    Err(Failure {
+                        kind: ExitKind::Config,
+                        reason: error.story(),
+                    }),
                 );
             }
         };
-        let waiter = Waiter { run, settings, reply };
+        let waiter = Waiter {
+            run,
+            settings,
+            reply,
+        };
         match &mut self.server {
             ServerState::Absent => self.begin_server(vec![waiter]),
             ServerState::Starting { waiters, .. } | ServerState::Stopping { waiters, .. } => {
@@ -508,13 +582,19 @@ impl Fleet {
             return;
         };
         self.last_generation += 1;
-        self.launch.begin(self.last_generation, first.settings.clone());
-        self.server = ServerState::Starting { generation: self.last_generation, waiters };
+        self.launch
+            .begin(self.last_generation, first.settings.clone());
+        self.server = ServerState::Starting {
+            generation: self.last_generation,
+            waiters,
+        };
     }
 
     /// Whether any agent works on the agent server of that generation.
     fn is_in_use(&self, generation: u64) -> bool {
-        self.agents.values().any(|agent| agent.server == Some(generation))
+        self.agents
+            .values()
+            .any(|agent| agent.server == Some(generation))
     }
 
     fn grant(&mut self, waiter: Waiter, server: &Arc<RunningServer>) {
@@ -528,7 +608,10 @@ impl Fleet {
     }
 
     pub(super) fn stop_server(&mut self, server: &Arc<RunningServer>, waiters: Vec<Waiter>) {
-        self.server = ServerState::Stopping { generation: server.generation, waiters };
+        self.server = ServerState::Stopping {
+            generation: server.generation,
+            waiters,
+        };
         let server = server.clone();
         // Its end is told by the task that watches it.
         self.options
@@ -539,9 +622,10 @@ impl Fleet {
     fn server_started(&mut self, generation: u64, result: Result<Arc<RunningServer>, Failure>) {
         let state = std::mem::replace(&mut self.server, ServerState::Absent);
         let waiters = match state {
-            ServerState::Starting { generation: expected, waiters } if expected == generation => {
-                waiters
-            }
+            ServerState::Starting {
+                generation: expected,
+                waiters,
+            } if expected == generation => waiters,
             other => {
                 self.server = other;
                 return;
@@ -584,11 +668,19 @@ impl Fleet {
             .map(|(agent_id, _)| *agent_id)
             .collect();
         for agent_id in users {
-            if let Some(Stage::Starting(task)) = self.agents.get(&agent_id).map(|agent| &agent.stage) {
+            if let Some(Stage::Starting(task)) =
+                self.agents.get(&agent_id).map(|agent| &agent.stage)
+            {
                 task.abort();
             }
             let reason = format!("the agent server is gone: {reason}");
-            self.fail(agent_id, Failure { kind: ExitKind::AgentServer, reason });
+            self.fail(
+                agent_id,
+                Failure {
+                    kind: ExitKind::AgentServer,
+                    reason,
+                },
+            );
         }
         if let ServerState::Stopping { waiters, .. } = state {
             self.begin_server(waiters);
@@ -610,7 +702,11 @@ impl Fleet {
         let drain = self.drain.iter().map(Drain::deadline);
         let fixed = [self.last_contact + self.options.linger, self.stats_due];
         // There are always the fixed ones.
-        agents.chain(drain).chain(fixed).min().unwrap_or(self.stats_due)
+        agents
+            .chain(drain)
+            .chain(fixed)
+            .min()
+            .unwrap_or(self.stats_due)
     }
 
     fn on_deadline(&mut self, now: Instant) {
@@ -644,15 +740,27 @@ impl Fleet {
         let agents = self.alive();
         if agents > 0 {
             let rss_bytes = stats::resident_bytes();
-            let stats = ContainerStats { agents, servers: self.servers(), rss_bytes };
+            let stats = ContainerStats {
+                agents,
+                servers: self.servers(),
+                rss_bytes,
+            };
             self.say(None, message_type::CONTAINER_STATS, &stats);
         }
+    }
+
+    /// From now on nobody is answered; those who wait learn it at once.
+    pub(super) fn refuse_all(&mut self) {
+        self.received.close();
+        while self.received.try_recv().is_ok() {}
     }
 
     // ---- small things ---------------------------------------------------------------------
 
     pub(super) fn is_current(&self, run: Run) -> bool {
-        self.agents.get(&run.0).is_some_and(|agent| agent.run == run.1 && agent.is_alive())
+        self.agents
+            .get(&run.0)
+            .is_some_and(|agent| agent.run == run.1 && agent.is_alive())
     }
 
     pub(super) fn repository(&mut self, rig: RigId) -> Repository {

@@ -99,7 +99,10 @@ pub(super) enum Consequence {
     /// The turn ended, with an error or without.
     Idle(Option<String>),
     /// The model failed; the session is to be aborted if it still tries.
-    ModelFailed { text: String, still_trying: bool },
+    ModelFailed {
+        text: String,
+        still_trying: bool,
+    },
 }
 
 impl Agent {
@@ -166,7 +169,10 @@ impl Agent {
                 return Some(Consequence::Waiting(ask));
             }
             Observation::Answered { ask_id } => {
-                return self.asks.remove(&ask_id).map(|_| Consequence::Resumed(ask_id));
+                return self
+                    .asks
+                    .remove(&ask_id)
+                    .map(|_| Consequence::Resumed(ask_id));
             }
             Observation::ToolRunning { part_id, tool } => {
                 self.tools.insert(part_id, tool);
@@ -245,7 +251,13 @@ impl Agent {
             session_id: self.session().map(|session| session.id.to_string()),
             started_at: self.started_at,
             last_activity_at: self.last_activity_at,
-            active_tools: self.tools.values().cloned().collect::<HashSet<_>>().into_iter().collect(),
+            active_tools: self
+                .tools
+                .values()
+                .cloned()
+                .collect::<HashSet<_>>()
+                .into_iter()
+                .collect(),
             message_count: self.message_count,
             asks: self.asks.values().cloned().collect(),
             exit_reason,
@@ -255,7 +267,11 @@ impl Agent {
 
 /// The exit of an agent that failed.
 pub(super) fn failed(kind: ExitKind, reason: impl Into<String>) -> AgentExited {
-    AgentExited { status: ExitStatus::Failed, reason: reason.into(), kind }
+    AgentExited {
+        status: ExitStatus::Failed,
+        reason: reason.into(),
+        kind,
+    }
 }
 
 /// The exit of an agent that was stopped.

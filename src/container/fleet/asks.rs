@@ -27,11 +27,15 @@ impl Fleet {
             PermissionAnswer::Always => PermissionReply::Always,
             PermissionAnswer::Reject => PermissionReply::Reject,
         };
-        self.options.lifecycle.spawn_detached("answer a permission ask", async move {
-            let client = asked.server.client();
-            let done = client.reply_permission(&asked.session.directory, &ask_id, permission).await;
-            answer(reply, done.map_err(denied));
-        });
+        self.options
+            .lifecycle
+            .spawn_detached("answer a permission ask", async move {
+                let client = asked.server.client();
+                let done = client
+                    .reply_permission(&asked.session.directory, &ask_id, permission)
+                    .await;
+                answer(reply, done.map_err(denied));
+            });
     }
 
     pub(super) fn answer_question(
@@ -45,20 +49,30 @@ impl Fleet {
             Ok(asked) => asked,
             Err(denied) => return answer(reply, Err(denied)),
         };
-        self.options.lifecycle.spawn_detached("answer a question", async move {
-            let (client, directory) = (asked.server.client(), &asked.session.directory);
-            let done = if question.reject {
-                client.reject_question(directory, &ask_id).await
-            } else {
-                client.reply_question(directory, &ask_id, &question.answers).await
-            };
-            answer(reply, done.map_err(denied));
-        });
+        self.options
+            .lifecycle
+            .spawn_detached("answer a question", async move {
+                let (client, directory) = (asked.server.client(), &asked.session.directory);
+                let done = if question.reject {
+                    client.reject_question(directory, &ask_id).await
+                } else {
+                    client
+                        .reply_question(directory, &ask_id, &question.answers)
+                        .await
+                };
+                answer(reply, done.map_err(denied));
+            });
     }
 
     fn asked(&self, agent_id: AgentId, ask_id: &str, kind: AskKind) -> Result<Asked, Denied> {
-        let agent = self.agents.get(&agent_id).ok_or(Denied::UnknownAgent(agent_id))?;
-        let session = agent.session().cloned().ok_or(Denied::NotStarted(agent_id))?;
+        let agent = self
+            .agents
+            .get(&agent_id)
+            .ok_or(Denied::UnknownAgent(agent_id))?;
+        let session = agent
+            .session()
+            .cloned()
+            .ok_or(Denied::NotStarted(agent_id))?;
         let server = self.running_server().ok_or(Denied::NotStarted(agent_id))?;
         match agent.asks.get(ask_id) {
             Some(ask) if ask.kind == kind => Ok(Asked { session, server }),

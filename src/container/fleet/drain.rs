@@ -8,8 +8,8 @@ use super::actor::{Fleet, ServerState, answer};
 use super::agent::{Agent, Stage, drained, stopped};
 use super::command::{Denied, Reply};
 use super::start::Place;
-use crate::container::{Error, workspace};
 use crate::container::protocol::RemoveAgent;
+use crate::container::{Error, workspace};
 use crate::model::AgentId;
 
 /// How long a working agent may take to commit and push once it was asked to.
@@ -53,10 +53,17 @@ impl Fleet {
             return;
         }
         let until = Instant::now() + FINISH_TIME + SAVE_TIME + MERGE_TIME;
-        self.drain = Some(Drain { until, hand_over: HAND_OVER_TIME });
+        self.drain = Some(Drain {
+            until,
+            hand_over: HAND_OVER_TIME,
+        });
         let agents: Vec<AgentId> = self.agents.keys().copied().collect();
         for agent_id in agents {
-            let patience = if self.ask_to_finish(agent_id) { FINISH_TIME } else { Duration::ZERO };
+            let patience = if self.ask_to_finish(agent_id) {
+                FINISH_TIME
+            } else {
+                Duration::ZERO
+            };
             self.begin_end(agent_id, drained(), patience);
         }
     }
@@ -83,12 +90,17 @@ impl Fleet {
     pub(super) fn shut_down(&mut self) {
         let agents: Vec<AgentId> = self.agents.keys().copied().collect();
         for agent_id in agents {
-            if let Some(Stage::Starting(task)) = self.agents.get(&agent_id).map(|agent| &agent.stage) {
+            if let Some(Stage::Starting(task)) =
+                self.agents.get(&agent_id).map(|agent| &agent.stage)
+            {
                 task.abort();
             }
             self.finish(agent_id, stopped());
         }
-        self.drain = Some(Drain { until: Instant::now(), hand_over: HAND_OVER_TIME_SHORT });
+        self.drain = Some(Drain {
+            until: Instant::now(),
+            hand_over: HAND_OVER_TIME_SHORT,
+        });
     }
 
     /// Whether nothing is left to wait for.
@@ -100,6 +112,7 @@ impl Fleet {
 
     /// The last steps: every agent has its exit, the agent server is gone, the server has it all.
     pub(super) async fn close(&mut self) {
+        self.refuse_all();
         let agents: Vec<AgentId> = self.agents.keys().copied().collect();
         for agent_id in agents {
             self.finish(agent_id, drained());
@@ -109,8 +122,13 @@ impl Fleet {
             // A start or stop under way ends with the process: the guard sees to that.
             ServerState::Starting { .. } | ServerState::Stopping { .. } | ServerState::Absent => {}
         }
-        let hand_over = self.drain.map_or(HAND_OVER_TIME_SHORT, |drain| drain.hand_over);
-        if tokio::time::timeout(hand_over, self.options.spool.emptied()).await.is_err() {
+        let hand_over = self
+            .drain
+            .map_or(HAND_OVER_TIME_SHORT, |drain| drain.hand_over);
+        if tokio::time::timeout(hand_over, self.options.spool.emptied())
+            .await
+            .is_err()
+        {
             tracing::warn!("the server did not take what was said last");
         }
     }
@@ -136,10 +154,15 @@ impl Fleet {
                 Some(rig) if !remove.name.is_empty() => {
                     let repository = self.repository(rig);
                     let name = remove.name.clone();
-                    self.options.lifecycle.spawn_detached("remove a worktree", async move {
-                        let done = Box::pin(repository.remove_worktree(agent_id, &name)).await;
-                        answer(reply, done.map_err(|error| Denied::Repository(error.story())));
-                    });
+                    self.options
+                        .lifecycle
+                        .spawn_detached("remove a worktree", async move {
+                            let done = Box::pin(repository.remove_worktree(agent_id, &name)).await;
+                            answer(
+                                reply,
+                                done.map_err(|error| Denied::Repository(error.story())),
+                            );
+                        });
                 }
                 _ => answer(reply, Err(Denied::UnknownAgent(agent_id))),
             },
@@ -151,15 +174,24 @@ impl Fleet {
         let Some(Agent { place, start, .. }) = self.agents.remove(&agent_id) else {
             return answer(reply, Err(Denied::UnknownAgent(agent_id)));
         };
-        let archive = self.options.workspace.join("archive").join(agent_id.to_string());
-        self.options.lifecycle.spawn_detached("remove an agent", async move {
-            let done: Result<(), Error> = match place {
-                Place::Worktree(repository, _) => {
-                    Box::pin(repository.remove_worktree(agent_id, &start.name)).await
-                }
-                Place::Directory(path) => workspace::move_folder(&path, &archive).await,
-            };
-            answer(reply, done.map_err(|error| Denied::Repository(error.story())));
-        });
+        let archive = self
+            .options
+            .workspace
+            .join("archive")
+            .join(agent_id.to_string());
+        self.options
+            .lifecycle
+            .spawn_detached("remove an agent", async move {
+                let done: Result<(), Error> = match place {
+                    Place::Worktree(repository, _) => {
+                        Box::pin(repository.remove_worktree(agent_id, &start.name)).await
+                    }
+                    Place::Directory(path) => workspace::move_folder(&path, &archive).await,
+                };
+                answer(
+                    reply,
+                    done.map_err(|error| Denied::Repository(error.story())),
+                );
+            });
     }
 }

@@ -18,7 +18,10 @@ const IDLE_AFTER_ERROR: Duration = Duration::from_secs(10);
 
 impl Fleet {
     pub(super) fn on_stream(&mut self, generation: u64, item: StreamItem) {
-        if self.running_server().is_none_or(|server| server.generation != generation) {
+        if self
+            .running_server()
+            .is_none_or(|server| server.generation != generation)
+        {
             return;
         }
         match item {
@@ -78,7 +81,11 @@ impl Fleet {
                 self.say(Some(agent_id), message_type::AGENT_WAITING, &ask);
             }
             Consequence::Resumed(ask_id) => {
-                self.say(Some(agent_id), message_type::AGENT_RESUMED, &AgentResumed { ask_id });
+                self.say(
+                    Some(agent_id),
+                    message_type::AGENT_RESUMED,
+                    &AgentResumed { ask_id },
+                );
             }
             Consequence::Idle(error) => self.went_idle(agent_id, error),
             Consequence::ModelFailed { text, still_trying } => {
@@ -88,7 +95,11 @@ impl Fleet {
     }
 
     fn went_idle(&mut self, agent_id: AgentId, error: Option<String>) {
-        self.say(Some(agent_id), message_type::AGENT_IDLE, &AgentIdle { error });
+        self.say(
+            Some(agent_id),
+            message_type::AGENT_IDLE,
+            &AgentIdle { error },
+        );
         let Some(agent) = self.agents.get(&agent_id) else {
             return;
         };
@@ -113,7 +124,10 @@ impl Fleet {
             self.abort(agent_id, exit);
         } else {
             agent.prompts.clear();
-            agent.ending = Some(Ending { exit, aborted: true });
+            agent.ending = Some(Ending {
+                exit,
+                aborted: true,
+            });
             agent.deadline = Some(Instant::now() + IDLE_AFTER_ERROR);
         }
     }
@@ -130,15 +144,19 @@ impl Fleet {
             let run = (*agent_id, agent.run);
             let (session, server) = (session.clone(), server.clone());
             let commands = self.commands.clone();
-            self.options.lifecycle.spawn_detached("look at a turn", async move {
-                let sessions = server.client().session();
-                let seen = match sessions.messages(&session.directory, &session.id).await {
-                    Ok(messages) => messages.last().map_or(TurnSeen::Open, |last| turn_of(last.get())),
-                    Err(_) => TurnSeen::Open,
-                };
-                // Nobody listens any more only when the fleet has ended.
-                let _ = commands.send(Command::TurnChecked(run, seen)).await;
-            });
+            self.options
+                .lifecycle
+                .spawn_detached("look at a turn", async move {
+                    let sessions = server.client().session();
+                    let seen = match sessions.messages(&session.directory, &session.id).await {
+                        Ok(messages) => messages
+                            .last()
+                            .map_or(TurnSeen::Open, |last| turn_of(last.get())),
+                        Err(_) => TurnSeen::Open,
+                    };
+                    // Nobody listens any more only when the fleet has ended.
+                    let _ = commands.send(Command::TurnChecked(run, seen)).await;
+                });
         }
     }
 
@@ -153,7 +171,10 @@ impl Fleet {
         };
         let now = self.now();
         for observation in observed {
-            let agent = self.agents.get_mut(&run.0).filter(|agent| agent.turn == Turn::Busy);
+            let agent = self
+                .agents
+                .get_mut(&run.0)
+                .filter(|agent| agent.turn == Turn::Busy);
             let Some(agent) = agent else {
                 return;
             };
@@ -202,7 +223,10 @@ pub(super) fn turn_of(message: &str) -> TurnSeen {
     match (info.error, info.time.completed, info.finish.as_deref()) {
         (Some(error), _, _) if error.name == "MessageAbortedError" => TurnSeen::Ended,
         (Some(error), _, _) => {
-            let text = error.data.get("message").and_then(serde_json::Value::as_str);
+            let text = error
+                .data
+                .get("message")
+                .and_then(serde_json::Value::as_str);
             TurnSeen::Failed(text.map_or(error.name, str::to_owned))
         }
         // After these the agent server goes on with another message.

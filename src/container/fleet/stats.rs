@@ -13,7 +13,9 @@ pub(super) fn resident_bytes() -> u64 {
         if let Some(process) = processes.get(&pid) {
             pages += process.resident_pages;
         }
-        let children = processes.iter().filter(|(_, process)| process.parent == pid);
+        let children = processes
+            .iter()
+            .filter(|(_, process)| process.parent == pid);
         family.extend(children.map(|(child, _)| *child));
     }
     pages * page
@@ -44,5 +46,8 @@ fn processes() -> HashMap<u32, Process> {
 fn read_stat(stat: &str) -> Option<Process> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split(' ').collect();
-    Some(Process { parent: fields.get(1)?.parse().ok()?, resident_pages: fields.get(21)?.parse().ok()? })
+    Some(Process {
+        parent: fields.get(1)?.parse().ok()?,
+        resident_pages: fields.get(21)?.parse().ok()?,
+    })
 }
