@@ -77,7 +77,10 @@ impl Server {
     ) -> Result<Self, Error> {
         let settings = Arc::new(settings);
         let clock = Clock::system();
-        let listen = |source| Error::Listen { address: settings.listen, source };
+        let listen = |source| Error::Listen {
+            address: settings.listen,
+            source,
+        };
         let listener = Listener::bind(settings.listen).await.map_err(listen)?;
         private_dir(&settings)?;
         let cache_bytes = settings.storage.cache;
@@ -91,8 +94,14 @@ impl Server {
             api_url: api_url(&settings, address).into(),
             tokens: agent_tokens(authority.clone()),
         };
-        let towns =
-            Towns::open(database.clone(), logs, clock.clone(), options, lifecycle.clone()).await?;
+        let towns = Towns::open(
+            database.clone(),
+            logs,
+            clock.clone(),
+            options,
+            lifecycle.clone(),
+        )
+        .await?;
         let new_admin_token = authority.new_admin_token().map(str::to_owned);
         let state = Arc::new(State {
             towns: towns.clone(),
@@ -102,9 +111,19 @@ impl Server {
             lifecycle: lifecycle.clone(),
             body_max: settings.http.body_max,
         });
-        lifecycle.spawn("listener", http::serve(listener, state, settings.http.connections_max));
+        lifecycle.spawn(
+            "listener",
+            http::serve(listener, state, settings.http.connections_max),
+        );
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "serving");
-        Ok(Self { address, new_admin_token, settings, towns, database, lifecycle })
+        Ok(Self {
+            address,
+            new_admin_token,
+            settings,
+            towns,
+            database,
+            lifecycle,
+        })
     }
 
     /// The address it answers on, with the real port.
@@ -129,10 +148,15 @@ impl Server {
     pub async fn stop(self) {
         let grace = self.settings.shutdown_grace;
         self.towns.quiesce().await;
-        self.towns.end_containers(self.settings.container.stop_on_exit, grace).await;
+        self.towns
+            .end_containers(self.settings.container.stop_on_exit, grace)
+            .await;
         self.lifecycle.stop();
         self.towns.close();
-        if tokio::time::timeout(grace, self.lifecycle.drained()).await.is_err() {
+        if tokio::time::timeout(grace, self.lifecycle.drained())
+            .await
+            .is_err()
+        {
             tracing::warn!(grace = ?grace, "some work did not finish in time");
         }
         self.database.close();
@@ -147,7 +171,10 @@ fn private_dir(settings: &Settings) -> Result<(), Error> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| Error::DataDir { path: path.clone(), source })
+        .map_err(|source| Error::DataDir {
+            path: path.clone(),
+            source,
+        })
 }
 
 /// Where agents on this machine reach the server.

@@ -64,7 +64,10 @@ pub(super) struct Link {
 
 impl Client {
     pub(super) fn new(socket: &Path, lifecycle: Lifecycle) -> Self {
-        Self { socket: socket.to_owned(), lifecycle }
+        Self {
+            socket: socket.to_owned(),
+            lifecycle,
+        }
     }
 
     pub(super) async fn call(
@@ -75,7 +78,9 @@ impl Client {
         body: Vec<u8>,
     ) -> Result<Bytes, CallError> {
         let exchange = self.exchange(method, path, config, body);
-        tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| CallError::TimedOut)?
+        tokio::time::timeout(ANSWER_TIMEOUT, exchange)
+            .await
+            .map_err(|_| CallError::TimedOut)?
     }
 
     async fn exchange(
@@ -85,33 +90,49 @@ impl Client {
         config: Option<&ResolvedTownConfig>,
         body: Vec<u8>,
     ) -> Result<Bytes, CallError> {
-        let mut request = Request::builder().method(method).uri(path).header("host", "container");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "container");
         if let Some(config) = config {
             request = request.header(CONFIG_HEADER, config.to_header().into_bytes());
         }
-        let request = request.body(Full::<Bytes>::from(body)).map_err(CallError::broken)?;
+        let request = request
+            .body(Full::<Bytes>::from(body))
+            .map_err(CallError::broken)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(self.connect().await?)
             .await
             .map_err(CallError::broken)?;
-        self.lifecycle.spawn_detached("container request", async move {
-            // What went wrong is told to the one who asked.
-            let _ = connection.await;
-        });
-        let response = sender.send_request(request).await.map_err(CallError::broken)?;
+        self.lifecycle
+            .spawn_detached("container request", async move {
+                // What went wrong is told to the one who asked.
+                let _ = connection.await;
+            });
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(CallError::broken)?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
         let body = body.collect().await.map_err(CallError::Broken)?.to_bytes();
         if status.is_success() {
             return Ok(body);
         }
-        let error = serde_json::from_slice::<Refusal>(&body)
-            .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |refusal| refusal.error);
-        Err(CallError::Refused { status: status.as_u16(), error })
+        let error = serde_json::from_slice::<Refusal>(&body).map_or_else(
+            |_| String::from_utf8_lossy(&body).into_owned(),
+            |refusal| refusal.error,
+        );
+        Err(CallError::Refused {
+            status: status.as_u16(),
+            error,
+        })
     }
 
     /// Opens the WebSocket.
     pub(super) async fn link(&self) -> Result<Link, CallError> {
-        tokio::time::timeout(ANSWER_TIMEOUT, self.upgrade()).await.map_err(|_| CallError::TimedOut)?
+        tokio::time::timeout(ANSWER_TIMEOUT, self.upgrade())
+            .await
+            .map_err(|_| CallError::TimedOut)?
     }
 
     async fn upgrade(&self) -> Result<Link, CallError> {
@@ -121,7 +142,10 @@ impl Client {
             .header("connection", "Upgrade")
             .header("upgrade", "websocket")
             .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", fastwebsockets::handshake::generate_key())
+            .header(
+                "sec-websocket-key",
+                fastwebsockets::handshake::generate_key(),
+            )
             .body(Full::<Bytes>::default())
             .map_err(CallError::broken)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(self.connect().await?)
@@ -130,24 +154,39 @@ impl Client {
         self.lifecycle.spawn_detached("container link", async move {
             let _ = connection.with_upgrades().await;
         });
-        let response = sender.send_request(request).await.map_err(CallError::broken)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(CallError::broken)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status().as_u16();
-            return Err(CallError::Refused { status, error: "no WebSocket".to_owned() });
+            return Err(CallError::Refused {
+                status,
+                error: "no WebSocket".to_owned(),
+            });
         }
-        let upgraded = hyper::upgrade::on(response).await.map_err(CallError::broken)?;
+        let upgraded = hyper::upgrade::on(response)
+            .await
+            .map_err(CallError::broken)?;
         let parts = upgraded
             .downcast::<TokioIo<UnixStream>>()
             .map_err(|_| CallError::broken("not a unix socket"))?;
         let (reader, writer) = parts.io.into_inner().into_split();
-        Ok(Link { read_ahead: parts.read_buf, reader, writer })
+        Ok(Link {
+            read_ahead: parts.read_buf,
+            reader,
+            writer,
+        })
     }
 
     async fn connect(&self) -> Result<TokioIo<UnixStream>, CallError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Asleep,
-            _ => CallError::broken(error),
-        })?;
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Asleep,
+                    _ => CallError::broken(error),
+                })?;
         Ok(TokioIo::new(stream))
     }
 }

@@ -14,6 +14,7 @@
 //! Absent on purpose: decisions. What to start, when and how often is the town's business.
 
 mod agent_config;
+mod client;
 pub mod control_server;
 pub mod credential_helper;
 mod error;
@@ -22,6 +23,13 @@ pub mod git;
 pub mod isolation;
 pub mod prompts;
 pub mod protocol;
+mod relay;
+mod supervisor;
 mod workspace;
 
+pub use client::CallError;
 pub use error::Error;
+pub use isolation::Isolation;
+pub use protocol::ExitKind;
+pub use relay::{AgentReport, LinkState, LinkTarget, MergeReport};
+pub use supervisor::{ContainerHandle, LaunchOptions};

@@ -22,9 +22,8 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 
 use super::client::Link;
 use super::protocol::{
-    AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
-    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
-    ServerFrame, message_type,
+    AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting, ContainerMessage,
+    ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
 
 /// Messages taken over together: one commit for what gathered during the last one.
@@ -126,11 +125,8 @@ pub trait LinkTarget: Clone + Send + Sync + 'static {
         report: AgentReport,
     ) -> impl Future<Output = bool> + Send;
     /// A merge ended; true once that is durable.
-    fn merged(
-        &self,
-        place: LinkPosition,
-        report: MergeReport,
-    ) -> impl Future<Output = bool> + Send;
+    fn merged(&self, place: LinkPosition, report: MergeReport)
+    -> impl Future<Output = bool> + Send;
 }
 
 /// Why a link ended.
@@ -163,7 +159,13 @@ pub(super) async fn run<T: LinkTarget>(
     target: &T,
 ) -> LinkEnd {
     let reader = Cursor::new(link.read_ahead).chain(link.reader);
-    let mut relay = Relay { writer: link.writer, logs, target, epoch: None, known };
+    let mut relay = Relay {
+        writer: link.writer,
+        logs,
+        target,
+        epoch: None,
+        known,
+    };
     let reading = read(MessageReader::new(reader, Role::Client, MESSAGE_BYTES_MAX));
     match relay.run(reading).await {
         Ok(never) => match never {},
@@ -242,7 +244,10 @@ impl<T: LinkTarget> Relay<'_, T> {
             let epoch = self
                 .epoch
                 .ok_or_else(|| LinkEnd::Unexpected(message.message_type.to_string()))?;
-            let place = LinkPosition { epoch, seq: message.seq };
+            let place = LinkPosition {
+                epoch,
+                seq: message.seq,
+            };
             last = Some(place);
             if let Some(report) = report(&message).map_err(LinkEnd::Invalid)? {
                 reports.push((place, report));
@@ -280,7 +285,11 @@ impl<T: LinkTarget> Relay<'_, T> {
             serde_json::from_str(message.data.get()).map_err(LinkEnd::Invalid)?;
         tracing::info!(epoch = %resumed.epoch, next_seq = resumed.next_seq, recovered = resumed.recovered, "the container's link is up");
         self.epoch = Some(resumed.epoch);
-        self.target.link(LinkState::Up { epoch: resumed.epoch }).await;
+        self.target
+            .link(LinkState::Up {
+                epoch: resumed.epoch,
+            })
+            .await;
         Ok(())
     }
 
@@ -289,7 +298,11 @@ impl<T: LinkTarget> Relay<'_, T> {
         let mut outcomes = Vec::with_capacity(events.len());
         for (agent_id, events) in events {
             self.target.active(agent_id);
-            let log = self.logs.open(agent_id).await.map_err(|_| LinkEnd::NotStored)?;
+            let log = self
+                .logs
+                .open(agent_id)
+                .await
+                .map_err(|_| LinkEnd::NotStored)?;
             loop {
                 match log.begin_append(events.clone()) {
                     Ok(outcome) => {
@@ -326,24 +339,48 @@ impl<T: LinkTarget> Relay<'_, T> {
 fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::Error> {
     let data = message.data.get();
     if message.message_type == message_type::AGENT_MERGE {
-        let AgentMerge { entry_id, status, message, commit_sha, retryable } =
-            serde_json::from_str(data)?;
+        let AgentMerge {
+            entry_id,
+            status,
+            message,
+            commit_sha,
+            retryable,
+        } = serde_json::from_str(data)?;
         let status = match status {
             MergeStatus::Merged => ReviewStatus::Merged,
             MergeStatus::Conflict => ReviewStatus::Conflict,
             MergeStatus::Failed => ReviewStatus::Failed,
         };
-        let report = MergeReport { entry_id, status, message, commit_sha, retryable };
+        let report = MergeReport {
+            entry_id,
+            status,
+            message,
+            commit_sha,
+            retryable,
+        };
         return Ok(Some(Report::Merge(report)));
     }
-    let Some(agent_id) = message.agent_id else { return Ok(None) };
+    let Some(agent_id) = message.agent_id else {
+        return Ok(None);
+    };
     let report = match message.message_type.as_ref() {
         message_type::AGENT_STARTED => {
-            let AgentStarted { session_id, resumed, .. } = serde_json::from_str(data)?;
-            AgentReport::Started { session_id, resumed }
+            let AgentStarted {
+                session_id,
+                resumed,
+                ..
+            } = serde_json::from_str(data)?;
+            AgentReport::Started {
+                session_id,
+                resumed,
+            }
         }
         message_type::AGENT_EXITED => {
-            let AgentExited { status, reason, kind } = serde_json::from_str(data)?;
+            let AgentExited {
+                status,
+                reason,
+                kind,
+            } = serde_json::from_str(data)?;
             match status {
                 ExitStatus::Stopped | ExitStatus::Drained => AgentReport::Stopped { reason },
                 ExitStatus::Failed => AgentReport::Failed { kind, reason },
@@ -351,7 +388,9 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         }
         message_type::AGENT_IDLE => {
             let AgentIdle { error } = serde_json::from_str(data)?;
-            AgentReport::Idle { failed: error.is_some() }
+            AgentReport::Idle {
+                failed: error.is_some(),
+            }
         }
         message_type::AGENT_WAITING => {
             let AgentWaiting { ask_id, title, .. } = serde_json::from_str(data)?;

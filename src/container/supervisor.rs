@@ -88,7 +88,11 @@ impl ContainerHandle {
     ) -> Self {
         let client = Client::new(&socket_path(&options.run_dir), lifecycle.clone());
         let up = watch::Sender::new(false);
-        let handle = Self(Arc::new(Inner { client, wake: Notify::new(), up }));
+        let handle = Self(Arc::new(Inner {
+            client,
+            wake: Notify::new(),
+            up,
+        }));
         let supervisor = Supervisor {
             options,
             logs,
@@ -141,7 +145,8 @@ impl ContainerHandle {
         agent_id: AgentId,
         stop: &StopAgent,
     ) -> Result<(), CallError> {
-        self.post(&format!("/agents/{agent_id}/stop"), config, stop).await
+        self.post(&format!("/agents/{agent_id}/stop"), config, stop)
+            .await
     }
 
     /// Archives and removes a deleted agent's worktree.
@@ -153,7 +158,12 @@ impl ContainerHandle {
         config: &ResolvedTownConfig,
         agent_id: AgentId,
     ) -> Result<(), CallError> {
-        self.post(&format!("/agents/{agent_id}/remove"), config, &serde_json::json!({})).await
+        self.post(
+            &format!("/agents/{agent_id}/remove"),
+            config,
+            &serde_json::json!({}),
+        )
+        .await
     }
 
     /// Says something to an agent's session.
@@ -166,7 +176,8 @@ impl ContainerHandle {
         agent_id: AgentId,
         message: &MessageAgent,
     ) -> Result<(), CallError> {
-        self.post(&format!("/agents/{agent_id}/message"), config, message).await
+        self.post(&format!("/agents/{agent_id}/message"), config, message)
+            .await
     }
 
     /// Whether the container runs the agent or has its end still to tell.
@@ -175,7 +186,12 @@ impl ContainerHandle {
     /// See [`CallError`].
     pub async fn knows_agent(&self, agent_id: AgentId) -> Result<bool, CallError> {
         let path = format!("/agents/{agent_id}/status");
-        match self.0.client.call(Method::GET, &path, None, Vec::new()).await {
+        match self
+            .0
+            .client
+            .call(Method::GET, &path, None, Vec::new())
+            .await
+        {
             Ok(_) => Ok(true),
             Err(CallError::Refused { status: 404, .. }) => Ok(false),
             Err(error) => Err(error),
@@ -199,20 +215,31 @@ impl ContainerHandle {
     /// # Errors
     /// See [`CallError`].
     pub async fn health(&self) -> Result<Health, CallError> {
-        let answer = self.0.client.call(Method::GET, "/health", None, Vec::new()).await?;
+        let answer = self
+            .0
+            .client
+            .call(Method::GET, "/health", None, Vec::new())
+            .await?;
         serde_json::from_slice(&answer).map_err(|error| CallError::Broken(error.into()))
     }
 
     /// Ends the container's process if no agent works in it, or, if `even_working`, after its
     /// agents saved their work. Resolves when it is gone, or after `grace`.
     pub async fn end(&self, even_working: bool, grace: Duration) {
-        let Ok(health) = self.health().await else { return };
+        let Ok(health) = self.health().await else {
+            return;
+        };
         let path = match (health.agents, even_working) {
             (0, _) => "/shutdown",
             (_, true) => "/drain",
             (_, false) => return,
         };
-        if let Err(error) = self.0.client.call(Method::POST, path, None, Vec::new()).await {
+        if let Err(error) = self
+            .0
+            .client
+            .call(Method::POST, path, None, Vec::new())
+            .await
+        {
             tracing::warn!(%error, "a container could not be asked to end");
             return;
         }
@@ -233,7 +260,11 @@ impl ContainerHandle {
         body: &impl Serialize,
     ) -> Result<(), CallError> {
         let body = serde_json::to_vec(body).map_err(|error| CallError::Broken(error.into()))?;
-        self.0.client.call(Method::POST, path, Some(config), body).await.map(drop)
+        self.0
+            .client
+            .call(Method::POST, path, Some(config), body)
+            .await
+            .map(drop)
     }
 }
 
@@ -313,7 +344,10 @@ impl<T: LinkTarget> Supervisor<T> {
                     let _ = child.kill().await;
                 }
                 let words = self.last_words().await;
-                return Err(format!("no answer within {} s: {words}", START_TIMEOUT.as_secs()));
+                return Err(format!(
+                    "no answer within {} s: {words}",
+                    START_TIMEOUT.as_secs()
+                ));
             }
             tokio::time::sleep(START_POLL).await;
         }
@@ -329,7 +363,9 @@ impl<T: LinkTarget> Supervisor<T> {
                 path: socket,
                 source: io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    format!("longer than {SOCKET_PATH_LEN_MAX} bytes: use a data folder with a shorter path"),
+                    format!(
+                        "longer than {SOCKET_PATH_LEN_MAX} bytes: use a data folder with a shorter path"
+                    ),
                 ),
             });
         }
@@ -343,7 +379,9 @@ impl<T: LinkTarget> Supervisor<T> {
         };
         let launch =
             isolation::launch_command(options.isolation, &paths, &container_arguments(options))?;
-        let errors = log.try_clone().map_err(|source| workspace_error(&options.run_dir, source))?;
+        let errors = log
+            .try_clone()
+            .map_err(|source| workspace_error(&options.run_dir, source))?;
         Command::new(&launch.program)
             .args(&launch.args)
             .env_clear()
@@ -356,7 +394,10 @@ impl<T: LinkTarget> Supervisor<T> {
             .process_group(0)
             .kill_on_drop(false)
             .spawn()
-            .map_err(|source| super::Error::Workspace { path: launch.program, source })
+            .map_err(|source| super::Error::Workspace {
+                path: launch.program,
+                source,
+            })
     }
 
     fn has_exited(&mut self) -> bool {
@@ -428,8 +469,14 @@ fn open_log(path: &Path) -> Result<File, super::Error> {
     let large = std::fs::metadata(path).is_ok_and(|log| log.len() > LOG_BYTES_MAX);
     let mut options = OpenOptions::new();
     options.create(true).mode(0o600);
-    if large { options.write(true).truncate(true) } else { options.append(true) };
-    options.open(path).map_err(|source| workspace_error(path, source))
+    if large {
+        options.write(true).truncate(true)
+    } else {
+        options.append(true)
+    };
+    options
+        .open(path)
+        .map_err(|source| workspace_error(path, source))
 }
 
 fn last_lines(path: &Path) -> io::Result<String> {
@@ -444,5 +491,8 @@ fn last_lines(path: &Path) -> io::Result<String> {
 }
 
 fn workspace_error(path: &Path, source: io::Error) -> super::Error {
-    super::Error::Workspace { path: path.to_owned(), source }
+    super::Error::Workspace {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -100,7 +100,9 @@ pub struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,11 +193,16 @@ impl Authority {
         let mut validation = Validation::new(Algorithm::HS256);
         // Checked if it is there; an agent's token has none.
         validation.required_spec_claims.clear();
-        Some(jsonwebtoken::decode(token, &self.decoding, &validation).ok()?.claims)
+        Some(
+            jsonwebtoken::decode(token, &self.decoding, &validation)
+                .ok()?
+                .claims,
+        )
     }
 
     fn is_session(&self, token: &str) -> bool {
-        self.verify(token).is_some_and(|claims| claims.kind == "session" && claims.exp.is_some())
+        self.verify(token)
+            .is_some_and(|claims| claims.kind == "session" && claims.exp.is_some())
     }
 
     fn agent_of(&self, token: &str) -> Option<AgentClaims> {
@@ -214,7 +221,10 @@ impl Authority {
 
 /// Reads a secret, or makes one of 244 random bits; says whether it is new.
 fn secret(path: &Path) -> Result<(String, bool), SecretError> {
-    let failed = |source| SecretError { path: path.to_owned(), source };
+    let failed = |source| SecretError {
+        path: path.to_owned(),
+        source,
+    };
     match fs::read_to_string(path) {
         Ok(text) if text.trim().len() >= 32 => return Ok((text.trim().to_owned(), false)),
         Ok(_) => {
@@ -246,13 +256,18 @@ fn secret(path: &Path) -> Result<(String, bool), SecretError> {
 /// Compares without telling by its time where two texts differ.
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len()
-        && a.bytes().zip(b.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+        && a.bytes()
+            .zip(b.bytes())
+            .fold(0, |differs, (a, b)| differs | (a ^ b))
+            == 0
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then_some(token.trim());
+        return scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(token.trim());
     }
     protocols(headers).find_map(|name| name.strip_prefix(BEARER_PROTOCOL))
 }
@@ -280,9 +295,14 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether the request does not come from a page of another origin. Programs send no `Origin`.
 fn is_same_origin(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Some(origin) = headers.get(ORIGIN) else {
+        return true;
+    };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"));
     matches!((origin, host), (Some((_, origin)), Some(host)) if origin == host)
 }
 

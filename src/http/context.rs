@@ -51,16 +51,23 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())
+        self.params
+            .iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// An id of the path. One that is no UUID names nothing that exists.
     fn id<T: FromStr>(&self, name: &str, what: &'static str) -> Result<T, ApiError> {
-        self.param(name).and_then(|text| text.parse().ok()).ok_or(ApiError::not_found(what))
+        self.param(name)
+            .and_then(|text| text.parse().ok())
+            .ok_or(ApiError::not_found(what))
     }
 
     pub(super) fn user_id(&self) -> Result<UserId, ApiError> {
-        self.param("user").and_then(UserId::parse).ok_or(ApiError::not_found("user"))
+        self.param("user")
+            .and_then(UserId::parse)
+            .ok_or(ApiError::not_found("user"))
     }
 
     pub(super) fn town_id(&self) -> Result<TownId, ApiError> {
@@ -111,5 +118,8 @@ pub(super) fn ok(data: impl Serialize) -> Reply {
 /// 201 with what was created.
 #[expect(clippy::unnecessary_wraps, reason = "the last line of every handler")]
 pub(super) fn created(data: impl Serialize) -> Reply {
-    Ok(wire::json_response(StatusCode::CREATED, wire::envelope(&data)))
+    Ok(wire::json_response(
+        StatusCode::CREATED,
+        wire::envelope(&data),
+    ))
 }

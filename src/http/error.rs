@@ -40,7 +40,12 @@ struct WireIssue<'a> {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), issues: Vec::new() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            issues: Vec::new(),
+        }
     }
 
     /// 400 with what is wrong, field by field.
@@ -58,12 +63,19 @@ impl ApiError {
     }
 
     pub(super) fn invalid_field(field: &str, message: impl Into<String>) -> Self {
-        Self::invalid(vec![Issue { path: vec![field.to_owned()], message: message.into() }])
+        Self::invalid(vec![Issue {
+            path: vec![field.to_owned()],
+            message: message.into(),
+        }])
     }
 
     /// No route of that method and path.
     pub(super) fn no_route() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "route_not_found", "there is no such route")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "route_not_found",
+            "there is no such route",
+        )
     }
 
     /// The path names something that can't exist.
@@ -75,7 +87,11 @@ impl ApiError {
             "bead" => "bead_not_found",
             _ => "not_found",
         };
-        Self::new(StatusCode::NOT_FOUND, code, format!("there is no such {what}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            code,
+            format!("there is no such {what}"),
+        )
     }
 
     /// No credentials, or wrong ones.
@@ -95,7 +111,11 @@ impl ApiError {
     }
 
     pub(super) fn unreadable_body() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "unreadable_body", "the body could not be read")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unreadable_body",
+            "the body could not be read",
+        )
     }
 
     pub(super) fn not_websocket() -> Self {
@@ -107,18 +127,31 @@ impl ApiError {
         let issues = self
             .issues
             .iter()
-            .map(|issue| WireIssue { path: &issue.path, message: &issue.message })
+            .map(|issue| WireIssue {
+                path: &issue.path,
+                message: &issue.message,
+            })
             .collect();
-        let body = Body { success: false, error: &self.message, code: self.code, issues };
+        let body = Body {
+            success: false,
+            error: &self.message,
+            code: self.code,
+            issues,
+        };
         let bytes = serde_json::to_vec(&body).expect("texts can be written as JSON");
         let mut response = super::wire::json_response(self.status, bytes);
         let headers = response.headers_mut();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
+            headers.insert(
+                header::RETRY_AFTER,
+                header::HeaderValue::from_static(RETRY_AFTER),
+            );
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers
-                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Bearer"),
+            );
         }
         response
     }
@@ -153,9 +186,8 @@ impl From<Refusal> for ApiError {
 
 impl From<TownError> for ApiError {
     fn from(error: TownError) -> Self {
-        let unavailable = |code, message: &str| {
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
-        };
+        let unavailable =
+            |code, message: &str| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         match error {
             TownError::Refused(refusal) => refusal.into(),
             TownError::Overloaded | TownError::Append(AppendError::Overloaded) => {
@@ -165,11 +197,17 @@ impl From<TownError> for ApiError {
             TownError::Append(AppendError::Ended) => Self::not_found("agent"),
             TownError::Container(error) => {
                 tracing::warn!(%error, "a request needed the container");
-                unavailable("container_unavailable", "the town's container does not answer")
+                unavailable(
+                    "container_unavailable",
+                    "the town's container does not answer",
+                )
             }
             TownError::Storage(error) | TownError::Append(AppendError::Storage(error)) => {
                 tracing::error!(%error, "a request met a failing database");
-                unavailable("storage_failed", "the database takes no writes; see the server's log")
+                unavailable(
+                    "storage_failed",
+                    "the database takes no writes; see the server's log",
+                )
             }
         }
     }

@@ -37,24 +37,40 @@ impl<'a> Fields<'a> {
         } else {
             serde_json::from_slice(body).map_err(|error| {
                 let message = format!("the body must be a JSON object: {error}");
-                ApiError::invalid(vec![Issue { path: Vec::new(), message }])
+                ApiError::invalid(vec![Issue {
+                    path: Vec::new(),
+                    message,
+                }])
             })?
         };
-        Ok(Self { fields, issues: Vec::new() })
+        Ok(Self {
+            fields,
+            issues: Vec::new(),
+        })
     }
 
     /// Ends the reading: an error if anything was wrong.
     pub(super) fn finish(self) -> Result<(), ApiError> {
-        if self.issues.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.issues)) }
+        if self.issues.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::invalid(self.issues))
+        }
     }
 
     fn issue(&mut self, field: &str, message: impl Into<String>) {
-        self.issues.push(Issue { path: vec![field.to_owned()], message: message.into() });
+        self.issues.push(Issue {
+            path: vec![field.to_owned()],
+            message: message.into(),
+        });
     }
 
     /// The field's JSON; `None` if it is missing or null.
     fn raw(&self, field: &str) -> Option<&'a RawValue> {
-        self.fields.get(field).copied().filter(|raw| raw.get() != "null")
+        self.fields
+            .get(field)
+            .copied()
+            .filter(|raw| raw.get() != "null")
     }
 
     fn parse<T: Deserialize<'a>>(&mut self, field: &str, expected: &str) -> Option<T> {
@@ -74,20 +90,20 @@ impl<'a> Fields<'a> {
             return Some(text);
         }
         let (least, most) = (chars.start(), chars.end());
-        self.issue(field, format!("must be {least} to {most} characters, not {count}"));
+        self.issue(
+            field,
+            format!("must be {least} to {most} characters, not {count}"),
+        );
         None
     }
 
     /// Text that must be there.
     pub(super) fn required_text(&mut self, field: &str, chars: RangeInclusive<usize>) -> String {
-        self.required(field, |fields| fields.text(field, chars)).unwrap_or_default()
+        self.required(field, |fields| fields.text(field, chars))
+            .unwrap_or_default()
     }
 
-    fn required<T>(
-        &mut self,
-        field: &str,
-        read: impl FnOnce(&mut Self) -> Option<T>,
-    ) -> Option<T> {
+    fn required<T>(&mut self, field: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         if self.raw(field).is_none() {
             self.issue(field, "is required");
             return None;
@@ -98,7 +114,9 @@ impl<'a> Fields<'a> {
     /// One of an enum's names; missing or null is `None`.
     pub(super) fn choice<T: FromStr<Err = UnknownVariant>>(&mut self, field: &str) -> Option<T> {
         let text: String = self.parse(field, "a string")?;
-        text.parse().map_err(|error: UnknownVariant| self.issue(field, error.to_string())).ok()
+        text.parse()
+            .map_err(|error: UnknownVariant| self.issue(field, error.to_string()))
+            .ok()
     }
 
     /// One of an enum's names that must be there.
@@ -126,7 +144,9 @@ impl<'a> Fields<'a> {
 
     /// A JSON object that is kept as it is; missing or null is the empty one.
     pub(super) fn object(&mut self, field: &str) -> Json {
-        let Some(raw) = self.raw(field) else { return Json::empty_object() };
+        let Some(raw) = self.raw(field) else {
+            return Json::empty_object();
+        };
         if raw.get().starts_with('{') {
             return Json::from_valid(raw.get());
         }
@@ -136,7 +156,9 @@ impl<'a> Fields<'a> {
 
     /// Any JSON value; `None` only if the field is missing.
     pub(super) fn json(&mut self, field: &str) -> Option<Json> {
-        self.fields.get(field).map(|raw| Json::from_valid(raw.get()))
+        self.fields
+            .get(field)
+            .map(|raw| Json::from_valid(raw.get()))
     }
 
     /// Any JSON value of a bounded length; `null` if the field is missing.
@@ -152,10 +174,15 @@ impl<'a> Fields<'a> {
     pub(super) fn labels(&mut self, field: &str) -> Vec<String> {
         let labels: Vec<String> = self.parse(field, "an array of strings").unwrap_or_default();
         let sound = labels.len() <= LABELS_MAX
-            && labels.iter().all(|label| NAME.contains(&label.chars().count()));
+            && labels
+                .iter()
+                .all(|label| NAME.contains(&label.chars().count()));
         if !sound {
             let most = NAME.end();
-            self.issue(field, format!("must be at most {LABELS_MAX} labels of 1 to {most} characters"));
+            self.issue(
+                field,
+                format!("must be at most {LABELS_MAX} labels of 1 to {most} characters"),
+            );
         }
         labels
     }
@@ -165,13 +192,20 @@ impl<'a> Fields<'a> {
         let objects: Option<Vec<HashMap<String, &'a RawValue>>> =
             self.required(field, |fields| fields.parse(field, "an array of objects"));
         let objects = objects.unwrap_or_default().into_iter();
-        objects.map(|fields| Fields { fields, issues: Vec::new() }).collect()
+        objects
+            .map(|fields| Fields {
+                fields,
+                issues: Vec::new(),
+            })
+            .collect()
     }
 
     /// Takes over what was wrong with a part.
     pub(super) fn absorb(&mut self, field: &str, index: usize, part: Fields<'_>) {
         for mut issue in part.issues {
-            issue.path.splice(0..0, [field.to_owned(), index.to_string()]);
+            issue
+                .path
+                .splice(0..0, [field.to_owned(), index.to_string()]);
             self.issues.push(issue);
         }
     }
@@ -188,7 +222,10 @@ impl Query {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// An enum's name; missing or empty is `None`.
@@ -196,16 +233,22 @@ impl Query {
         &self,
         name: &str,
     ) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
-        text.parse().map(Some).map_err(|error: UnknownVariant| {
-            ApiError::invalid_field(name, error.to_string())
-        })
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error: UnknownVariant| ApiError::invalid_field(name, error.to_string()))
     }
 
     /// An id; missing or empty is `None`.
     pub(super) fn id<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| ApiError::invalid_field(name, "must be a UUID"))
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|_| ApiError::invalid_field(name, "must be a UUID"))
     }
 
     /// A number within bounds.
@@ -215,11 +258,16 @@ impl Query {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> Result<u64, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(default) };
-        text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            ApiError::invalid_field(name, format!("must be a number from {least} to {most}"))
-        })
+        let Some(text) = self.get(name) else {
+            return Ok(default);
+        };
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                ApiError::invalid_field(name, format!("must be a number from {least} to {most}"))
+            })
     }
 }
 
@@ -230,7 +278,8 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_named_at_once() {
-        let body = br#"{"title": 7, "priority": "huge", "parent": "x", "metadata": [], "labels": "a"}"#;
+        let body =
+            br#"{"title": 7, "priority": "huge", "parent": "x", "metadata": [], "labels": "a"}"#;
         let mut fields = Fields::of_body(body).ok().unwrap();
         fields.required_text("title", TITLE);
         fields.required_text("missing", TITLE);
@@ -238,9 +287,17 @@ mod tests {
         assert_eq!(fields.id::<BeadId>("parent"), None);
         fields.object("metadata");
         fields.labels("labels");
-        let names: Vec<String> =
-            fields.issues.iter().map(|issue| issue.path.join(".")).collect();
-        assert_eq!(names, ["title", "missing", "priority", "parent", "metadata", "labels"]);
+        let names: Vec<String> = fields
+            .issues
+            .iter()
+            .map(|issue| issue.path.join("."))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "title", "missing", "priority", "parent", "metadata", "labels"
+            ]
+        );
     }
 
     #[test]
@@ -267,7 +324,14 @@ mod tests {
         let values = ["a", "b", "c", "d", "e", "f"].map(|name| query.get(name));
         assert_eq!(
             values,
-            [Some("1"), Some("A c"), Some(""), Some("%zz"), Some("\u{fffd}"), None]
+            [
+                Some("1"),
+                Some("A c"),
+                Some(""),
+                Some("%zz"),
+                Some("\u{fffd}"),
+                None
+            ]
         );
         assert_eq!(query.number("a", 5, 0..=9).ok(), Some(1));
         assert!(query.number("b", 5, 0..=9).is_err());

@@ -122,7 +122,9 @@ async fn answer(
         (hyper::header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("x-frame-options"), "DENY"),
     ] {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     Ok(response)
 }
@@ -146,7 +148,15 @@ async fn carry_out(
     let body = read_body(body, state.body_max).await?;
     let query = Query::parse(head.uri.query());
     let head = Request::from_parts(head, ());
-    (route.handler)(Context { state, principal, params, query, head, body }).await
+    (route.handler)(Context {
+        state,
+        principal,
+        params,
+        query,
+        head,
+        body,
+    })
+    .await
 }
 
 /// Checks the credentials against the route's scope.
@@ -165,8 +175,13 @@ async fn authorize(
         Some(Principal::Agent(claims)) => claims,
     };
     // The token is good while the agent lives.
-    let town = state.towns.get(claims.town_id).map_err(|_| ApiError::unauthorized())?;
-    town.any_agent(claims.agent_id).await.map_err(|_| ApiError::unauthorized())?;
+    let town = state
+        .towns
+        .get(claims.town_id)
+        .map_err(|_| ApiError::unauthorized())?;
+    town.any_agent(claims.agent_id)
+        .await
+        .map_err(|_| ApiError::unauthorized())?;
     let is = |name: &str, own: Option<String>| {
         let param = params.iter().find(|(other, _)| *other == name);
         param.is_none_or(|(_, value)| own.is_some_and(|own| own.eq_ignore_ascii_case(value)))
@@ -182,7 +197,9 @@ async fn authorize(
     if allowed {
         Ok(())
     } else {
-        Err(ApiError::forbidden("an agent's token opens only the agent's own routes"))
+        Err(ApiError::forbidden(
+            "an agent's token opens only the agent's own routes",
+        ))
     }
 }
 

@@ -115,7 +115,9 @@ static ROUTER: LazyLock<matchit::Router<Vec<&'static Route>>> = LazyLock::new(||
     }
     let mut router = matchit::Router::new();
     for (path, routes) in by_path {
-        router.insert(path, routes).expect("a test walks the table: its paths don't conflict");
+        router
+            .insert(path, routes)
+            .expect("a test walks the table: its paths don't conflict");
     }
     router
 });
@@ -126,14 +128,21 @@ pub(super) type Params = Vec<(&'static str, String)>;
 pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Route, Params)> {
     let matched = ROUTER.at(path).ok()?;
     // A HEAD is answered like a GET; hyper leaves its body out.
-    let wanted = if method == Method::HEAD { &Method::GET } else { method };
+    let wanted = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     let route = matched.value.iter().find(|route| route.method == *wanted)?;
     let decode = |text: &str| {
-        percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
     };
-    let params = matched.params.iter().filter_map(|(name, value)| {
-        Some((param_name(name)?, decode(value)))
-    });
+    let params = matched
+        .params
+        .iter()
+        .filter_map(|(name, value)| Some((param_name(name)?, decode(value))));
     Some((route, params.collect()))
 }
 
@@ -153,7 +162,10 @@ mod tests {
             let path = route.path.replace("{*path}", "app.js");
             let path = path.replace('{', "%7B").replace('}', "");
             let (found, params) = find(&route.method, &path).expect(route.path);
-            assert!(std::ptr::eq(found, route), "{route:?} is shadowed by {found:?}");
+            assert!(
+                std::ptr::eq(found, route),
+                "{route:?} is shadowed by {found:?}"
+            );
             for (name, value) in params {
                 assert!(value == format!("{{{name}") || value == "app.js", "{value}");
             }

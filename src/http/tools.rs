@@ -42,18 +42,31 @@ impl TownTools {
                 let prime = town.prime(rig_id, agent_id).await.map_err(problem)?;
                 Ok(value(WirePrime::from(prime)))
             }
-            ToolCall::Done { branch, pr_url, summary } => {
-                let done = AgentDone { branch, pr_url, summary };
+            ToolCall::Done {
+                branch,
+                pr_url,
+                summary,
+            } => {
+                let done = AgentDone {
+                    branch,
+                    pr_url,
+                    summary,
+                };
                 town.done(rig_id, agent_id, done).await.map_err(problem)?;
-                Ok("Your branch is in the review queue and your hook is empty. You are finished: \
+                Ok(
+                    "Your branch is in the review queue and your hook is empty. You are finished: \
                     stop now."
-                    .into())
+                        .into(),
+                )
             }
             ToolCall::BeadStatus { bead_id, status } => {
                 let bead = match status {
                     None => town.bead(rig_id, bead_id).await,
                     Some(status) => {
-                        let change = StatusChange { status, actor: BeadActor::Agent(agent_id) };
+                        let change = StatusChange {
+                            status,
+                            actor: BeadActor::Agent(agent_id),
+                        };
                         town.set_bead_status(rig_id, bead_id, change).await
                     }
                 };
@@ -67,15 +80,24 @@ impl TownTools {
             }
             ToolCall::MailCheck => {
                 let mails = town.check_mail(rig_id, agent_id).await.map_err(problem)?;
-                Ok(value(mails.into_iter().map(WireMail::from).collect::<Vec<_>>()))
+                Ok(value(
+                    mails.into_iter().map(WireMail::from).collect::<Vec<_>>(),
+                ))
             }
             ToolCall::Checkpoint { data } => {
                 let data = Json::from_valid(data.to_string());
-                town.checkpoint(rig_id, agent_id, data).await.map_err(problem)?;
+                town.checkpoint(rig_id, agent_id, data)
+                    .await
+                    .map_err(problem)?;
                 Ok("Saved; you will see it again after a restart.".into())
             }
-            ToolCall::Escalate { title, body, priority } => {
-                self.escalate(agent, Some(rig_id), title, body, priority).await
+            ToolCall::Escalate {
+                title,
+                body,
+                priority,
+            } => {
+                self.escalate(agent, Some(rig_id), title, body, priority)
+                    .await
             }
             ToolCall::MailSend { to, subject, body } => {
                 self.mail(agent, Some(rig_id), &to, subject, body).await
@@ -90,7 +112,12 @@ impl TownTools {
     async fn call_in_town(&self, agent: &Agent, tool: ToolCall) -> Result<Value, ToolError> {
         let town = &self.town;
         match tool {
-            ToolCall::Sling { rig, title, body, priority } => {
+            ToolCall::Sling {
+                rig,
+                title,
+                body,
+                priority,
+            } => {
                 let rig = self.rig(&rig).await?;
                 let order = SlingOrder {
                     title,
@@ -104,14 +131,25 @@ impl TownTools {
             }
             ToolCall::ListRigs => {
                 let rigs = town.rigs().await.map_err(problem)?;
-                Ok(value(rigs.into_iter().map(WireRig::from).collect::<Vec<_>>()))
+                Ok(value(
+                    rigs.into_iter().map(WireRig::from).collect::<Vec<_>>(),
+                ))
             }
             ToolCall::ListBeads { rig, status } => {
                 let mut beads = Vec::new();
                 for rig in self.rigs(rig.as_deref()).await? {
-                    let filter = BeadFilter { status, ..BeadFilter::default() };
-                    let page = Page { limit: LIST_MAX, offset: 0 };
-                    let of_rig = town.beads(rig.rig_id, filter, page).await.map_err(problem)?;
+                    let filter = BeadFilter {
+                        status,
+                        ..BeadFilter::default()
+                    };
+                    let page = Page {
+                        limit: LIST_MAX,
+                        offset: 0,
+                    };
+                    let of_rig = town
+                        .beads(rig.rig_id, filter, page)
+                        .await
+                        .map_err(problem)?;
                     beads.extend(of_rig.into_iter().map(WireBead::from));
                 }
                 Ok(value(beads))
@@ -125,9 +163,11 @@ impl TownTools {
                 }
                 Ok(value(agents))
             }
-            ToolCall::Escalate { title, body, priority } => {
-                self.escalate(agent, None, title, body, priority).await
-            }
+            ToolCall::Escalate {
+                title,
+                body,
+                priority,
+            } => self.escalate(agent, None, title, body, priority).await,
             ToolCall::MailSend { to, subject, body } => {
                 self.mail(agent, None, &to, subject, body).await
             }
@@ -149,7 +189,10 @@ impl TownTools {
         agent_id: AgentId,
     ) -> Result<Value, ToolError> {
         let actor = BeadActor::Agent(agent_id);
-        let change = StatusChange { status: BeadStatus::Closed, actor };
+        let change = StatusChange {
+            status: BeadStatus::Closed,
+            actor,
+        };
         bead_value(self.town.set_bead_status(rig_id, bead_id, change).await)
     }
 
@@ -215,7 +258,10 @@ impl TownTools {
         rigs.into_iter()
             .find(|rig| rig.rig_id.to_string() == wanted || rig.name == wanted)
             .ok_or_else(|| ToolError::Refused {
-                message: format!("there is no rig {wanted:?}; there are: {}", names.join(", ")),
+                message: format!(
+                    "there is no rig {wanted:?}; there are: {}",
+                    names.join(", ")
+                ),
             })
     }
 }
@@ -231,10 +277,14 @@ fn value(wire: impl serde::Serialize) -> Value {
 /// What went wrong, for a model.
 fn problem(error: Error) -> ToolError {
     match error {
-        Error::Refused(refusal) => ToolError::Refused { message: refusal.to_string() },
+        Error::Refused(refusal) => ToolError::Refused {
+            message: refusal.to_string(),
+        },
         other => {
             tracing::warn!(error = %other, "an agent's tool could not be carried out");
-            ToolError::Unavailable { message: other.to_string() }
+            ToolError::Unavailable {
+                message: other.to_string(),
+            }
         }
     }
 }

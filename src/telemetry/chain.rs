@@ -12,4 +12,3 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-

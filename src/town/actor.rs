@@ -14,10 +14,10 @@ use crate::agent_log::Log;
 use crate::clock::Clock;
 use crate::container::LinkState;
 use crate::model::{AgentId, ReviewStatus, Timestamp, TownId};
-use crate::telemetry;
 use crate::storage::{
-    AlarmKey, BeadKey, Batch, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
+    AlarmKey, Batch, BeadKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
 };
+use crate::telemetry;
 
 use super::command::{Command, Reply};
 use super::draft::Draft;
@@ -90,9 +90,9 @@ impl Actor {
             Command::CreateBead(rig_id, new, reply) => {
                 self.apply(reply, |draft| beads::create(draft, Some(rig_id), new))
             }
-            Command::SetBeadStatus(rig_id, bead_id, change, reply) => {
-                self.apply(reply, |draft| beads::set_status(draft, rig_id, bead_id, change))
-            }
+            Command::SetBeadStatus(rig_id, bead_id, change, reply) => self.apply(reply, |draft| {
+                beads::set_status(draft, rig_id, bead_id, change)
+            }),
             Command::DeleteBead(rig_id, bead_id, reply) => {
                 self.apply(reply, |draft| beads::delete(draft, rig_id, bead_id))
             }
@@ -108,9 +108,9 @@ impl Actor {
             Command::DeleteAgent(rig_id, agent_id, reply) => {
                 self.apply(reply, |draft| agents::delete(draft, rig_id, agent_id))
             }
-            Command::Hook(rig_id, agent_id, bead_id, reply) => {
-                self.apply(reply, |draft| agents::hook(draft, rig_id, agent_id, bead_id))
-            }
+            Command::Hook(rig_id, agent_id, bead_id, reply) => self.apply(reply, |draft| {
+                agents::hook(draft, rig_id, agent_id, bead_id)
+            }),
             Command::Unhook(rig_id, agent_id, reply) => {
                 self.apply(reply, |draft| agents::unhook(draft, rig_id, agent_id))
             }
@@ -121,10 +121,12 @@ impl Actor {
                 self.apply(reply, |draft| agents::done(draft, rig_id, agent_id, done))
             }
             Command::Completed(rig_id, agent_id, status, reason, reply) => self
-                .apply(reply, |draft| agents::completed(draft, rig_id, agent_id, status, reason)),
-            Command::Checkpoint(rig_id, agent_id, data, reply) => {
-                self.apply(reply, |draft| agents::checkpoint(draft, rig_id, agent_id, data))
-            }
+                .apply(reply, |draft| {
+                    agents::completed(draft, rig_id, agent_id, status, reason)
+                }),
+            Command::Checkpoint(rig_id, agent_id, data, reply) => self.apply(reply, |draft| {
+                agents::checkpoint(draft, rig_id, agent_id, data)
+            }),
             Command::Heartbeat(rig_id, agent_id, reply) => {
                 self.apply(reply, |draft| agents::heartbeat(draft, rig_id, agent_id))
             }
@@ -138,7 +140,9 @@ impl Actor {
                 self.apply(reply, |draft| reviews::submit(draft, rig_id, new))
             }
             Command::CompleteReview(rig_id, entry_id, outcome, reply) => self
-                .apply(reply, |draft| reviews::complete(draft, rig_id, entry_id, outcome)),
+                .apply(reply, |draft| {
+                    reviews::complete(draft, rig_id, entry_id, outcome)
+                }),
             Command::Escalate(rig_id, escalation, reply) => {
                 self.apply(reply, |draft| escalations::raise(draft, rig_id, escalation))
             }
@@ -156,16 +160,23 @@ impl Actor {
                 self.apply_own("activity", |draft| agents::touch(draft, agent_id))
             }
             Command::StartFailed(agent_id, reason) => self.apply_own("failed start", |draft| {
-                dispatch::failed(draft, agent_id, crate::container::ExitKind::AgentServer, &reason)
+                dispatch::failed(
+                    draft,
+                    agent_id,
+                    crate::container::ExitKind::AgentServer,
+                    &reason,
+                )
             }),
-            Command::NotRunning(agent_id) => self.apply_own("agent not running", |draft| {
-                match draft.find_agent(agent_id)? {
-                    Some(agent) if agent.dispatch.requested_at.is_some() => {
-                        dispatch::stopped(draft, agent_id, "the container does not run it")
+            Command::NotRunning(agent_id) => {
+                self.apply_own("agent not running", |draft| {
+                    match draft.find_agent(agent_id)? {
+                        Some(agent) if agent.dispatch.requested_at.is_some() => {
+                            dispatch::stopped(draft, agent_id, "the container does not run it")
+                        }
+                        _ => Ok(()),
                     }
-                    _ => Ok(()),
-                }
-            }),
+                })
+            }
             Command::Told(agent_id, mails, went_well) => {
                 self.being_told.retain(|other| *other != agent_id);
                 self.apply_own("told the mayor", |draft| {
@@ -210,7 +221,10 @@ impl Actor {
             Err(error) => {
                 tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "the alarm can't see the town");
                 // Not at once again: whatever is wrong with the disk won't be mended by haste.
-                Plan { actions: Vec::new(), due_at: now.after(Duration::from_secs(60)) }
+                Plan {
+                    actions: Vec::new(),
+                    due_at: now.after(Duration::from_secs(60)),
+                }
             }
         };
         for action in &plan.actions {
@@ -261,8 +275,16 @@ impl Actor {
         let config = queries::config(&self.tree)?;
         let mut agents = queries::all_agents(&self.tree)?;
         let mut mayor_mail = None;
-        for agent in agents.iter().filter(|agent| agent.role == crate::model::AgentRole::Mayor) {
-            if self.tree.scan(&MailUndelivered::to(agent.agent_id)).next().is_some() {
+        for agent in agents
+            .iter()
+            .filter(|agent| agent.role == crate::model::AgentRole::Mayor)
+        {
+            if self
+                .tree
+                .scan(&MailUndelivered::to(agent.agent_id))
+                .next()
+                .is_some()
+            {
                 mayor_mail = Some(agent.agent_id);
             }
         }
@@ -300,7 +322,11 @@ impl Actor {
                 let (_, entry) = row?;
                 let review = self.tree.get(&ReviewKey { entry_id: entry.id })?;
                 let bead = self.tree.get(&BeadKey { bead_id: entry.id })?;
-                reviews.extend(review.zip(bead).map(|(review, bead)| (review, bead.priority)));
+                reviews.extend(
+                    review
+                        .zip(bead)
+                        .map(|(review, bead)| (review, bead.priority)),
+                );
             }
         }
         Ok(reviews)

@@ -26,14 +26,15 @@ pub(super) fn fact_of(agent: &Agent) -> Fact {
     }
 }
 
-pub(super) fn create(
-    draft: &mut Draft<'_>,
-    rig_id: RigId,
-    new: NewAgent,
-) -> Result<Agent, Error> {
+pub(super) fn create(draft: &mut Draft<'_>, rig_id: RigId, new: NewAgent) -> Result<Agent, Error> {
     draft.rig(rig_id)?;
     let is_single = matches!(new.role, AgentRole::Refinery | AgentRole::Witness);
-    if is_single && draft.agents_of(rig_id)?.iter().any(|agent| agent.role == new.role) {
+    if is_single
+        && draft
+            .agents_of(rig_id)?
+            .iter()
+            .any(|agent| agent.role == new.role)
+    {
         return Err(Refusal::RoleTaken(new.role.as_str()).into());
     }
     if new.role == AgentRole::Mayor && draft.mayor()?.is_some() {
@@ -64,7 +65,13 @@ fn insert(draft: &mut Draft<'_>, rig_id: Option<RigId>, new: NewAgent) -> Result
         created_at: draft.now,
     };
     let metadata = json!({"name": agent.name, "role": agent.role.as_str()});
-    draft.fact("agent.created", Fact { metadata, ..fact_of(&agent) });
+    draft.fact(
+        "agent.created",
+        Fact {
+            metadata,
+            ..fact_of(&agent)
+        },
+    );
     draft.set_agent(agent.clone())?;
     Ok(agent)
 }
@@ -79,9 +86,14 @@ pub(super) fn get_or_create(
     if role == AgentRole::Mayor {
         return mayor(draft);
     }
-    let of_role: Vec<Agent> =
-        draft.agents_of(rig_id)?.into_iter().filter(|agent| agent.role == role).collect();
-    let free = of_role.iter().find(|agent| role != AgentRole::Polecat || is_free(agent));
+    let of_role: Vec<Agent> = draft
+        .agents_of(rig_id)?
+        .into_iter()
+        .filter(|agent| agent.role == role)
+        .collect();
+    let free = of_role
+        .iter()
+        .find(|agent| role != AgentRole::Polecat || is_free(agent));
     if let Some(agent) = free {
         return Ok(agent.clone());
     }
@@ -96,7 +108,15 @@ pub(super) fn get_or_create(
         other => format!("{other}-{}", rig_id.short()),
     };
     let identity = format!("{name}-{role}-{}@{}", rig_id.short(), draft.town_id.short());
-    insert(draft, Some(rig_id), NewAgent { role, name, identity })
+    insert(
+        draft,
+        Some(rig_id),
+        NewAgent {
+            role,
+            name,
+            identity,
+        },
+    )
 }
 
 /// Free for new work: nothing on its hook and nothing running for it.
@@ -116,15 +136,19 @@ pub(super) fn mayor(draft: &mut Draft<'_>) -> Result<Agent, Error> {
         name = format!("{name}-{}", draft.town_id.short());
     }
     let identity = format!("{name}@{}", draft.town_id.short());
-    insert(draft, None, NewAgent { role: AgentRole::Mayor, name, identity })
+    insert(
+        draft,
+        None,
+        NewAgent {
+            role: AgentRole::Mayor,
+            name,
+            identity,
+        },
+    )
 }
 
 /// Removes an agent. Only its in-progress bead is reopened; closed beads and mail it sent stay.
-pub(super) fn delete(
-    draft: &mut Draft<'_>,
-    rig_id: RigId,
-    agent_id: AgentId,
-) -> Result<(), Error> {
+pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
     if agent.hook.is_some() {
         unhook(draft, rig_id, agent_id)?;
@@ -138,7 +162,14 @@ pub(super) fn delete(
     draft.remove_agent(agent_id)?;
     draft.effect(Effect::RemoveAgent(agent_id));
     let metadata = json!({"name": agent.name});
-    draft.fact("agent.deleted", Fact { metadata, bead_id: None, ..fact_of(&agent) });
+    draft.fact(
+        "agent.deleted",
+        Fact {
+            metadata,
+            bead_id: None,
+            ..fact_of(&agent)
+        },
+    );
     Ok(())
 }
 
@@ -175,24 +206,30 @@ pub(super) fn hook(
     bead.updated_at = draft.now;
     draft.fact(
         "bead.hooked",
-        Fact { new_value: Some(agent_id.to_string()), ..fact_of(&agent) },
+        Fact {
+            new_value: Some(agent_id.to_string()),
+            ..fact_of(&agent)
+        },
     );
     draft.set_agent(agent)?;
     if bead.status == BeadStatus::Open {
-        beads::change_status(draft, bead, BeadStatus::InProgress, Some(agent_id.to_string()))
+        beads::change_status(
+            draft,
+            bead,
+            BeadStatus::InProgress,
+            Some(agent_id.to_string()),
+        )
     } else {
         draft.set_bead(bead)
     }
 }
 
 /// Takes the bead off the hook and gives it back: an in-progress one becomes open again.
-pub(super) fn unhook(
-    draft: &mut Draft<'_>,
-    rig_id: RigId,
-    agent_id: AgentId,
-) -> Result<(), Error> {
+pub(super) fn unhook(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    let Some(bead_id) = agent.hook else { return Ok(()) };
+    let Some(bead_id) = agent.hook else {
+        return Ok(());
+    };
     release(draft, agent_id)?;
     draft.effect(Effect::StopAgent(agent_id));
     if let Some(mut bead) = draft.find_bead(bead_id)? {
@@ -214,7 +251,10 @@ pub(super) fn release(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     }
     draft.fact(
         "bead.unhooked",
-        Fact { old_value: Some(agent_id.to_string()), ..fact_of(&agent) },
+        Fact {
+            old_value: Some(agent_id.to_string()),
+            ..fact_of(&agent)
+        },
     );
     agent.hook = None;
     agent.dispatch.attempts = 0;
@@ -266,7 +306,10 @@ pub(super) fn sling(
             created_by: order.created_by,
         },
     )?;
-    Ok(Slung { agent: draft.agent(agent.agent_id)?, bead })
+    Ok(Slung {
+        agent: draft.agent(agent.agent_id)?,
+        bead,
+    })
 }
 
 pub(super) fn prime(
@@ -289,7 +332,12 @@ pub(super) fn prime(
     }
     let undelivered_mail = mail::deliver(draft, agent_id)?;
     touch(draft, agent_id)?;
-    Ok(Prime { agent: draft.agent(agent_id)?, hooked_bead, undelivered_mail, open_beads })
+    Ok(Prime {
+        agent: draft.agent(agent_id)?,
+        hooked_bead,
+        undelivered_mail,
+        open_beads,
+    })
 }
 
 /// The agent's work is on a branch: it goes to the review queue and the hook is free again.
@@ -300,12 +348,34 @@ pub(super) fn done(
     done: AgentDone,
 ) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    let Some(bead_id) = agent.hook else { return Err(Refusal::HookEmpty(agent_id).into()) };
+    let Some(bead_id) = agent.hook else {
+        return Err(Refusal::HookEmpty(agent_id).into());
+    };
     let metadata = json!({"branch": done.branch, "summary": done.summary});
-    draft.fact("agent.done", Fact { metadata, ..fact_of(&agent) });
+    draft.fact(
+        "agent.done",
+        Fact {
+            metadata,
+            ..fact_of(&agent)
+        },
+    );
     release(draft, agent_id)?;
-    let AgentDone { branch, pr_url, summary } = done;
-    reviews::submit(draft, rig_id, NewReview { agent_id, bead_id, branch, pr_url, summary })?;
+    let AgentDone {
+        branch,
+        pr_url,
+        summary,
+    } = done;
+    reviews::submit(
+        draft,
+        rig_id,
+        NewReview {
+            agent_id,
+            bead_id,
+            branch,
+            pr_url,
+            summary,
+        },
+    )?;
     draft.effect(Effect::StopAgent(agent_id));
     Ok(())
 }
@@ -323,15 +393,19 @@ pub(super) fn completed(
         CompletedStatus::Completed => "completed",
         CompletedStatus::Failed => "failed",
     }, "reason": reason});
-    draft.fact("agent.completed", Fact { metadata, ..fact_of(&agent) });
+    draft.fact(
+        "agent.completed",
+        Fact {
+            metadata,
+            ..fact_of(&agent)
+        },
+    );
     let Some(bead_id) = agent.hook else {
         return set_status(draft, agent, AgentStatus::Idle, None);
     };
     let by = Some(agent_id.to_string());
     match status {
-        CompletedStatus::Completed => {
-            beads::finish(draft, bead_id, BeadStatus::Closed, None, by)
-        }
+        CompletedStatus::Completed => beads::finish(draft, bead_id, BeadStatus::Closed, None, by),
         CompletedStatus::Failed => {
             let reason = reason.unwrap_or_else(|| "the agent gave up without a reason".to_owned());
             beads::finish(draft, bead_id, BeadStatus::Failed, Some(reason), by)

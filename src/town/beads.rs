@@ -12,7 +12,11 @@ use super::refusal::{Error, Refusal};
 
 /// The fact about a bead, with its rig filled in.
 pub(super) fn fact_of(bead: &Bead) -> Fact {
-    Fact { bead_id: Some(bead.bead_id), rig_id: bead.rig_id, ..Fact::default() }
+    Fact {
+        bead_id: Some(bead.bead_id),
+        rig_id: bead.rig_id,
+        ..Fact::default()
+    }
 }
 
 pub(super) fn create(
@@ -178,13 +182,23 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
     }
     draft.remove_bead_events(bead_id)?;
     draft.remove_bead(bead_id)?;
-    draft.fact("bead.deleted", Fact { metadata: json!({"title": bead.title}), ..fact_of(&bead) });
+    draft.fact(
+        "bead.deleted",
+        Fact {
+            metadata: json!({"title": bead.title}),
+            ..fact_of(&bead)
+        },
+    );
     Ok(())
 }
 
 /// The agent on whose hook the bead is.
 pub(super) fn holder(draft: &mut Draft<'_>, bead: &Bead) -> Result<Option<AgentId>, Error> {
-    let Some(agent_id) = bead.assignee_agent_id else { return Ok(None) };
+    let Some(agent_id) = bead.assignee_agent_id else {
+        return Ok(None);
+    };
     let agent = draft.find_agent(agent_id)?;
-    Ok(agent.filter(|agent| agent.hook == Some(bead.bead_id)).map(|agent| agent.agent_id))
+    Ok(agent
+        .filter(|agent| agent.hook == Some(bead.bead_id))
+        .map(|agent| agent.agent_id))
 }

@@ -263,7 +263,11 @@ impl SessionStatus {
     #[must_use]
     pub fn of(agent: &Agent) -> Self {
         use crate::model::AgentStatus::{Waiting, Working};
-        match (agent.dispatch.requested_at, &agent.dispatch.session_id, agent.status) {
+        match (
+            agent.dispatch.requested_at,
+            &agent.dispatch.session_id,
+            agent.status,
+        ) {
             (Some(_), None, _) => Self::Starting,
             (Some(_), Some(_), Working | Waiting) => Self::Active,
             _ => Self::Idle,

@@ -25,7 +25,13 @@ pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
         agent.dispatch.session_bead_id = agent.hook;
     }
     let metadata = json!({"attempt": agent.dispatch.attempts});
-    draft.fact("agent.dispatched", Fact { metadata, ..agents::fact_of(&agent) });
+    draft.fact(
+        "agent.dispatched",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
     draft.effect(Effect::StartAgent(agent_id));
     agents::set_status(draft, agent, AgentStatus::Working, None)
 }
@@ -37,9 +43,17 @@ pub(super) fn started(
     session_id: String,
     resumed: bool,
 ) -> Result<(), Error> {
-    let Some(mut agent) = draft.find_agent(agent_id)? else { return Ok(()) };
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
     let metadata = json!({"session_id": session_id, "resumed": resumed});
-    draft.fact("agent.started", Fact { metadata, ..agents::fact_of(&agent) });
+    draft.fact(
+        "agent.started",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
     agent.dispatch.session_id = Some(session_id);
     agent.last_activity_at = Some(draft.now);
     let status = if agent.role == AgentRole::Mayor {
@@ -53,7 +67,9 @@ pub(super) fn started(
 
 /// The agent's turn ended. One with work left is told to go on, a few times.
 pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
-    let Some(mut agent) = draft.find_agent(agent_id)? else { return Ok(()) };
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
     agent.last_activity_at = Some(draft.now);
     let has_work = agent.hook.is_some() && agent.dispatch.requested_at.is_some();
     if agent.role == AgentRole::Mayor || !has_work {
@@ -62,11 +78,19 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
     if agent.dispatch.reminders < REMINDERS_MAX {
         agent.dispatch.reminders += 1;
         let metadata = json!({"reminder": agent.dispatch.reminders});
-        draft.fact("agent.reminded", Fact { metadata, ..agents::fact_of(&agent) });
+        draft.fact(
+            "agent.reminded",
+            Fact {
+                metadata,
+                ..agents::fact_of(&agent)
+            },
+        );
         draft.effect(Effect::Remind(agent_id));
     } else {
-        agent.dispatch.last_error =
-            Some(format!("stopped {} times without calling gt_done", REMINDERS_MAX + 1));
+        agent.dispatch.last_error = Some(format!(
+            "stopped {} times without calling gt_done",
+            REMINDERS_MAX + 1
+        ));
         draft.effect(Effect::StopAgent(agent_id));
     }
     draft.set_agent(agent)
@@ -79,9 +103,17 @@ pub(super) fn waiting(
     ask_id: &str,
     title: &str,
 ) -> Result<(), Error> {
-    let Some(agent) = draft.find_agent(agent_id)? else { return Ok(()) };
+    let Some(agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
     let metadata = json!({"ask_id": ask_id, "title": title});
-    draft.fact("agent.waiting", Fact { metadata, ..agents::fact_of(&agent) });
+    draft.fact(
+        "agent.waiting",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
     let (rig_id, name) = (agent.rig_id, agent.name.clone());
     agents::set_status(draft, agent, AgentStatus::Waiting, Some(title))?;
     escalations::raise_own(
@@ -109,7 +141,9 @@ pub(super) fn resumed(draft: &mut Draft<'_>, agent_id: AgentId, ask_id: &str) ->
 
 /// The agent's run was stopped or drained: nothing went wrong.
 pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) -> Result<(), Error> {
-    let Some(mut agent) = draft.find_agent(agent_id)? else { return Ok(()) };
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
     // Given up on after its reminders: that is a failed run, only stopped politely.
     if agent.hook.is_some()
         && agent.dispatch.reminders >= REMINDERS_MAX
@@ -119,7 +153,13 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         return failed(draft, agent_id, ExitKind::Session, &error);
     }
     let metadata = json!({"status": "stopped", "reason": reason});
-    draft.fact("agent.exited", Fact { metadata, ..agents::fact_of(&agent) });
+    draft.fact(
+        "agent.exited",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
     agent.dispatch.requested_at = None;
     agent.dispatch.attempts = agent.dispatch.attempts.saturating_sub(1);
     agent.dispatch.due_at = draft.now;
@@ -133,12 +173,20 @@ pub(super) fn failed(
     kind: ExitKind,
     reason: &str,
 ) -> Result<(), Error> {
-    let Some(mut agent) = draft.find_agent(agent_id)? else { return Ok(()) };
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
     let attempts = agent.dispatch.attempts;
     let metadata = json!({
         "status": "failed", "kind": kind.as_str(), "reason": reason, "attempt": attempts,
     });
-    draft.fact("agent.exited", Fact { metadata, ..agents::fact_of(&agent) });
+    draft.fact(
+        "agent.exited",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
     agent.dispatch.requested_at = None;
     agent.dispatch.reminders = 0;
     agent.dispatch.last_error = Some(reason.to_owned());
@@ -149,17 +197,27 @@ pub(super) fn failed(
     if needs_person(kind) {
         call_person(draft, &snapshot, kind, reason)?;
     }
-    let Some(bead_id) = hook.filter(|_| given_up) else { return Ok(()) };
+    let Some(bead_id) = hook.filter(|_| given_up) else {
+        return Ok(());
+    };
     let bead = draft.bead(bead_id)?;
     let failure = format!("{attempts} tries failed; the last one: {reason}");
-    beads::finish(draft, bead_id, BeadStatus::Failed, Some(failure.clone()), None)?;
+    beads::finish(
+        draft,
+        bead_id,
+        BeadStatus::Failed,
+        Some(failure.clone()),
+        None,
+    )?;
     escalations::raise_own(
         draft,
         snapshot.rig_id,
         Priority::High,
         format!("bead:{bead_id}"),
         format!("gave up on: {}", bead.title),
-        format!("{failure}\n\nMend the cause, set the bead's status to \"open\" and sling it again."),
+        format!(
+            "{failure}\n\nMend the cause, set the bead's status to \"open\" and sling it again."
+        ),
     )
 }
 
@@ -193,6 +251,9 @@ fn call_person(
         Priority::High,
         matter,
         title.to_owned(),
-        format!("Agent {} could not work: {reason}\n\nIt is tried again by itself.", agent.name),
+        format!(
+            "Agent {} could not work: {reason}\n\nIt is tried again by itself.",
+            agent.name
+        ),
     )
 }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::agent_log::NewEvent;
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Review, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Review, Rig, RigId, Timestamp, TownId,
 };
 use crate::storage::{
     self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadEventKey,
-    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey,
-    Pointer, RigByName, Tree,
+    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey, Pointer,
+    RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -74,7 +74,13 @@ impl<R: Row> Table<R> {
             return Ok(change.after.clone());
         }
         let row = R::load(tree, id)?;
-        self.0.insert(id, Change { before: row.clone(), after: row.clone() });
+        self.0.insert(
+            id,
+            Change {
+                before: row.clone(),
+                after: row.clone(),
+            },
+        );
         Ok(row)
     }
 
@@ -158,7 +164,11 @@ impl<'a> Draft<'a> {
             }
             facts.push(event);
         }
-        Staged { batch, facts, effects: self.effects }
+        Staged {
+            batch,
+            facts,
+            effects: self.effects,
+        }
     }
 
     /// The next number of the town's order of creation.
@@ -173,8 +183,19 @@ impl<'a> Draft<'a> {
 
     /// Records a fact: it stands in the ledger and goes out on the town's feed.
     pub(super) fn fact(&mut self, event_type: &str, fact: Fact) {
-        let Fact { bead_id, agent_id, rig_id, old_value, new_value, metadata } = fact;
-        let metadata = if metadata.is_null() { json!({}) } else { metadata };
+        let Fact {
+            bead_id,
+            agent_id,
+            rig_id,
+            old_value,
+            new_value,
+            metadata,
+        } = fact;
+        let metadata = if metadata.is_null() {
+            json!({})
+        } else {
+            metadata
+        };
         let id = |id: Option<String>| id.map_or(Value::Null, Value::String);
         let data = json!({
             "bead_id": id(bead_id.map(|id| id.to_string())),
@@ -198,9 +219,11 @@ impl<'a> Draft<'a> {
         self.effects.push(effect);
     }
 
-
     pub(super) fn rig(&mut self, rig_id: RigId) -> Result<Rig, Error> {
-        Ok(self.rigs.get(self.tree, rig_id)?.ok_or(Refusal::RigNotFound(rig_id))?)
+        Ok(self
+            .rigs
+            .get(self.tree, rig_id)?
+            .ok_or(Refusal::RigNotFound(rig_id))?)
     }
 
     pub(super) fn set_rig(&mut self, rig: Rig) -> Result<(), Error> {
@@ -216,7 +239,9 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn bead(&mut self, bead_id: BeadId) -> Result<Bead, Error> {
-        Ok(self.find_bead(bead_id)?.ok_or(Refusal::BeadNotFound(bead_id))?)
+        Ok(self
+            .find_bead(bead_id)?
+            .ok_or(Refusal::BeadNotFound(bead_id))?)
     }
 
     /// The bead, if it is that rig's.
@@ -242,7 +267,9 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn agent(&mut self, agent_id: AgentId) -> Result<Agent, Error> {
-        Ok(self.find_agent(agent_id)?.ok_or(Refusal::AgentNotFound(agent_id))?)
+        Ok(self
+            .find_agent(agent_id)?
+            .ok_or(Refusal::AgentNotFound(agent_id))?)
     }
 
     /// The agent, if it is that rig's.
@@ -264,7 +291,10 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn review(&mut self, entry_id: BeadId) -> Result<Review, Error> {
-        Ok(self.reviews.get(self.tree, entry_id)?.ok_or(Refusal::ReviewNotFound(entry_id))?)
+        Ok(self
+            .reviews
+            .get(self.tree, entry_id)?
+            .ok_or(Refusal::ReviewNotFound(entry_id))?)
     }
 
     pub(super) fn set_review(&mut self, review: Review) -> Result<(), Error> {
@@ -278,15 +308,18 @@ impl<'a> Draft<'a> {
     /// The agents of a rig, oldest first, as this draft leaves them.
     pub(super) fn agents_of(&mut self, rig_id: RigId) -> Result<Vec<Agent>, Error> {
         let pointers = self.tree.scan(&AgentByRig::of_rig(rig_id));
-        let ids = pointers.map(|row| row.map(|(_, to)| to.id)).collect::<Result<Vec<_>, _>>()?;
+        let ids = pointers
+            .map(|row| row.map(|(_, to)| to.id))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut agents = Vec::with_capacity(ids.len());
         for agent_id in ids {
             agents.extend(self.find_agent(agent_id)?);
         }
         let known: Vec<AgentId> = agents.iter().map(|agent| agent.agent_id).collect();
-        let new = self.agents.touched().filter(|agent| {
-            agent.rig_id == Some(rig_id) && !known.contains(&agent.agent_id)
-        });
+        let new = self
+            .agents
+            .touched()
+            .filter(|agent| agent.rig_id == Some(rig_id) && !known.contains(&agent.agent_id));
         agents.extend(new.cloned().collect::<Vec<_>>());
         agents.sort_by_key(|agent| agent.seq);
         Ok(agents)
@@ -295,8 +328,9 @@ impl<'a> Draft<'a> {
     /// All agents of the town, as this draft leaves them.
     pub(super) fn all_agents(&mut self) -> Result<Vec<Agent>, Error> {
         let rows = self.tree.scan(&AgentKey::all());
-        let ids =
-            rows.map(|row| row.map(|(key, _)| key.agent_id)).collect::<Result<Vec<_>, _>>()?;
+        let ids = rows
+            .map(|row| row.map(|(key, _)| key.agent_id))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut agents = Vec::with_capacity(ids.len());
         for agent_id in ids {
             agents.extend(self.find_agent(agent_id)?);
@@ -305,20 +339,31 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn mayor(&mut self) -> Result<Option<Agent>, Error> {
-        let in_draft = self.agents.touched().find(|agent| agent.role == AgentRole::Mayor).cloned();
+        let in_draft = self
+            .agents
+            .touched()
+            .find(|agent| agent.role == AgentRole::Mayor)
+            .cloned();
         if in_draft.is_some() {
             return Ok(in_draft);
         }
-        Ok(self.all_agents()?.into_iter().find(|agent| agent.role == AgentRole::Mayor))
+        Ok(self
+            .all_agents()?
+            .into_iter()
+            .find(|agent| agent.role == AgentRole::Mayor))
     }
 
     pub(super) fn agent_name_taken(&mut self, name: &str) -> Result<bool, Error> {
-        let key = AgentByName { name: name.to_owned() };
+        let key = AgentByName {
+            name: name.to_owned(),
+        };
         self.agent_index_taken(&key, |agent| agent.name == name)
     }
 
     pub(super) fn identity_taken(&mut self, identity: &str) -> Result<bool, Error> {
-        let key = AgentByIdentity { identity: identity.to_owned() };
+        let key = AgentByIdentity {
+            identity: identity.to_owned(),
+        };
         self.agent_index_taken(&key, |agent| agent.identity == identity)
     }
 
@@ -331,19 +376,25 @@ impl<'a> Draft<'a> {
             return Ok(true);
         }
         match self.tree.get(key)? {
-            Some(holder) => Ok(self.find_agent(holder.id)?.is_some_and(|agent| same(&agent))),
+            Some(holder) => Ok(self
+                .find_agent(holder.id)?
+                .is_some_and(|agent| same(&agent))),
             None => Ok(false),
         }
     }
 
     pub(super) fn rig_name_taken(&self, name: &str) -> Result<bool, Error> {
-        Ok(self.tree.contains(&RigByName { name: name.to_owned() })?)
+        Ok(self.tree.contains(&RigByName {
+            name: name.to_owned(),
+        })?)
     }
 
     /// The beads assigned to an agent, as this draft leaves them.
     pub(super) fn beads_of_agent(&mut self, agent_id: AgentId) -> Result<Vec<Bead>, Error> {
         let pointers = self.tree.scan(&BeadByAssignee::of_agent(agent_id));
-        let ids = pointers.map(|row| row.map(|(_, to)| to.id)).collect::<Result<Vec<_>, _>>()?;
+        let ids = pointers
+            .map(|row| row.map(|(_, to)| to.id))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut beads = Vec::with_capacity(ids.len());
         for bead_id in ids {
             beads.extend(self.find_bead(bead_id)?);
@@ -370,13 +421,21 @@ impl<'a> Draft<'a> {
 
     /// The open escalation about `matter`, if there is one.
     pub(super) fn escalation_about(&mut self, matter: &str) -> Result<Option<Bead>, Error> {
-        let key = EscalationFold { matter: matter.to_owned() };
-        let Some(pointer) = self.tree.get(&key)? else { return Ok(None) };
-        Ok(self.find_bead(pointer.id)?.filter(|bead| !bead.status.is_terminal()))
+        let key = EscalationFold {
+            matter: matter.to_owned(),
+        };
+        let Some(pointer) = self.tree.get(&key)? else {
+            return Ok(None);
+        };
+        Ok(self
+            .find_bead(pointer.id)?
+            .filter(|bead| !bead.status.is_terminal()))
     }
 
     pub(super) fn set_escalation_about(&mut self, matter: &str, bead_id: BeadId) {
-        let key = EscalationFold { matter: matter.to_owned() };
+        let key = EscalationFold {
+            matter: matter.to_owned(),
+        };
         self.extra.put(&key, &Pointer { id: bead_id });
     }
 
@@ -389,7 +448,8 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn set_alarm(&mut self, due_at: Timestamp) {
-        self.extra.put(&storage::AlarmKey {}, &storage::Alarm { due_at });
+        self.extra
+            .put(&storage::AlarmKey {}, &storage::Alarm { due_at });
     }
 
     pub(super) fn remove_bead_events(&mut self, bead_id: BeadId) -> Result<(), Error> {
@@ -404,7 +464,12 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn set_config(&mut self, config: &crate::config::TownConfig) {
-        self.extra.put(&storage::ConfigKey {}, &storage::Text { value: config.to_json() });
+        self.extra.put(
+            &storage::ConfigKey {},
+            &storage::Text {
+                value: config.to_json(),
+            },
+        );
     }
 
     /// Whether the bead exists in this town at all.

@@ -71,7 +71,11 @@ pub(super) async fn run(
     commands: CommandSender,
     mut effects: mpsc::UnboundedReceiver<Effect>,
 ) {
-    let runner = Runner { tree, surroundings, commands };
+    let runner = Runner {
+        tree,
+        surroundings,
+        commands,
+    };
     while let Some(effect) = effects.recv().await {
         tracing::debug!(?effect, "carrying out");
         if let Err(error) = runner.carry_out(&effect).await {
@@ -121,7 +125,9 @@ impl Runner {
     }
 
     fn agent(&self, agent_id: AgentId) -> Result<Agent, EffectError> {
-        self.tree.get(&AgentKey { agent_id })?.ok_or(EffectError::Gone("the agent"))
+        self.tree
+            .get(&AgentKey { agent_id })?
+            .ok_or(EffectError::Gone("the agent"))
     }
 
     /// The newest config, resolved for a rig.
@@ -141,7 +147,12 @@ impl Runner {
         let agent = self.agent(agent_id)?;
         let start = self.start_request(&agent)?;
         let config = self.config(agent.rig_id)?;
-        match self.surroundings.container.start_agent(&config, &start).await {
+        match self
+            .surroundings
+            .container
+            .start_agent(&config, &start)
+            .await
+        {
             Ok(()) => Ok(()),
             // It runs already: the outcome of that start is what counts.
             Err(CallError::Refused { status: 409, .. }) => Ok(()),
@@ -150,7 +161,10 @@ impl Runner {
     }
 
     fn start_request(&self, agent: &Agent) -> Result<StartAgent, EffectError> {
-        let town: Town = self.tree.get(&TownKey {})?.ok_or(EffectError::Gone("the town"))?;
+        let town: Town = self
+            .tree
+            .get(&TownKey {})?
+            .ok_or(EffectError::Gone("the town"))?;
         let rig = match agent.rig_id {
             Some(rig_id) => self.tree.get(&RigKey { rig_id })?,
             None => None,
@@ -196,11 +210,23 @@ impl Runner {
 
     async fn stop_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
         let rig_id = self.agent(agent_id).ok().and_then(|agent| agent.rig_id);
-        let stop = StopAgent { when_idle_within_ms: WHEN_IDLE_WITHIN_MS };
+        let stop = StopAgent {
+            when_idle_within_ms: WHEN_IDLE_WITHIN_MS,
+        };
         let config = self.config(rig_id)?;
-        match self.surroundings.container.stop_agent(&config, agent_id, &stop).await {
+        match self
+            .surroundings
+            .container
+            .stop_agent(&config, agent_id, &stop)
+            .await
+        {
             // Not running is what was wanted; the actor may not have heard of it yet.
-            Err(CallError::Refused { status: 404 | 409, .. } | CallError::Asleep) => {
+            Err(
+                CallError::Refused {
+                    status: 404 | 409, ..
+                }
+                | CallError::Asleep,
+            ) => {
                 self.commands.deliver(Command::NotRunning(agent_id)).await;
                 Ok(())
             }
@@ -210,7 +236,11 @@ impl Runner {
 
     async fn remove_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
         let config = self.config(None)?;
-        let removed = self.surroundings.container.remove_agent(&config, agent_id).await;
+        let removed = self
+            .surroundings
+            .container
+            .remove_agent(&config, agent_id)
+            .await;
         self.surroundings.logs.delete(agent_id).await?;
         match removed {
             Ok(()) | Err(CallError::Refused { status: 404, .. } | CallError::Asleep) => Ok(()),
@@ -221,8 +251,15 @@ impl Runner {
     async fn message(&self, agent_id: AgentId, prompt: &str) -> Result<(), EffectError> {
         let agent = self.agent(agent_id)?;
         let config = self.config(agent.rig_id)?;
-        let message = MessageAgent { prompt: prompt.to_owned(), system_prompt: None };
-        Ok(self.surroundings.container.message_agent(&config, agent_id, &message).await?)
+        let message = MessageAgent {
+            prompt: prompt.to_owned(),
+            system_prompt: None,
+        };
+        Ok(self
+            .surroundings
+            .container
+            .message_agent(&config, agent_id, &message)
+            .await?)
     }
 
     /// People's messages become one prompt; they count as delivered once the session took it.
@@ -233,7 +270,9 @@ impl Runner {
             self.message(agent_id, &text.join("\n\n")).await?;
         }
         let told = mails.into_iter().map(|mail| mail.mail_id).collect();
-        self.commands.deliver(Command::Told(agent_id, told, true)).await;
+        self.commands
+            .deliver(Command::Told(agent_id, told, true))
+            .await;
         Ok(())
     }
 
@@ -249,13 +288,19 @@ impl Runner {
     }
 
     async fn merge(&self, entry_id: BeadId) -> Result<(), EffectError> {
-        let review =
-            self.tree.get(&ReviewKey { entry_id })?.ok_or(EffectError::Gone("the merge request"))?;
+        let review = self
+            .tree
+            .get(&ReviewKey { entry_id })?
+            .ok_or(EffectError::Gone("the merge request"))?;
         let rig = self
             .tree
-            .get(&RigKey { rig_id: review.rig_id })?
+            .get(&RigKey {
+                rig_id: review.rig_id,
+            })?
             .ok_or(EffectError::Gone("the rig"))?;
-        let source = self.tree.get(&BeadKey { bead_id: review.source_bead_id })?;
+        let source = self.tree.get(&BeadKey {
+            bead_id: review.source_bead_id,
+        })?;
         let title = source.map_or_else(|| review.branch.clone(), |bead| bead.title);
         let merge = MergeBranch {
             rig_id: review.rig_id,
@@ -275,8 +320,18 @@ fn branch_name(agent: &Agent, bead_id: BeadId) -> String {
     let name: String = agent
         .name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .collect();
-    let prefix = if agent.role == AgentRole::Polecat { "gt" } else { agent.role.as_str() };
+    let prefix = if agent.role == AgentRole::Polecat {
+        "gt"
+    } else {
+        agent.role.as_str()
+    };
     format!("{prefix}/{}-{}", name.trim_matches('-'), bead_id.short())
 }

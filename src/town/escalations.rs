@@ -19,7 +19,13 @@ pub(super) fn raise(
         && let Some(mut open) = draft.escalation_about(matter)?
     {
         let metadata = json!({"title": escalation.title, "body": escalation.body});
-        draft.fact("escalation.repeated", Fact { metadata, ..beads::fact_of(&open) });
+        draft.fact(
+            "escalation.repeated",
+            Fact {
+                metadata,
+                ..beads::fact_of(&open)
+            },
+        );
         open.updated_at = draft.now;
         draft.set_bead(open.clone())?;
         return Ok(open);
@@ -41,7 +47,13 @@ pub(super) fn raise(
         },
     )?;
     let metadata = json!({"title": bead.title, "severity": bead.priority.as_str()});
-    draft.fact("escalation.created", Fact { metadata, ..beads::fact_of(&bead) });
+    draft.fact(
+        "escalation.created",
+        Fact {
+            metadata,
+            ..beads::fact_of(&bead)
+        },
+    );
     if let Some(matter) = matter {
         draft.set_escalation_about(&matter, bead.bead_id);
     }

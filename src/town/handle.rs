@@ -9,7 +9,9 @@ use crate::agent_log::{Appended, Log, Logs, NewEvent, Subject};
 use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
-use crate::model::{Agent, AgentId, AgentRole, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId};
+use crate::model::{
+    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
+};
 use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
 
@@ -54,7 +56,9 @@ pub(super) struct Inner {
 
 impl std::fmt::Debug for TownHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TownHandle").field("town_id", &self.0.town_id).finish_non_exhaustive()
+        f.debug_struct("TownHandle")
+            .field("town_id", &self.0.town_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,7 +145,9 @@ impl TownHandle {
     /// # Errors
     /// See [`Error`].
     pub async fn town(&self) -> Result<Town, Error> {
-        self.read(|tree| tree.get(&TownKey {})).await?.ok_or(Refusal::TownNotFound.into())
+        self.read(|tree| tree.get(&TownKey {}))
+            .await?
+            .ok_or(Refusal::TownNotFound.into())
     }
 
     /// The town's config.
@@ -180,7 +186,8 @@ impl TownHandle {
         page: Page,
     ) -> Result<Vec<Bead>, Error> {
         self.rig(rig_id).await?;
-        self.read(|tree| queries::beads(tree, rig_id, &filter, page)).await
+        self.read(|tree| queries::beads(tree, rig_id, &filter, page))
+            .await
     }
 
     /// A bead, if it is that rig's.
@@ -188,7 +195,9 @@ impl TownHandle {
     /// # Errors
     /// See [`Error`].
     pub async fn bead(&self, rig_id: RigId, bead_id: BeadId) -> Result<Bead, Error> {
-        let bead = self.read(|tree| queries::bead(tree, rig_id, bead_id)).await?;
+        let bead = self
+            .read(|tree| queries::bead(tree, rig_id, bead_id))
+            .await?;
         Ok(bead.ok_or(Refusal::BeadNotFound(bead_id))?)
     }
 
@@ -198,7 +207,8 @@ impl TownHandle {
     /// See [`Error`].
     pub async fn agents(&self, rig_id: RigId, filter: AgentFilter) -> Result<Vec<Agent>, Error> {
         self.rig(rig_id).await?;
-        self.read(|tree| queries::agents(tree, rig_id, &filter)).await
+        self.read(|tree| queries::agents(tree, rig_id, &filter))
+            .await
     }
 
     /// An agent, if it is that rig's.
@@ -206,7 +216,9 @@ impl TownHandle {
     /// # Errors
     /// See [`Error`].
     pub async fn agent(&self, rig_id: RigId, agent_id: AgentId) -> Result<Agent, Error> {
-        let agent = self.read(|tree| queries::agent(tree, rig_id, agent_id)).await?;
+        let agent = self
+            .read(|tree| queries::agent(tree, rig_id, agent_id))
+            .await?;
         Ok(agent.ok_or(Refusal::AgentNotFound(agent_id))?)
     }
 
@@ -270,7 +282,10 @@ impl TownHandle {
     /// Never: the registry sets it before it hands out the town.
     #[must_use]
     pub fn container(&self) -> &ContainerHandle {
-        self.0.container.get().expect("a town has its container before it is handed out")
+        self.0
+            .container
+            .get()
+            .expect("a town has its container before it is handed out")
     }
 
     /// The town takes over what happens but starts nothing any more.
@@ -295,10 +310,14 @@ impl TownHandle {
 
     async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.0.commands.0.try_send(command(reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Error::Closing,
-        })?;
+        self.0
+            .commands
+            .0
+            .try_send(command(reply))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Error::Closing,
+            })?;
         answer.await.unwrap_or(Err(Error::Closing))
     }
 }
@@ -321,13 +340,18 @@ impl Feeds for TownHandle {
 /// What the container's link tells the town.
 impl LinkTarget for TownHandle {
     fn knows(&self, agent_id: AgentId) -> bool {
-        self.0.tree.contains(&AgentKey { agent_id }).unwrap_or(false)
+        self.0
+            .tree
+            .contains(&AgentKey { agent_id })
+            .unwrap_or(false)
     }
 
     fn local_repositories(&self) -> Vec<std::path::PathBuf> {
         let rigs = queries::rigs(&self.0.tree).unwrap_or_default().into_iter();
         let urls = rigs.map(|rig| rig.git_url.trim_start_matches("file://").to_owned());
-        urls.filter(|url| url.starts_with('/')).map(Into::into).collect()
+        urls.filter(|url| url.starts_with('/'))
+            .map(Into::into)
+            .collect()
     }
 
     fn active(&self, agent_id: AgentId) {
@@ -347,11 +371,13 @@ impl LinkTarget for TownHandle {
     }
 
     async fn report(&self, place: LinkPosition, agent_id: AgentId, report: AgentReport) -> bool {
-        self.deliver(|reply| Command::Report(place, agent_id, report, reply)).await
+        self.deliver(|reply| Command::Report(place, agent_id, report, reply))
+            .await
     }
 
     async fn merged(&self, place: LinkPosition, report: MergeReport) -> bool {
-        self.deliver(|reply| Command::Merged(place, report, reply)).await
+        self.deliver(|reply| Command::Merged(place, report, reply))
+            .await
     }
 }
 

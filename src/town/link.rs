@@ -102,9 +102,10 @@ pub(super) fn report(
     report: AgentReport,
 ) -> Result<(), Error> {
     match report {
-        AgentReport::Started { session_id, resumed } => {
-            dispatch::started(draft, agent_id, session_id, resumed)
-        }
+        AgentReport::Started {
+            session_id,
+            resumed,
+        } => dispatch::started(draft, agent_id, session_id, resumed),
         AgentReport::Stopped { reason } => dispatch::stopped(draft, agent_id, &reason),
         AgentReport::Failed { kind, reason } => dispatch::failed(draft, agent_id, kind, &reason),
         // An error ends the run; its exit follows and says the same.
@@ -118,7 +119,13 @@ pub(super) fn report(
 }
 
 pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Error> {
-    let MergeReport { entry_id, status, message, commit_sha, retryable } = merge;
+    let MergeReport {
+        entry_id,
+        status,
+        message,
+        commit_sha,
+        retryable,
+    } = merge;
     let review = match draft.review(entry_id) {
         Ok(review) => review,
         // The merge request was deleted meanwhile.
@@ -133,7 +140,11 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         let due_at = draft.now.after(draft.settings.backoff(review.attempts));
         return reviews::requeue(draft, entry_id, due_at, &message);
     }
-    let outcome = ReviewOutcome { status, message, commit_sha };
+    let outcome = ReviewOutcome {
+        status,
+        message,
+        commit_sha,
+    };
     reviews::complete(draft, review.rig_id, entry_id, outcome)
 }
 
@@ -143,13 +154,18 @@ pub(super) fn merge_failed(
     entry_id: crate::model::BeadId,
     reason: &str,
 ) -> Result<(), Error> {
-    let Ok(review) = draft.review(entry_id) else { return Ok(()) };
+    let Ok(review) = draft.review(entry_id) else {
+        return Ok(());
+    };
     let due_at = draft.now.after(draft.settings.backoff(review.attempts));
     reviews::requeue(draft, entry_id, due_at, reason)
 }
 
 fn running(draft: &mut Draft<'_>) -> Result<Vec<crate::model::BeadId>, Error> {
-    let rows = draft.tree.scan(&ReviewByStatus::of_status(ReviewStatus::Running));
-    Ok(rows.map(|row| row.map(|(_, to)| to.id)).collect::<Result<Vec<_>, _>>()?)
+    let rows = draft
+        .tree
+        .scan(&ReviewByStatus::of_status(ReviewStatus::Running));
+    Ok(rows
+        .map(|row| row.map(|(_, to)| to.id))
+        .collect::<Result<Vec<_>, _>>()?)
 }
-

@@ -34,9 +34,14 @@ pub(super) fn send(
         delivered_at: None,
     };
     draft.set_mail(&mail);
-    let metadata =
-        json!({"mail_id": mail.mail_id.to_string(), "from": mail.from_agent_id, "subject": mail.subject});
-    draft.fact("mail.sent", Fact { metadata, ..agents::fact_of(&to) });
+    let metadata = json!({"mail_id": mail.mail_id.to_string(), "from": mail.from_agent_id, "subject": mail.subject});
+    draft.fact(
+        "mail.sent",
+        Fact {
+            metadata,
+            ..agents::fact_of(&to)
+        },
+    );
     Ok(mail)
 }
 
@@ -79,7 +84,10 @@ pub(super) fn tell_mayor(draft: &mut Draft<'_>, message: String) -> Result<Mayor
     } else {
         SessionStatus::of(&mayor)
     };
-    Ok(MayorSession { agent_id: mayor.agent_id, status })
+    Ok(MayorSession {
+        agent_id: mayor.agent_id,
+        status,
+    })
 }
 
 /// The mails were put into a prompt that the agent's session took.

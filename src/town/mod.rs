@@ -42,9 +42,9 @@ pub use command::{
     AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung, StatusChange,
 };
+pub use effects::AgentTokens;
 pub use handle::TownHandle;
 pub use queries::{AgentFilter, BeadFilter, Page};
 pub use refusal::{Error, Refusal};
-pub use effects::AgentTokens;
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;

@@ -45,7 +45,9 @@ pub(super) fn config(tree: &Tree) -> Result<TownConfig, super::Error> {
 
 /// The town's config; the empty one if none was ever set.
 pub(super) fn config_row(tree: &Tree) -> Result<TownConfig, storage::Error> {
-    let Some(text) = tree.get(&ConfigKey {})? else { return Ok(TownConfig::default()) };
+    let Some(text) = tree.get(&ConfigKey {})? else {
+        return Ok(TownConfig::default());
+    };
     TownConfig::from_json(&text.value).ok_or(storage::Error::Damaged {
         what: "town config",
         detail: "not a config document".to_owned(),
@@ -53,8 +55,10 @@ pub(super) fn config_row(tree: &Tree) -> Result<TownConfig, storage::Error> {
 }
 
 pub(super) fn rigs(tree: &Tree) -> Result<Vec<Rig>, storage::Error> {
-    let mut rigs =
-        tree.scan(&RigKey::all()).map(|row| row.map(|(_, rig)| rig)).collect::<Result<Vec<_>, _>>()?;
+    let mut rigs = tree
+        .scan(&RigKey::all())
+        .map(|row| row.map(|(_, rig)| rig))
+        .collect::<Result<Vec<_>, _>>()?;
     // Keys are random: the newest first needs a sort, and a town has few rigs.
     rigs.sort_by_key(|rig| (std::cmp::Reverse(rig.created_at), rig.rig_id));
     Ok(rigs)
@@ -70,18 +74,27 @@ pub(super) fn beads(
     // Of the indexes the one of an agent is the shortest.
     let ids: Box<dyn Iterator<Item = Result<BeadId, storage::Error>>> = match filter.assignee {
         Some(agent_id) => Box::new(
-            tree.scan(&BeadByAssignee::of_agent(agent_id)).rev().map(|row| Ok(row?.1.id)),
+            tree.scan(&BeadByAssignee::of_agent(agent_id))
+                .rev()
+                .map(|row| Ok(row?.1.id)),
         ),
-        None => Box::new(tree.scan(&BeadByRig::of_rig(rig_id)).rev().map(|row| Ok(row?.1.id))),
+        None => Box::new(
+            tree.scan(&BeadByRig::of_rig(rig_id))
+                .rev()
+                .map(|row| Ok(row?.1.id)),
+        ),
     };
     let beads = ids.filter_map(|id| {
-        id.and_then(|bead_id| tree.get(&BeadKey { bead_id })).transpose()
+        id.and_then(|bead_id| tree.get(&BeadKey { bead_id }))
+            .transpose()
     });
     let wanted = beads.filter(|bead| {
         bead.as_ref().map_or(true, |bead| {
             bead.rig_id == Some(rig_id)
                 && filter.status.is_none_or(|status| bead.status == status)
-                && filter.bead_type.is_none_or(|bead_type| bead.bead_type == bead_type)
+                && filter
+                    .bead_type
+                    .is_none_or(|bead_type| bead.bead_type == bead_type)
         })
     });
     wanted.skip(page.offset).take(page.limit).collect()
@@ -92,7 +105,9 @@ pub(super) fn bead(
     rig_id: RigId,
     bead_id: BeadId,
 ) -> Result<Option<Bead>, storage::Error> {
-    Ok(tree.get(&BeadKey { bead_id })?.filter(|bead| bead.rig_id == Some(rig_id)))
+    Ok(tree
+        .get(&BeadKey { bead_id })?
+        .filter(|bead| bead.rig_id == Some(rig_id)))
 }
 
 /// Agents of a rig, oldest first.
@@ -103,7 +118,9 @@ pub(super) fn agents(
 ) -> Result<Vec<Agent>, storage::Error> {
     let mut agents = Vec::new();
     for row in tree.scan(&AgentByRig::of_rig(rig_id)) {
-        let agent = tree.get(&AgentKey { agent_id: row?.1.id })?;
+        let agent = tree.get(&AgentKey {
+            agent_id: row?.1.id,
+        })?;
         agents.extend(agent.filter(|agent| {
             filter.role.is_none_or(|role| agent.role == role)
                 && filter.status.is_none_or(|status| agent.status == status)
@@ -117,11 +134,15 @@ pub(super) fn agent(
     rig_id: RigId,
     agent_id: AgentId,
 ) -> Result<Option<Agent>, storage::Error> {
-    Ok(tree.get(&AgentKey { agent_id })?.filter(|agent| agent.rig_id == Some(rig_id)))
+    Ok(tree
+        .get(&AgentKey { agent_id })?
+        .filter(|agent| agent.rig_id == Some(rig_id)))
 }
 
 pub(super) fn all_agents(tree: &Tree) -> Result<Vec<Agent>, storage::Error> {
-    tree.scan(&AgentKey::all()).map(|row| row.map(|(_, agent)| agent)).collect()
+    tree.scan(&AgentKey::all())
+        .map(|row| row.map(|(_, agent)| agent))
+        .collect()
 }
 
 pub(super) fn mayor(tree: &Tree) -> Result<Option<Agent>, storage::Error> {

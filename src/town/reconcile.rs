@@ -73,7 +73,12 @@ pub(super) struct Plan {
 }
 
 pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
-    let mut plan = Planner { now, actions: Vec::new(), due_at: None, needs_container: false };
+    let mut plan = Planner {
+        now,
+        actions: Vec::new(),
+        due_at: None,
+        needs_container: false,
+    };
     for agent in &view.agents {
         plan.agent(view, agent);
     }
@@ -82,9 +87,16 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
         plan.actions.push(Action::WakeContainer);
     }
     let has_work = !view.agents.is_empty() || !view.reviews.is_empty();
-    let interval = if has_work { view.interval_active } else { view.interval_idle };
+    let interval = if has_work {
+        view.interval_active
+    } else {
+        view.interval_idle
+    };
     let routine = now.after(interval);
-    Plan { actions: plan.actions, due_at: plan.due_at.map_or(routine, |due| due.min(routine)) }
+    Plan {
+        actions: plan.actions,
+        due_at: plan.due_at.map_or(routine, |due| due.min(routine)),
+    }
 }
 
 struct Planner {
@@ -107,7 +119,9 @@ impl Planner {
     fn agent(&mut self, view: &View, agent: &Agent) {
         let runs = agent.dispatch.requested_at.is_some();
         let has_mail = view.mayor_mail == Some(agent.agent_id);
-        let held = agent.rig_id.is_some_and(|rig_id| view.paused.contains(&rig_id));
+        let held = agent
+            .rig_id
+            .is_some_and(|rig_id| view.paused.contains(&rig_id));
         let has_work = agent.hook.is_some() || has_mail;
         if !has_work || held {
             return;
@@ -135,8 +149,10 @@ impl Planner {
             if review.status != ReviewStatus::Running {
                 continue;
             }
-            let stuck_at =
-                review.started_at.unwrap_or(self.now).after(MERGE_STUCK_AFTER);
+            let stuck_at = review
+                .started_at
+                .unwrap_or(self.now)
+                .after(MERGE_STUCK_AFTER);
             if view.container == Container::Up && self.is_due(stuck_at) {
                 self.actions.push(Action::RequeueStuck(review.entry_id));
             }

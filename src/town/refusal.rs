@@ -57,7 +57,9 @@ pub enum Refusal {
     #[error("merge request {0} is already {1}")]
     ReviewFinished(BeadId, &'static str),
     /// The rig has as many polecats as it may.
-    #[error("this rig already has {0} polecats and all are busy; max_polecats_per_rig allows no more")]
+    #[error(
+        "this rig already has {0} polecats and all are busy; max_polecats_per_rig allows no more"
+    )]
     TooManyPolecats(u32),
     /// Fields that are wrong.
     #[error("the request is not valid")]
@@ -90,6 +92,9 @@ pub enum Error {
 impl Refusal {
     /// One wrong field.
     pub(super) fn invalid(field: &str, message: impl Into<String>) -> Self {
-        Self::Invalid(vec![Issue { path: vec![field.to_owned()], message: message.into() }])
+        Self::Invalid(vec![Issue {
+            path: vec![field.to_owned()],
+            message: message.into(),
+        }])
     }
 }

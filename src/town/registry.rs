@@ -134,10 +134,18 @@ impl Towns {
         batch.put(&TownKey {}, &town);
         commit(&tree, batch).await?;
         let seq = self.0.meta.get(&CounterKey {})?.unwrap_or_default().value;
-        let entry = DirectoryEntry { owner_user_id: owner, seq };
+        let entry = DirectoryEntry {
+            owner_user_id: owner,
+            seq,
+        };
         let mut batch = Batch::new();
         batch.put(&CounterKey {}, &Count { value: seq + 1 });
-        batch.put(&TownDirectory { town_id: town.town_id }, &entry);
+        batch.put(
+            &TownDirectory {
+                town_id: town.town_id,
+            },
+            &entry,
+        );
         commit(&self.0.meta, batch).await?;
         self.open_town(town.town_id, entry).await?;
         Ok(town)
@@ -168,7 +176,9 @@ impl Towns {
     /// [`Refusal::TownNotFound`] if there is none of that id.
     pub fn get(&self, town_id: TownId) -> Result<TownHandle, Error> {
         let open = self.lock();
-        open.get(&town_id).map(|town| town.handle.clone()).ok_or(Refusal::TownNotFound.into())
+        open.get(&town_id)
+            .map(|town| town.handle.clone())
+            .ok_or(Refusal::TownNotFound.into())
     }
 
     /// A town, if it is that user's.
@@ -178,7 +188,8 @@ impl Towns {
     pub fn get_of(&self, owner: &UserId, town_id: TownId) -> Result<TownHandle, Error> {
         let open = self.lock();
         let town = open.get(&town_id).filter(|town| town.owner == *owner);
-        town.map(|town| town.handle.clone()).ok_or(Refusal::TownNotFound.into())
+        town.map(|town| town.handle.clone())
+            .ok_or(Refusal::TownNotFound.into())
     }
 
     /// A rig and its town, if it is that user's.
@@ -233,7 +244,10 @@ impl Towns {
     }
 
     fn handles(&self) -> Vec<TownHandle> {
-        self.lock().values().map(|town| town.handle.clone()).collect()
+        self.lock()
+            .values()
+            .map(|town| town.handle.clone())
+            .collect()
     }
 
     /// Ends containers: those without work, or all.
@@ -305,7 +319,12 @@ impl Towns {
         };
         let (stop, stopped) = oneshot::channel();
         inner.lifecycle.spawn("town", actor.run(waiting, stopped));
-        let town = OpenTown { owner: entry.owner_user_id, seq: entry.seq, handle, _stop: stop };
+        let town = OpenTown {
+            owner: entry.owner_user_id,
+            seq: entry.seq,
+            handle,
+            _stop: stop,
+        };
         self.lock().insert(town_id, town);
         Ok(())
     }
@@ -330,7 +349,12 @@ impl Towns {
     }
 
     fn workspace(&self, town_id: TownId) -> PathBuf {
-        self.0.options.settings.data_dir.join("towns").join(town_id.to_string())
+        self.0
+            .options
+            .settings
+            .data_dir
+            .join("towns")
+            .join(town_id.to_string())
     }
 
     /// Removes a town's trees, its agents' logs first, so that a crash in between is finished at
@@ -376,6 +400,8 @@ impl Towns {
 async fn commit(tree: &Tree, batch: Batch) -> Result<(), Error> {
     let (done, outcome) = oneshot::channel();
     tree.commit(batch, Box::new(move |result| drop(done.send(result))))?;
-    let ended = || storage::Error::Poisoned { reason: "the committer has ended".to_owned() };
+    let ended = || storage::Error::Poisoned {
+        reason: "the committer has ended".to_owned(),
+    };
     Ok(outcome.await.unwrap_or_else(|_| Err(ended()))?)
 }

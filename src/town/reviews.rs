@@ -10,18 +10,14 @@ use crate::storage::ReviewByStatus;
 use super::beads;
 use super::command::{NewBead, NewReview, ReviewOutcome};
 use super::draft::{Draft, Fact};
-use super::refusal::{Error, Refusal};
 use super::escalations;
+use super::refusal::{Error, Refusal};
 
 /// The label that older clients look for.
 const MERGE_REQUEST_LABEL: &str = "gt:merge-request";
 
 /// Queues a branch. The merge request is a bead; its review row holds what a bead does not.
-pub(super) fn submit(
-    draft: &mut Draft<'_>,
-    rig_id: RigId,
-    new: NewReview,
-) -> Result<Bead, Error> {
+pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Result<Bead, Error> {
     draft.agent_of(rig_id, new.agent_id)?;
     let source = draft.bead_of(rig_id, new.bead_id)?;
     if source.status.is_terminal() {
@@ -49,7 +45,14 @@ pub(super) fn submit(
     )?;
     entry.assignee_agent_id = Some(new.agent_id);
     draft.set_bead(entry.clone())?;
-    draft.fact("review.submitted", Fact { metadata, agent_id: Some(new.agent_id), ..beads::fact_of(&source) });
+    draft.fact(
+        "review.submitted",
+        Fact {
+            metadata,
+            agent_id: Some(new.agent_id),
+            ..beads::fact_of(&source)
+        },
+    );
     draft.set_review(Review {
         entry_id: entry.bead_id,
         seq: entry.seq,
@@ -113,12 +116,15 @@ pub(super) fn complete(
     if !matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running) {
         return Err(Refusal::ReviewFinished(entry_id, review.status.as_str()).into());
     }
-    let ReviewOutcome { status, message, commit_sha } = outcome;
+    let ReviewOutcome {
+        status,
+        message,
+        commit_sha,
+    } = outcome;
     review.status = status;
     review.message = Some(message.clone());
     review.commit_sha.clone_from(&commit_sha);
-    let metadata =
-        json!({"status": status.as_str(), "message": message, "commit_sha": commit_sha});
+    let metadata = json!({"status": status.as_str(), "message": message, "commit_sha": commit_sha});
     fact(draft, "review.completed", &review, metadata);
     let source_bead_id = review.source_bead_id;
     let (branch, source) = (review.branch.clone(), draft.find_bead(source_bead_id)?);
@@ -130,18 +136,36 @@ pub(super) fn complete(
         }
         return Ok(());
     }
-    beads::finish(draft, entry_id, BeadStatus::Failed, Some(message.clone()), None)?;
+    beads::finish(
+        draft,
+        entry_id,
+        BeadStatus::Failed,
+        Some(message.clone()),
+        None,
+    )?;
     let Some(source) = source else { return Ok(()) };
-    let what = if status == ReviewStatus::Conflict { "conflicts with" } else { "could not be merged into" };
+    let what = if status == ReviewStatus::Conflict {
+        "conflicts with"
+    } else {
+        "could not be merged into"
+    };
     let reason = format!("branch {branch} {what} the target branch: {message}");
-    beads::finish(draft, source_bead_id, BeadStatus::Failed, Some(reason.clone()), None)?;
+    beads::finish(
+        draft,
+        source_bead_id,
+        BeadStatus::Failed,
+        Some(reason.clone()),
+        None,
+    )?;
     escalations::raise_own(
         draft,
         Some(rig_id),
         Priority::High,
         format!("merge:{source_bead_id}"),
         format!("{branch} was not merged: {}", source.title),
-        format!("{reason}\n\nThe branch is kept. Set the bead's status to \"open\" and sling it again, or merge the branch by hand."),
+        format!(
+            "{reason}\n\nThe branch is kept. Set the bead's status to \"open\" and sling it again, or merge the branch by hand."
+        ),
     )
 }
 

@@ -27,7 +27,14 @@ pub(super) fn create(draft: &mut Draft<'_>, new: NewRig) -> Result<Rig, Error> {
         updated_at: draft.now,
     };
     let metadata = json!({"name": rig.name, "default_branch": rig.default_branch});
-    draft.fact("rig.created", Fact { rig_id: Some(rig.rig_id), metadata, ..Fact::default() });
+    draft.fact(
+        "rig.created",
+        Fact {
+            rig_id: Some(rig.rig_id),
+            metadata,
+            ..Fact::default()
+        },
+    );
     draft.set_rig(rig.clone())?;
     Ok(rig)
 }
@@ -47,6 +54,13 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId) -> Result<Vec<AgentId
     }
     draft.remove_rig(rig_id)?;
     let metadata = json!({"name": rig.name});
-    draft.fact("rig.deleted", Fact { rig_id: Some(rig_id), metadata, ..Fact::default() });
+    draft.fact(
+        "rig.deleted",
+        Fact {
+            rig_id: Some(rig_id),
+            metadata,
+            ..Fact::default()
+        },
+    );
     Ok(removed)
 }

@@ -43,8 +43,15 @@ impl Row for Rig {
     fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
         let Some(any) = after.or(before) else { return };
         batch.set(&RigKey { rig_id: any.rig_id }, after);
-        let by_name = |rig: &Self| RigByName { name: rig.name.clone() };
-        index(batch, before.map(by_name), after.map(by_name), &Pointer { id: any.rig_id });
+        let by_name = |rig: &Self| RigByName {
+            name: rig.name.clone(),
+        };
+        index(
+            batch,
+            before.map(by_name),
+            after.map(by_name),
+            &Pointer { id: any.rig_id },
+        );
     }
 }
 
@@ -58,18 +65,43 @@ impl Row for Bead {
     fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
         let Some(any) = after.or(before) else { return };
         let entry = Pointer { id: any.bead_id };
-        batch.set(&BeadKey { bead_id: any.bead_id }, after);
+        batch.set(
+            &BeadKey {
+                bead_id: any.bead_id,
+            },
+            after,
+        );
         let by_town = |bead: &Self| BeadByTown { seq: bead.seq };
         index(batch, before.map(by_town), after.map(by_town), &entry);
-        let by_rig =
-            |bead: &Self| bead.rig_id.map(|rig_id| BeadByRig { rig_id, seq: bead.seq });
-        index(batch, before.and_then(by_rig), after.and_then(by_rig), &entry);
-        let by_status = |bead: &Self| BeadByStatus { status: bead.status, seq: bead.seq };
+        let by_rig = |bead: &Self| {
+            bead.rig_id.map(|rig_id| BeadByRig {
+                rig_id,
+                seq: bead.seq,
+            })
+        };
+        index(
+            batch,
+            before.and_then(by_rig),
+            after.and_then(by_rig),
+            &entry,
+        );
+        let by_status = |bead: &Self| BeadByStatus {
+            status: bead.status,
+            seq: bead.seq,
+        };
         index(batch, before.map(by_status), after.map(by_status), &entry);
         let by_agent = |bead: &Self| {
-            bead.assignee_agent_id.map(|agent_id| BeadByAssignee { agent_id, seq: bead.seq })
+            bead.assignee_agent_id.map(|agent_id| BeadByAssignee {
+                agent_id,
+                seq: bead.seq,
+            })
         };
-        index(batch, before.and_then(by_agent), after.and_then(by_agent), &entry);
+        index(
+            batch,
+            before.and_then(by_agent),
+            after.and_then(by_agent),
+            &entry,
+        );
     }
 }
 
@@ -83,14 +115,37 @@ impl Row for Agent {
     fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
         let Some(any) = after.or(before) else { return };
         let entry = Pointer { id: any.agent_id };
-        batch.set(&AgentKey { agent_id: any.agent_id }, after);
-        let by_rig =
-            |agent: &Self| agent.rig_id.map(|rig_id| AgentByRig { rig_id, seq: agent.seq });
-        index(batch, before.and_then(by_rig), after.and_then(by_rig), &entry);
-        let by_name = |agent: &Self| AgentByName { name: agent.name.clone() };
+        batch.set(
+            &AgentKey {
+                agent_id: any.agent_id,
+            },
+            after,
+        );
+        let by_rig = |agent: &Self| {
+            agent.rig_id.map(|rig_id| AgentByRig {
+                rig_id,
+                seq: agent.seq,
+            })
+        };
+        index(
+            batch,
+            before.and_then(by_rig),
+            after.and_then(by_rig),
+            &entry,
+        );
+        let by_name = |agent: &Self| AgentByName {
+            name: agent.name.clone(),
+        };
         index(batch, before.map(by_name), after.map(by_name), &entry);
-        let by_identity = |agent: &Self| AgentByIdentity { identity: agent.identity.clone() };
-        index(batch, before.map(by_identity), after.map(by_identity), &entry);
+        let by_identity = |agent: &Self| AgentByIdentity {
+            identity: agent.identity.clone(),
+        };
+        index(
+            batch,
+            before.map(by_identity),
+            after.map(by_identity),
+            &entry,
+        );
     }
 }
 
@@ -103,8 +158,16 @@ impl Row for Review {
 
     fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
         let Some(any) = after.or(before) else { return };
-        batch.set(&ReviewKey { entry_id: any.entry_id }, after);
-        let by_status = |review: &Self| ReviewByStatus { status: review.status, seq: review.seq };
+        batch.set(
+            &ReviewKey {
+                entry_id: any.entry_id,
+            },
+            after,
+        );
+        let by_status = |review: &Self| ReviewByStatus {
+            status: review.status,
+            seq: review.seq,
+        };
         let entry = Pointer { id: any.entry_id };
         index(batch, before.map(by_status), after.map(by_status), &entry);
     }
@@ -112,7 +175,9 @@ impl Row for Review {
 
 /// Mail is written once and marked once, so it needs no entry in a draft's tables.
 pub(super) fn stage_mail(batch: &mut Batch, mail: &Mail) {
-    let Mail { to_agent_id, seq, .. } = *mail;
+    let Mail {
+        to_agent_id, seq, ..
+    } = *mail;
     batch.put(&MailKey { to_agent_id, seq }, mail);
     let waiting = MailUndelivered { to_agent_id, seq };
     if mail.delivered_at.is_none() {
@@ -123,7 +188,9 @@ pub(super) fn stage_mail(batch: &mut Batch, mail: &Mail) {
 }
 
 pub(super) fn stage_mail_removal(batch: &mut Batch, mail: &Mail) {
-    let Mail { to_agent_id, seq, .. } = *mail;
+    let Mail {
+        to_agent_id, seq, ..
+    } = *mail;
     batch.delete(&MailKey { to_agent_id, seq });
     batch.delete(&MailUndelivered { to_agent_id, seq });
 }

@@ -26,7 +26,11 @@ pub struct TownSettings {
 
 impl From<&Settings> for TownSettings {
     fn from(settings: &Settings) -> Self {
-        let DispatchSettings { backoff_min, backoff_max, attempts_max } = settings.dispatch;
+        let DispatchSettings {
+            backoff_min,
+            backoff_max,
+            attempts_max,
+        } = settings.dispatch;
         Self {
             backoff_min,
             backoff_max,
@@ -41,8 +45,12 @@ impl TownSettings {
     /// The wait after the `attempts`th failed try, the first being 1.
     #[must_use]
     pub fn backoff(&self, attempts: u32) -> Duration {
-        let doubled = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.backoff_min.saturating_mul(doubled).min(self.backoff_max)
+        let doubled = 1u32
+            .checked_shl(attempts.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        self.backoff_min
+            .saturating_mul(doubled)
+            .min(self.backoff_max)
     }
 }
 
@@ -67,9 +75,21 @@ mod tests {
             allow_local_repos: false,
             allow_http_repos: false,
         };
-        let waits = [(0, 30), (1, 30), (2, 60), (3, 120), (5, 480), (6, 600), (40, 600)];
+        let waits = [
+            (0, 30),
+            (1, 30),
+            (2, 60),
+            (3, 120),
+            (5, 480),
+            (6, 600),
+            (40, 600),
+        ];
         for (attempts, seconds) in waits {
-            assert_eq!(settings.backoff(attempts), Duration::from_secs(seconds), "{attempts}");
+            assert_eq!(
+                settings.backoff(attempts),
+                Duration::from_secs(seconds),
+                "{attempts}"
+            );
         }
     }
 }

@@ -23,7 +23,10 @@ fn agent() -> Agent {
 }
 
 fn headers(pairs: &[(HeaderName, String)]) -> HeaderMap {
-    pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+        .collect()
 }
 
 #[test]
@@ -32,7 +35,10 @@ fn the_first_start_makes_secrets_that_only_the_server_can_read() {
     let first = Authority::load(dir.path(), false).unwrap();
     let token = first.new_admin_token().unwrap().to_owned();
     for file in [ADMIN_TOKEN_FILE, SIGNING_KEY_FILE] {
-        let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join(file))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     let second = Authority::load(dir.path(), false).unwrap();
@@ -57,7 +63,9 @@ fn credentials_of_every_kind_and_their_forgeries() {
     let soon = Clock::now();
     let cookie = authority.login_cookie(admin, soon, false).unwrap();
     let cookie = cookie.split(';').next().unwrap().to_owned();
-    let long_ago = authority.login_cookie(admin, Timestamp::from_millis(0), false).unwrap();
+    let long_ago = authority
+        .login_cookie(admin, Timestamp::from_millis(0), false)
+        .unwrap();
     let long_ago = long_ago.split(';').next().unwrap().to_owned();
     let session = cookie.split_once('=').unwrap().1.to_owned();
     let host = (HOST, "h:1".to_owned());
@@ -67,18 +75,33 @@ fn credentials_of_every_kind_and_their_forgeries() {
     let cases = [
         (vec![], None),
         (vec![bearer(admin)], admin_too.clone()),
-        (vec![(AUTHORIZATION, format!("bearer  {admin}"))], admin_too.clone()),
+        (
+            vec![(AUTHORIZATION, format!("bearer  {admin}"))],
+            admin_too.clone(),
+        ),
         (vec![bearer(&admin[1..])], None),
         (vec![bearer("")], None),
         (vec![(AUTHORIZATION, admin.to_owned())], None),
-        (vec![bearer(&agent_token)], Some(Principal::Agent(claims.clone()))),
+        (
+            vec![bearer(&agent_token)],
+            Some(Principal::Agent(claims.clone())),
+        ),
         (vec![bearer(&agent_token[..agent_token.len() - 2])], None),
         (vec![bearer(&session)], None),
         (
-            vec![(SEC_WEBSOCKET_PROTOCOL, format!("gastown.v1, gastown.bearer.{admin}"))],
+            vec![(
+                SEC_WEBSOCKET_PROTOCOL,
+                format!("gastown.v1, gastown.bearer.{admin}"),
+            )],
             admin_too.clone(),
         ),
-        (vec![(SEC_WEBSOCKET_PROTOCOL, "gastown.v1, gastown.bearer.x".to_owned())], None),
+        (
+            vec![(
+                SEC_WEBSOCKET_PROTOCOL,
+                "gastown.v1, gastown.bearer.x".to_owned(),
+            )],
+            None,
+        ),
         (vec![(COOKIE, format!("a=b; {cookie}"))], admin_too.clone()),
         (vec![(COOKIE, long_ago)], None),
         (vec![(COOKIE, format!("{COOKIE_NAME}={agent_token}"))], None),
@@ -86,7 +109,14 @@ fn credentials_of_every_kind_and_their_forgeries() {
             vec![(COOKIE, cookie.clone()), host.clone(), origin("http://h:1")],
             admin_too.clone(),
         ),
-        (vec![(COOKIE, cookie.clone()), host.clone(), origin("http://evil")], None),
+        (
+            vec![
+                (COOKIE, cookie.clone()),
+                host.clone(),
+                origin("http://evil"),
+            ],
+            None,
+        ),
         (vec![(COOKIE, cookie), host.clone(), origin("null")], None),
     ];
     for (pairs, expected) in cases {
@@ -96,7 +126,10 @@ fn credentials_of_every_kind_and_their_forgeries() {
 
     let open = Authority::load(dir.path(), true).unwrap();
     assert_eq!(open.identify(&HeaderMap::new()), admin_too);
-    assert_eq!(open.identify(&headers(&[host, origin("http://evil")])), None);
+    assert_eq!(
+        open.identify(&headers(&[host, origin("http://evil")])),
+        None
+    );
 }
 
 struct Clock;

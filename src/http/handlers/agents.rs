@@ -35,15 +35,28 @@ pub(in crate::http) async fn get_or_create(context: Context) -> Reply {
     let role = fields.required_choice("role");
     fields.finish()?;
     let role = role.unwrap_or(AgentRole::Polecat);
-    ok(WireAgent::from(context.town()?.get_or_create_agent(context.rig_id()?, role).await?))
+    ok(WireAgent::from(
+        context
+            .town()?
+            .get_or_create_agent(context.rig_id()?, role)
+            .await?,
+    ))
 }
 
 pub(in crate::http) async fn get(context: Context) -> Reply {
-    ok(WireAgent::from(context.town()?.agent(context.rig_id()?, context.agent_id()?).await?))
+    ok(WireAgent::from(
+        context
+            .town()?
+            .agent(context.rig_id()?, context.agent_id()?)
+            .await?,
+    ))
 }
 
 pub(in crate::http) async fn delete(context: Context) -> Reply {
-    context.town()?.delete_agent(context.rig_id()?, context.agent_id()?).await?;
+    context
+        .town()?
+        .delete_agent(context.rig_id()?, context.agent_id()?)
+        .await?;
     ok(json!({"deleted": true}))
 }
 
@@ -52,17 +65,28 @@ pub(in crate::http) async fn hook(context: Context) -> Reply {
     let bead_id = fields.required_id("bead_id");
     fields.finish()?;
     let bead_id = bead_id.ok_or(ApiError::not_found("bead"))?;
-    context.town()?.hook(context.rig_id()?, context.agent_id()?, bead_id).await?;
+    context
+        .town()?
+        .hook(context.rig_id()?, context.agent_id()?, bead_id)
+        .await?;
     ok(json!({"hooked": true}))
 }
 
 pub(in crate::http) async fn unhook(context: Context) -> Reply {
-    context.town()?.unhook(context.rig_id()?, context.agent_id()?).await?;
+    context
+        .town()?
+        .unhook(context.rig_id()?, context.agent_id()?)
+        .await?;
     ok(json!({"unhooked": true}))
 }
 
 pub(in crate::http) async fn prime(context: Context) -> Reply {
-    ok(WirePrime::from(context.town()?.prime(context.rig_id()?, context.agent_id()?).await?))
+    ok(WirePrime::from(
+        context
+            .town()?
+            .prime(context.rig_id()?, context.agent_id()?)
+            .await?,
+    ))
 }
 
 pub(in crate::http) async fn done(context: Context) -> Reply {
@@ -73,7 +97,10 @@ pub(in crate::http) async fn done(context: Context) -> Reply {
         summary: fields.text("summary", TEXT),
     };
     fields.finish()?;
-    context.town()?.done(context.rig_id()?, context.agent_id()?, done).await?;
+    context
+        .town()?
+        .done(context.rig_id()?, context.agent_id()?, done)
+        .await?;
     ok(json!({"done": true}))
 }
 
@@ -86,11 +113,17 @@ pub(in crate::http) async fn completed(context: Context) -> Reply {
         "completed" => CompletedStatus::Completed,
         "failed" => CompletedStatus::Failed,
         _ => {
-            return Err(ApiError::invalid_field("status", "must be one of completed, failed"));
+            return Err(ApiError::invalid_field(
+                "status",
+                "must be one of completed, failed",
+            ));
         }
     };
     let (rig_id, agent_id) = (context.rig_id()?, context.agent_id()?);
-    context.town()?.completed(rig_id, agent_id, status, reason).await?;
+    context
+        .town()?
+        .completed(rig_id, agent_id, status, reason)
+        .await?;
     ok(json!({"completed": true}))
 }
 
@@ -99,12 +132,18 @@ pub(in crate::http) async fn checkpoint(context: Context) -> Reply {
     let data = fields.json("data");
     fields.finish()?;
     let data = data.ok_or_else(|| ApiError::invalid_field("data", "is required"))?;
-    context.town()?.checkpoint(context.rig_id()?, context.agent_id()?, data).await?;
+    context
+        .town()?
+        .checkpoint(context.rig_id()?, context.agent_id()?, data)
+        .await?;
     ok(json!({"written": true}))
 }
 
 pub(in crate::http) async fn heartbeat(context: Context) -> Reply {
-    context.town()?.heartbeat(context.rig_id()?, context.agent_id()?).await?;
+    context
+        .town()?
+        .heartbeat(context.rig_id()?, context.agent_id()?)
+        .await?;
     ok(json!({"heartbeat": true}))
 }
 
@@ -121,4 +160,3 @@ pub(super) fn acting_as(
         _ => Ok(agent_id),
     }
 }
-

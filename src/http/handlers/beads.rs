@@ -34,7 +34,10 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
         assignee: context.query.id("assignee_agent_bead_id")?,
     };
     let page = page(&context)?;
-    let beads = context.town()?.beads(context.rig_id()?, filter, page).await?;
+    let beads = context
+        .town()?
+        .beads(context.rig_id()?, filter, page)
+        .await?;
     ok(beads.into_iter().map(WireBead::from).collect::<Vec<_>>())
 }
 
@@ -42,15 +45,26 @@ fn page(context: &Context) -> Result<Page, ApiError> {
     let limit = context.query.number("limit", 100, 1..=1000)?;
     let offset = context.query.number("offset", 0, 0..=u64::from(u32::MAX))?;
     let size = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    Ok(Page { limit: size(limit), offset: size(offset) })
+    Ok(Page {
+        limit: size(limit),
+        offset: size(offset),
+    })
 }
 
 pub(in crate::http) async fn get(context: Context) -> Reply {
-    ok(WireBead::from(context.town()?.bead(context.rig_id()?, context.bead_id()?).await?))
+    ok(WireBead::from(
+        context
+            .town()?
+            .bead(context.rig_id()?, context.bead_id()?)
+            .await?,
+    ))
 }
 
 pub(in crate::http) async fn delete(context: Context) -> Reply {
-    context.town()?.delete_bead(context.rig_id()?, context.bead_id()?).await?;
+    context
+        .town()?
+        .delete_bead(context.rig_id()?, context.bead_id()?)
+        .await?;
     ok(json!({"deleted": true}))
 }
 
@@ -71,10 +85,17 @@ pub(in crate::http) async fn close(context: Context) -> Reply {
 
 async fn change_status(context: &Context, status: BeadStatus, by: Option<String>) -> Reply {
     // An agent's token says who it is; a user may name anybody.
-    let actor = context.calling_agent().map_or(BeadActor::User(by), BeadActor::Agent);
+    let actor = context
+        .calling_agent()
+        .map_or(BeadActor::User(by), BeadActor::Agent);
     let change = StatusChange { status, actor };
     let (rig_id, bead_id) = (context.rig_id()?, context.bead_id()?);
-    ok(WireBead::from(context.town()?.set_bead_status(rig_id, bead_id, change).await?))
+    ok(WireBead::from(
+        context
+            .town()?
+            .set_bead_status(rig_id, bead_id, change)
+            .await?,
+    ))
 }
 
 pub(in crate::http) async fn sling(context: Context) -> Reply {

@@ -67,8 +67,10 @@ pub(in crate::http) async fn append(context: Context) -> Reply {
     let (agent_id, event) = event(&mut fields, now);
     fields.finish()?;
     let agent_id = acting_as(&context, agent_id)?;
-    let appended =
-        context.town()?.append_events(context.rig_id()?, agent_id, vec![event]).await?;
+    let appended = context
+        .town()?
+        .append_events(context.rig_id()?, agent_id, vec![event])
+        .await?;
     created(json!({"appended": true, "id": appended.last_id}))
 }
 
@@ -89,10 +91,16 @@ pub(in crate::http) async fn append_batch(context: Context) -> Reply {
         return Err(ApiError::invalid_field("events", message));
     }
     if agents.windows(2).any(|pair| pair[0] != pair[1]) {
-        return Err(ApiError::invalid_field("events", "must all be of one agent"));
+        return Err(ApiError::invalid_field(
+            "events",
+            "must all be of one agent",
+        ));
     }
     let agent_id = acting_as(&context, agents.first().copied().flatten())?;
-    let appended = context.town()?.append_events(context.rig_id()?, agent_id, events).await?;
+    let appended = context
+        .town()?
+        .append_events(context.rig_id()?, agent_id, events)
+        .await?;
     created(json!({
         "appended": appended.count,
         "first_id": appended.first_id,
@@ -104,5 +112,13 @@ fn event(fields: &mut Fields<'_>, now: crate::model::Timestamp) -> (Option<Agent
     let agent_id = fields.required_id("agent_id");
     let event_type = fields.required_text("event_type", 1..=256);
     let data = fields.sized_json("data", EVENT_BYTES_MAX);
-    (agent_id, NewEvent { event_type, data: data.as_str().into(), timestamp: now, link: None })
+    (
+        agent_id,
+        NewEvent {
+            event_type,
+            data: data.as_str().into(),
+            timestamp: now,
+            link: None,
+        },
+    )
 }

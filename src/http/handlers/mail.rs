@@ -9,7 +9,10 @@ use crate::http::wire::WireMail;
 use crate::town::NewMail;
 
 pub(in crate::http) async fn check(context: Context) -> Reply {
-    let mails = context.town()?.check_mail(context.rig_id()?, context.agent_id()?).await?;
+    let mails = context
+        .town()?
+        .check_mail(context.rig_id()?, context.agent_id()?)
+        .await?;
     ok(mails.into_iter().map(WireMail::from).collect::<Vec<_>>())
 }
 
@@ -20,11 +23,21 @@ pub(in crate::http) async fn send(context: Context) -> Reply {
     let subject = fields.required_text("subject", TITLE);
     let body = fields.required_text("body", TEXT);
     fields.finish()?;
-    if context.calling_agent().is_some_and(|own| own.to_string() != from) {
-        return Err(ApiError::forbidden("an agent can send mail only in its own name"));
+    if context
+        .calling_agent()
+        .is_some_and(|own| own.to_string() != from)
+    {
+        return Err(ApiError::forbidden(
+            "an agent can send mail only in its own name",
+        ));
     }
     let to_agent_id = to.ok_or(ApiError::not_found("agent"))?;
-    let new = NewMail { from_agent_id: from, to_agent_id, subject, body };
+    let new = NewMail {
+        from_agent_id: from,
+        to_agent_id,
+        subject,
+        body,
+    };
     let (town, rig_id) = (context.town()?, context.rig_id()?);
     town.rig(rig_id).await?;
     town.send_mail(Some(rig_id), new).await?;

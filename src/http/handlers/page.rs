@@ -44,10 +44,22 @@ pub(in crate::http) async fn asset(context: Context) -> Reply {
 
 fn file(context: &Context, status: StatusCode, asset: Asset) -> Response<Full<Bytes>> {
     let unchanged = status == StatusCode::OK
-        && context.head.headers().get(IF_NONE_MATCH).is_some_and(|etag| etag == asset.etag);
-    let body = if unchanged { Bytes::new() } else { Bytes::from_static(asset.body) };
+        && context
+            .head
+            .headers()
+            .get(IF_NONE_MATCH)
+            .is_some_and(|etag| etag == asset.etag);
+    let body = if unchanged {
+        Bytes::new()
+    } else {
+        Bytes::from_static(asset.body)
+    };
     let mut response = Response::new(Full::from(body));
-    *response.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { status };
+    *response.status_mut() = if unchanged {
+        StatusCode::NOT_MODIFIED
+    } else {
+        status
+    };
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
     headers.insert(ETAG, HeaderValue::from_static(asset.etag));

@@ -20,8 +20,17 @@ pub(in crate::http) async fn submit(context: Context) -> Reply {
     fields.finish()?;
     let agent_id = acting_as(&context, agent_id)?;
     let bead_id = bead_id.ok_or(ApiError::not_found("bead"))?;
-    let new = NewReview { agent_id, bead_id, branch, pr_url, summary };
-    let entry = context.town()?.submit_review(context.rig_id()?, new).await?;
+    let new = NewReview {
+        agent_id,
+        bead_id,
+        branch,
+        pr_url,
+        summary,
+    };
+    let entry = context
+        .town()?
+        .submit_review(context.rig_id()?, new)
+        .await?;
     created(json!({"submitted": true, "entry_id": entry.bead_id.to_string()}))
 }
 
@@ -36,13 +45,23 @@ pub(in crate::http) async fn complete(context: Context) -> Reply {
     let commit_sha = fields.text("commit_sha", 1..=128);
     fields.finish()?;
     let ended = |status: &ReviewStatus| {
-        matches!(status, ReviewStatus::Merged | ReviewStatus::Failed | ReviewStatus::Conflict)
+        matches!(
+            status,
+            ReviewStatus::Merged | ReviewStatus::Failed | ReviewStatus::Conflict
+        )
     };
     let status = status.filter(ended).ok_or_else(|| {
         ApiError::invalid_field("status", "must be one of merged, failed, conflict")
     })?;
-    let outcome = ReviewOutcome { status, message, commit_sha };
-    context.town()?.complete_review(context.rig_id()?, entry_id, outcome).await?;
+    let outcome = ReviewOutcome {
+        status,
+        message,
+        commit_sha,
+    };
+    context
+        .town()?
+        .complete_review(context.rig_id()?, entry_id, outcome)
+        .await?;
     ok(json!({"completed": true}))
 }
 
@@ -59,5 +78,7 @@ pub(in crate::http) async fn escalate(context: Context) -> Reply {
     fields.finish()?;
     escalation.created_by = context.calling_agent().map(|agent_id| agent_id.to_string());
     let rig_id = context.rig_id()?;
-    created(WireBead::from(context.town()?.escalate(Some(rig_id), escalation).await?))
+    created(WireBead::from(
+        context.town()?.escalate(Some(rig_id), escalation).await?,
+    ))
 }

@@ -29,13 +29,21 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
 }
 
 pub(in crate::http) async fn get(context: Context) -> Reply {
-    let found = context.state.towns.find_rig(&context.user_id()?, context.rig_id()?).await?;
+    let found = context
+        .state
+        .towns
+        .find_rig(&context.user_id()?, context.rig_id()?)
+        .await?;
     ok(WireRig::from(found.1))
 }
 
 pub(in crate::http) async fn delete(context: Context) -> Reply {
     let rig_id = context.rig_id()?;
-    let (town, _) = context.state.towns.find_rig(&context.user_id()?, rig_id).await?;
+    let (town, _) = context
+        .state
+        .towns
+        .find_rig(&context.user_id()?, rig_id)
+        .await?;
     town.delete_rig(rig_id).await?;
     ok(json!({"deleted": true}))
 }

@@ -13,7 +13,10 @@ pub(in crate::http) async fn log_in(context: Context) -> Reply {
     let token = fields.required_text("token", REFERENCE);
     fields.finish()?;
     let now = context.state.clock.now();
-    let cookie = context.state.authority.login_cookie(token.trim(), now, false);
+    let cookie = context
+        .state
+        .authority
+        .login_cookie(token.trim(), now, false);
     let cookie = cookie.ok_or(ApiError::unauthorized())?;
     with_cookie(created(json!({"loggedIn": true})), cookie)
 }

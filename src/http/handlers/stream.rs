@@ -24,11 +24,16 @@ pub(in crate::http) async fn town(mut context: Context) -> Reply {
     let mut response = Response::from_parts(head.into_parts().0, Full::default());
     if offers_ours {
         let protocol = HeaderValue::from_static(PROTOCOL);
-        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     let lifecycle = context.state.lifecycle.clone();
     let life = lifecycle.clone();
-    let options = Options { town_id: town.town_id().to_string(), subscribed: None };
+    let options = Options {
+        town_id: town.town_id().to_string(),
+        subscribed: None,
+    };
     lifecycle.spawn("websocket", async move {
         let parts = match upgraded.await {
             Ok(upgraded) => upgraded.downcast::<TokioIo<TcpStream>>(),

@@ -8,7 +8,10 @@ use crate::http::wire;
 
 /// Whether the process runs; the one answer without an envelope.
 pub(in crate::http) async fn health(_: Context) -> Reply {
-    Ok(wire::json_response(StatusCode::OK, br#"{"status":"ok"}"#.to_vec()))
+    Ok(wire::json_response(
+        StatusCode::OK,
+        br#"{"status":"ok"}"#.to_vec(),
+    ))
 }
 
 /// Whether requests will be carried out.
@@ -24,5 +27,8 @@ pub(in crate::http) async fn ready(context: Context) -> Reply {
         "error": if stopping { "the server is stopping" } else { "the database takes no writes" },
         "code": "not_ready",
     });
-    Ok(wire::json_response(StatusCode::SERVICE_UNAVAILABLE, body.to_string().into_bytes()))
+    Ok(wire::json_response(
+        StatusCode::SERVICE_UNAVAILABLE,
+        body.to_string().into_bytes(),
+    ))
 }

@@ -18,7 +18,9 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
     let mut fields = context.fields()?;
     let name = fields.required_text("name", NAME);
     fields.finish()?;
-    created(WireTown::from(context.state.towns.create(user_id, name).await?))
+    created(WireTown::from(
+        context.state.towns.create(user_id, name).await?,
+    ))
 }
 
 pub(in crate::http) async fn list(context: Context) -> Reply {
@@ -31,7 +33,11 @@ pub(in crate::http) async fn get(context: Context) -> Reply {
 }
 
 pub(in crate::http) async fn delete(context: Context) -> Reply {
-    context.state.towns.delete(&context.user_id()?, context.town_id()?).await?;
+    context
+        .state
+        .towns
+        .delete(&context.user_id()?, context.town_id()?)
+        .await?;
     ok(json!({"deleted": true}))
 }
 
@@ -43,7 +49,10 @@ pub(in crate::http) async fn patch_config(context: Context) -> Reply {
     let town = context.town()?;
     let patch: Value = serde_json::from_slice(&context.body).map_err(|error| {
         let message = format!("the body must be a JSON object: {error}");
-        ApiError::invalid(vec![crate::config::Issue { path: Vec::new(), message }])
+        ApiError::invalid(vec![crate::config::Issue {
+            path: Vec::new(),
+            message,
+        }])
     })?;
     ok(town.set_config(patch).await?.masked())
 }

@@ -20,8 +20,11 @@ struct Envelope<T> {
 
 /// `{"success":true,"data":...}`.
 pub(super) fn envelope(data: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(&Envelope { success: true, data })
-        .expect("wire types hold only what JSON can hold")
+    serde_json::to_vec(&Envelope {
+        success: true,
+        data,
+    })
+    .expect("wire types hold only what JSON can hold")
 }
 
 /// A JSON answer that no cache keeps.

@@ -214,7 +214,10 @@ pub(in crate::http) struct WireSlung {
 
 impl From<Slung> for WireSlung {
     fn from(slung: Slung) -> Self {
-        Self { bead: slung.bead.into(), agent: slung.agent.into() }
+        Self {
+            bead: slung.bead.into(),
+            agent: slung.agent.into(),
+        }
     }
 }
 
@@ -227,6 +230,9 @@ pub(in crate::http) struct WireMayorSession {
 
 impl From<MayorSession> for WireMayorSession {
     fn from(session: MayorSession) -> Self {
-        Self { agent_id: text(session.agent_id), session_status: session.status.as_str() }
+        Self {
+            agent_id: text(session.agent_id),
+            session_status: session.status.as_str(),
+        }
     }
 }
