@@ -1,16 +1,40 @@
 //! The typed client of an agent server.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use super::sessions::unfinished;
+use bytes::Bytes;
+use hyper::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::connection::{Call, Connections};
+use super::wire::{AddMcp, McpStatus, PermissionAnswer, QuestionAnswers, RemoteMcp};
 use super::{Error, EventStream, Sessions};
+
+/// How long a call may take. The first one in a new directory takes 2-3 s, under load several times
+/// as much.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the agent server may take to connect to a tool server; its own limit is [`MCP_TIMEOUT`].
+const ADD_MCP_LIMIT: Duration = Duration::from_secs(40);
+
+/// How long the agent server waits for an answer of a tool server. A tool call that commits to disk
+/// on a busy machine takes a second or two.
+const MCP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the agent server calls a tool server that it can use.
+const MCP_CONNECTED: &str = "connected";
 
 /// Talks to one agent server. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
-pub struct Client {}
+pub struct Client {
+    connections: Connections,
+}
 
 /// A tool server (MCP over streamable HTTP) that an agent server shall offer to its agents.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct McpServer {
     /// Its name: tools appear to agents as `<name>_<tool>`.
     pub name: String,
@@ -18,6 +42,15 @@ pub struct McpServer {
     pub url: String,
     /// The token that the agent server sends as `Authorization: Bearer`.
     pub bearer_token: String,
+}
+
+impl std::fmt::Debug for McpServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("McpServer")
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An answer to a permission ask.
@@ -31,22 +64,81 @@ pub enum PermissionReply {
     Reject,
 }
 
+impl PermissionReply {
+    /// The word of the protocol.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Always => "always",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 impl Client {
+    pub(super) const fn new(connections: Connections) -> Self {
+        Self { connections }
+    }
+
     /// The calls about sessions.
     #[must_use]
     pub const fn session(&self) -> Sessions<'_> {
         Sessions::new(self)
     }
 
-    /// Opens the stream of all events of all directories, from now on.
+    /// Opens the stream of all events of all directories, from now on. Nothing is told again, so
+    /// subscribe before the first prompt.
     pub async fn subscribe(&self) -> Result<EventStream, Error> {
-        unfinished()
+        let call = Call {
+            method: Method::GET,
+            target: "/global/event".to_owned(),
+            body: None,
+            limit: CALL_LIMIT,
+        };
+        self.connections.open(call).await.map(EventStream::new)
     }
 
-    /// Registers a tool server for the agents of `directory`. Lost when the agent server restarts.
+    /// Registers a tool server for the agents of `directory` and waits until the agent server has
+    /// connected to it. Lost when the agent server restarts.
     pub async fn add_mcp(&self, directory: &Path, server: &McpServer) -> Result<(), Error> {
-        let _ = (directory, server);
-        unfinished()
+        let body = AddMcp {
+            name: &server.name,
+            config: RemoteMcp {
+                config_type: "remote",
+                url: &server.url,
+                headers: BTreeMap::from([(
+                    "Authorization",
+                    format!("Bearer {}", server.bearer_token),
+                )]),
+                oauth: false,
+                enabled: true,
+                timeout: u64::try_from(MCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+            },
+        };
+        let call = Call {
+            method: Method::POST,
+            target: in_directory("/mcp", directory),
+            body: Some(json(&body)),
+            limit: ADD_MCP_LIMIT,
+        };
+        let answer = self.connections.call(call).await?;
+        let mut states: BTreeMap<String, McpStatus> = parse("POST /mcp", &answer)?;
+        let failed = |reason: String| Error::ToolServer {
+            name: server.name.clone(),
+            reason,
+        };
+        match states.remove(&server.name) {
+            Some(state) if state.status == MCP_CONNECTED => Ok(()),
+            Some(McpStatus {
+                error: Some(error), ..
+            }) => Err(failed(error)),
+            Some(McpStatus {
+                status,
+                error: None,
+            }) => Err(failed(status)),
+            None => Err(failed("it is not among the registered ones".to_owned())),
+        }
     }
 
     /// Answers a permission ask.
@@ -56,8 +148,12 @@ impl Client {
         ask_id: &str,
         reply: PermissionReply,
     ) -> Result<(), Error> {
-        let _ = (directory, ask_id, reply);
-        unfinished()
+        let path = format!("/permission/{}/reply", escape(ask_id));
+        let body = PermissionAnswer {
+            reply: reply.as_str(),
+        };
+        self.post(&path, directory, Some(json(&body))).await?;
+        Ok(())
     }
 
     /// Answers a question ask: one list of chosen labels per question.
@@ -67,18 +163,119 @@ impl Client {
         ask_id: &str,
         answers: &[Vec<String>],
     ) -> Result<(), Error> {
-        let _ = (directory, ask_id, answers);
-        unfinished()
+        let path = format!("/question/{}/reply", escape(ask_id));
+        self.post(&path, directory, Some(json(&QuestionAnswers { answers })))
+            .await?;
+        Ok(())
     }
 
     /// Turns a question ask down.
     pub async fn reject_question(&self, directory: &Path, ask_id: &str) -> Result<(), Error> {
-        let _ = (directory, ask_id);
-        unfinished()
+        let path = format!("/question/{}/reject", escape(ask_id));
+        self.post(&path, directory, None).await?;
+        Ok(())
     }
 
     /// Whether the agent server answers at all.
     pub async fn health(&self) -> Result<(), Error> {
-        unfinished()
+        let target = "/global/health".to_owned();
+        let call = Call {
+            method: Method::GET,
+            target,
+            body: None,
+            limit: CALL_LIMIT,
+        };
+        self.connections.call(call).await?;
+        Ok(())
+    }
+
+    pub(super) async fn get(&self, path: &str, directory: &Path) -> Result<Bytes, Error> {
+        let target = in_directory(path, directory);
+        let call = Call {
+            method: Method::GET,
+            target,
+            body: None,
+            limit: CALL_LIMIT,
+        };
+        self.connections.call(call).await
+    }
+
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        directory: &Path,
+        body: Option<Bytes>,
+    ) -> Result<Bytes, Error> {
+        let target = in_directory(path, directory);
+        let call = Call {
+            method: Method::POST,
+            target,
+            body,
+            limit: CALL_LIMIT,
+        };
+        self.connections.call(call).await
+    }
+}
+
+/// A request's body.
+pub(super) fn json(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body)
+        .expect("request bodies are plain structs of text")
+        .into()
+}
+
+/// An answer's body; `call` names it in the error.
+pub(super) fn parse<T: DeserializeOwned>(call: &str, answer: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(answer).map_err(|error| Error::BadAnswer {
+        call: call.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn in_directory(path: &str, directory: &Path) -> String {
+    format!(
+        "{path}?directory={}",
+        escape_bytes(directory.as_os_str().as_encoded_bytes())
+    )
+}
+
+/// Escapes one segment of a path.
+pub(super) fn escape(text: &str) -> String {
+    escape_bytes(text.as_bytes())
+}
+
+fn escape_bytes(bytes: &[u8]) -> String {
+    let mut escaped = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_escaped_whole() {
+        let path = Path::new("/srv/a town/é&x=1");
+        assert_eq!(
+            in_directory("/mcp", path),
+            "/mcp?directory=%2Fsrv%2Fa%20town%2F%C3%A9%26x%3D1"
+        );
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let server = McpServer {
+            name: "gt".to_owned(),
+            url: "http://127.0.0.1:1/mcp".to_owned(),
+            bearer_token: "very-secret".to_owned(),
+        };
+        assert!(!format!("{server:?}").contains("very-secret"));
     }
 }

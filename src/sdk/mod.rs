@@ -1,7 +1,7 @@
 //! Agent servers: start one, talk to it, hear its events, and leave nothing of it behind.
 //!
 //! An *agent server* is a program that runs AI coding agents and speaks opencode's HTTP protocol:
-//! opencode itself, Kilo, or the built-in [`rehearsal`], which plays scripts and needs no model.
+//! opencode itself, Kilo, or the built-in `rehearsal`, which plays scripts and needs no model.
 //! [`create_agent_server`] starts one and waits until it is ready; [`AgentServer::client`] is the
 //! typed client of all three; [`Client::subscribe`] is the stream of typed events.
 //!
@@ -24,8 +24,9 @@ mod error;
 mod event;
 pub mod guard;
 mod kind;
+mod output;
 mod process;
-pub mod rehearsal;
+mod rehearsal;
 mod server;
 mod sessions;
 mod wire;

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::lifecycle::Lifecycle;
+use uuid::Uuid;
 
-use super::sessions::unfinished;
+use super::connection::{Connections, basic};
+use super::environment::{Dialect, KILO, OPENCODE, Setting, environment, search_path};
+use super::process::{Launch, Process};
+use super::rehearsal::{self, Rehearsal};
 use super::{AgentServerKind, Client, Error};
+use crate::lifecycle::Lifecycle;
 
 /// How long an agent server may take to listen. Kilo needs up to 10 s on a small machine.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,6 +69,13 @@ impl fmt::Display for ServerExit {
 #[derive(Debug)]
 pub struct AgentServer {
     client: Client,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Process(Process),
+    Rehearsal(Rehearsal),
 }
 
 /// Starts an agent server and waits until it is ready.
@@ -71,8 +83,12 @@ pub async fn create_agent_server(
     options: AgentServerOptions,
     lifecycle: &Lifecycle,
 ) -> Result<AgentServer, Error> {
-    let _ = (options, lifecycle);
-    unfinished()
+    prepare_home(&options.home)?;
+    match options.kind {
+        AgentServerKind::Opencode => start_program(OPENCODE, options, lifecycle).await,
+        AgentServerKind::Kilo => start_program(KILO, options, lifecycle).await,
+        AgentServerKind::Rehearsal => start_rehearsal(options, lifecycle).await,
+    }
 }
 
 impl AgentServer {
@@ -85,21 +101,148 @@ impl AgentServer {
     /// The process that stands for the server (its guard), if it is a process.
     #[must_use]
     pub const fn pid(&self) -> Option<u32> {
-        None
+        match &self.body {
+            Body::Process(process) => Some(process.pid()),
+            Body::Rehearsal(_) => None,
+        }
     }
 
     /// Resolves when the server has ended, for any number of callers.
     pub async fn exited(&self) -> ServerExit {
-        ServerExit {
-            code: None,
-            signal: None,
-            output: String::new(),
+        match &self.body {
+            Body::Process(process) => process.exited().await,
+            Body::Rehearsal(rehearsal) => rehearsal.exited().await,
         }
     }
 
     /// Asks the server to end, and ends it by force after `grace`. Idempotent; afterwards nothing
     /// of it runs.
     pub async fn stop(&self, grace: Duration) {
-        let _ = grace;
+        match &self.body {
+            Body::Process(process) => process.stop(grace).await,
+            Body::Rehearsal(rehearsal) => rehearsal.stop().await,
+        }
     }
+}
+
+async fn start_program(
+    dialect: Dialect,
+    options: AgentServerOptions,
+    lifecycle: &Lifecycle,
+) -> Result<AgentServer, Error> {
+    let program = find_program(options.program.unwrap_or_else(|| dialect.name.into()))?;
+    let password = random_password();
+    let launch = Launch {
+        guard: &options.guard,
+        program,
+        args: ["serve", "--hostname=127.0.0.1", "--port=0"]
+            .map(Into::into)
+            .into(),
+        directory: &options.directory,
+        environment: environment(&Setting {
+            dialect,
+            home: &options.home,
+            config: &options.config,
+            password: &password,
+            env: &options.env,
+        }),
+    };
+    let process = Process::start(launch, lifecycle).map_err(|source| Error::Guard {
+        program: options.guard,
+        source,
+    })?;
+    let url = ready(&process, options.kind, options.ready_timeout).await?;
+    let Some(authority) = authority_of(&url) else {
+        process.stop(Duration::ZERO).await;
+        let reason = format!("it listens on {url:?}");
+        return Err(Error::BadAnswer {
+            call: format!("start of {}", options.kind),
+            reason,
+        });
+    };
+    let connections = Connections::new(authority, basic(dialect.name, &password), lifecycle);
+    Ok(AgentServer {
+        client: Client::new(connections),
+        body: Body::Process(process),
+    })
+}
+
+/// The address that the program says it listens on. If it says none, nothing of it is left.
+async fn ready(
+    process: &Process,
+    kind: AgentServerKind,
+    ready_timeout: Duration,
+) -> Result<String, Error> {
+    tokio::select! {
+        biased;
+        url = process.output().listening() => Ok(url),
+        exit = process.exited() => Err(Error::Exited { kind, exit }),
+        () = tokio::time::sleep(ready_timeout) => {
+            process.stop(Duration::ZERO).await;
+            let output = process.output().last();
+            Err(Error::NotReady { kind, waited: ready_timeout, output })
+        }
+    }
+}
+
+async fn start_rehearsal(
+    options: AgentServerOptions,
+    lifecycle: &Lifecycle,
+) -> Result<AgentServer, Error> {
+    let password = random_password();
+    let settings = rehearsal::Settings {
+        password: password.clone(),
+        pace: rehearsal::pace_in(&options.config),
+        env: options.env,
+        home: options.home.clone(),
+    };
+    let rehearsal = Rehearsal::start(settings)
+        .await
+        .map_err(|source| Error::Home {
+            path: options.home,
+            source,
+        })?;
+    let authority = rehearsal.address().to_string();
+    let connections = Connections::new(authority, basic(rehearsal::USER, &password), lifecycle);
+    Ok(AgentServer {
+        client: Client::new(connections),
+        body: Body::Rehearsal(rehearsal),
+    })
+}
+
+fn prepare_home(home: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Home {
+        path: home.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(home).map_err(failed)?;
+    std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+/// The program's file: as given if that is a path, else on our `PATH`.
+fn find_program(program: PathBuf) -> Result<PathBuf, Error> {
+    let is_program = |file: &PathBuf| {
+        file.metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let found = if program.components().count() > 1 {
+        Some(program.clone()).filter(is_program)
+    } else {
+        std::env::split_paths(&search_path())
+            .map(|folder| folder.join(&program))
+            .find(is_program)
+    };
+    found.ok_or(Error::ProgramMissing { program })
+}
+
+/// 244 random bits, made anew for every start and known to nobody else.
+fn random_password() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+fn authority_of(url: &str) -> Option<String> {
+    let url: hyper::Uri = url.parse().ok()?;
+    url.port()?;
+    url.authority()
+        .map(|authority| authority.as_str().to_owned())
 }

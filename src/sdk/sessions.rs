@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
+use super::client::{escape, json, parse};
+use super::wire::{CreateSession, Model, PromptBody, Session, TextPart};
 use super::{Client, Error};
 
 /// The agent server's own id of a session.
@@ -64,14 +66,22 @@ impl<'a> Sessions<'a> {
 
     /// Begins an empty session in `directory`.
     pub async fn create(&self, directory: &Path, title: &str) -> Result<SessionId, Error> {
-        let _ = (self.client, directory, title);
-        unfinished()
+        let body = json(&CreateSession { title });
+        let answer = self.client.post("/session", directory, Some(body)).await?;
+        let session: Session = parse("POST /session", &answer)?;
+        Ok(SessionId(session.id))
     }
 
     /// Whether the agent server still has this session.
     pub async fn exists(&self, directory: &Path, session: &SessionId) -> Result<bool, Error> {
-        let _ = (directory, session);
-        unfinished()
+        match self.client.get(&session_path(session, ""), directory).await {
+            Ok(_) => Ok(true),
+            // An id that was never one of its own is a bad request to it.
+            Err(Error::Refused {
+                status: 400 | 404, ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends a message and returns at once; what follows comes as events.
@@ -81,14 +91,28 @@ impl<'a> Sessions<'a> {
         session: &SessionId,
         prompt: &Prompt,
     ) -> Result<(), Error> {
-        let _ = (directory, session, prompt);
-        unfinished()
+        let body = json(&PromptBody {
+            parts: [TextPart {
+                part_type: "text",
+                text: &prompt.text,
+            }],
+            model: prompt.model.as_ref().map(|model| Model {
+                provider_id: &model.provider_id,
+                model_id: &model.model_id,
+            }),
+            system: prompt.system.as_deref(),
+        });
+        let path = session_path(session, "/prompt_async");
+        self.client.post(&path, directory, Some(body)).await?;
+        Ok(())
     }
 
     /// Ends what the session is doing. An idle session stays as it is.
     pub async fn abort(&self, directory: &Path, session: &SessionId) -> Result<(), Error> {
-        let _ = (directory, session);
-        unfinished()
+        self.client
+            .post(&session_path(session, "/abort"), directory, None)
+            .await?;
+        Ok(())
     }
 
     /// All messages of the session, oldest first, as the agent server keeps them.
@@ -97,14 +121,14 @@ impl<'a> Sessions<'a> {
         directory: &Path,
         session: &SessionId,
     ) -> Result<Vec<Box<RawValue>>, Error> {
-        let _ = (directory, session);
-        unfinished()
+        let answer = self
+            .client
+            .get(&session_path(session, "/message"), directory)
+            .await?;
+        parse("GET /session/{id}/message", &answer)
     }
 }
 
-pub(super) fn unfinished<T>() -> Result<T, Error> {
-    Err(Error::BadAnswer {
-        call: "skeleton".to_owned(),
-        reason: "unfinished".to_owned(),
-    })
+fn session_path(session: &SessionId, rest: &str) -> String {
+    format!("/session/{}{rest}", escape(session.as_str()))
 }

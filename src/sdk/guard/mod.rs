@@ -27,3 +27,4 @@ mod stage;
 mod watch;
 
 pub use stage::run;
+pub(super) use watch::exit_from_code;

@@ -15,10 +15,10 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
 use super::descendants;
-use crate::sdk::Error;
+use crate::sdk::{Error, ServerExit};
 
 /// What the exit code of a process that a signal ended begins at, as in shells.
-pub(super) const SIGNAL_EXIT_BASE: i32 = 128;
+const SIGNAL_EXIT_BASE: i32 = 128;
 
 /// Starts `command` and stays until it or our parent has ended and nothing below us runs.
 pub(super) fn watch(command: Command) -> Result<i32, Error> {
@@ -83,6 +83,23 @@ fn code_of(status: WaitStatus) -> i32 {
         (Some(code), _) => code,
         (None, Some(signal)) => SIGNAL_EXIT_BASE + signal,
         (None, None) => SIGNAL_EXIT_BASE,
+    }
+}
+
+/// What the exit code of a guard says about how its program ended.
+pub(in crate::sdk) fn exit_from_code(code: i32, output: String) -> ServerExit {
+    if code > SIGNAL_EXIT_BASE {
+        ServerExit {
+            code: None,
+            signal: Some(code - SIGNAL_EXIT_BASE),
+            output,
+        }
+    } else {
+        ServerExit {
+            code: Some(code),
+            signal: None,
+            output,
+        }
     }
 }
 

@@ -1,0 +1,7 @@
+//! What tests stand on: real repositories, loopback servers that play a part, agent servers.
+
+pub(crate) mod agent_server;
+pub(crate) mod loopback;
+pub(crate) mod repository;
+pub(crate) mod scripted_model;
+pub(crate) mod tool_server;

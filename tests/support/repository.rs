@@ -1,0 +1,78 @@
+//! A real repository: a bare one, and a worktree on a branch of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A bare repository with one commit on `main`, and a clone of it on the branch `work`.
+pub(crate) struct Repository {
+    folder: TempDir,
+}
+
+impl Repository {
+    pub(crate) fn new() -> Self {
+        let repository = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        let root = repository.folder.path();
+        git(root, &["init", "-q", "--bare", "-b", "main", "origin.git"]);
+        git(root, &["clone", "-q", "origin.git", "work"]);
+        let work = repository.work();
+        std::fs::write(work.join("README.md"), "# A sample\n").unwrap();
+        git(&work, &["checkout", "-q", "-b", "main"]);
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", "Begin"]);
+        git(&work, &["push", "-q", "-u", "origin", "main"]);
+        git(&work, &["checkout", "-q", "-b", "work"]);
+        repository
+    }
+
+    /// The folder in which an agent works.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
+    /// A folder beside it, for a home.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// The text of a file in a branch of the bare repository.
+    pub(crate) fn pushed(&self, branch: &str, path: &str) -> String {
+        let origin = self.folder.path().join("origin.git");
+        git(&origin, &["show", &format!("{branch}:{path}")])
+    }
+
+    /// Whether the bare repository has the branch.
+    pub(crate) fn has_branch(&self, branch: &str) -> bool {
+        let origin = self.folder.path().join("origin.git");
+        !git(&origin, &["branch", "--list", branch]).is_empty()
+    }
+
+    /// Makes every push from now on fail with `reason`.
+    pub(crate) fn refuse_pushes(&self, reason: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let hook = self.folder.path().join("origin.git/hooks/pre-receive");
+        std::fs::write(&hook, format!("#!/bin/sh\necho '{reason}' >&2\nexit 1\n")).unwrap();
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[track_caller]
+fn git(directory: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=Test", "-c", "user.email=test@localhost"])
+        .args(args)
+        .current_dir(directory)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
