@@ -24,13 +24,16 @@ pub async fn handle<T: AgentTools>(
     tools: &Arc<T>,
     agent: AgentId,
     role: AgentRole,
-    request: Request<Bytes>,
+    request: Request<Full<Bytes>>,
 ) -> Response<Full<Bytes>> {
-    if request.method() == Method::POST
-        && let Some(refusal) = refusal_of(request.body())
+    let (head, body) = request.into_parts();
+    let body = bytes_of(body).await;
+    if head.method == Method::POST
+        && let Some(refusal) = refusal_of(&body)
     {
         return refusal;
     }
+    let request = Request::from_parts(head, Full::new(body));
     let tools = Arc::clone(tools);
     let service = StreamableHttpService::new(
         move || {
@@ -43,7 +46,7 @@ pub async fn handle<T: AgentTools>(
         Arc::new(NeverSessionManager::default()),
         stateless(),
     );
-    whole(service.handle(request.map(Full::new)).await).await
+    whole(service.handle(request).await).await
 }
 
 fn stateless() -> StreamableHttpServerConfig {
@@ -90,9 +93,16 @@ where
         *refusal.status_mut() = StatusCode::NOT_IMPLEMENTED;
         return refusal;
     }
-    let bytes = match body.collect().await {
+    let bytes = bytes_of(body).await;
+    Response::from_parts(head, Full::new(bytes))
+}
+
+async fn bytes_of<B>(body: B) -> Bytes
+where
+    B: Body<Data = Bytes, Error = Infallible>,
+{
+    match body.collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(never) => match never {},
-    };
-    Response::from_parts(head, Full::new(bytes))
+    }
 }

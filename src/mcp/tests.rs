@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ impl Agent {
             .header("host", "gastown.example.org")
             .header("accept", "application/json, text/event-stream")
             .header("content-type", "application/json")
-            .body(Bytes::from(body.into()))
+            .body(Full::new(Bytes::from(body.into())))
             .unwrap();
         let response = handle(&self.tools, self.agent, self.role, request).await;
         let status = response.status();
