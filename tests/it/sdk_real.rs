@@ -6,10 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use gastownd::lifecycle::Lifecycle;
-use gastownd::sdk::{AgentServer, AgentServerKind, PermissionReply, SessionId};
+use gastownd::sdk::{
+    AgentServer, AgentServerKind, PermissionReply, SessionId, create_agent_server,
+};
 use serde_json::{Value, json};
 
 use crate::support::agent_server::{self, Listener, prompt};
+use crate::support::mark::Mark;
 use crate::support::repository::Repository;
 use crate::support::scripted_model::{self, ScriptedModel};
 use crate::support::tool_server::ToolServer;
@@ -22,6 +25,7 @@ struct Real {
     lifecycle: Lifecycle,
     repository: Repository,
     model: ScriptedModel,
+    mark: Mark,
     server: AgentServer,
     listener: Listener,
     session: SessionId,
@@ -38,8 +42,12 @@ impl Real {
         let repository = Repository::new();
         let mut config = model.config();
         change(&mut config);
-        let (home, work) = (repository.home(), repository.work());
-        let server = agent_server::start(kind, home, &work, config, &lifecycle).await;
+        let work = repository.work();
+        let mark = Mark::new();
+        let mut options = agent_server::options(kind, repository.home(), &work, config);
+        let (name, value) = mark.pair();
+        options.env.insert(name.to_owned(), value.to_owned());
+        let server = create_agent_server(options, &lifecycle).await.unwrap();
         let listener = Listener::subscribe(&server).await;
         let session = server
             .client()
@@ -51,6 +59,7 @@ impl Real {
             lifecycle,
             repository,
             model,
+            mark,
             server,
             listener,
             session,
@@ -89,11 +98,31 @@ impl Real {
             .collect()
     }
 
+    /// Listens until the turn that failed or was aborted is over: it is idle twice.
+    async fn hear_idle_twice(&mut self) {
+        self.hear("session.idle").await;
+        self.hear("session.idle").await;
+    }
+
+    async fn abort(&self) {
+        let work = self.repository.work();
+        self.server
+            .client()
+            .session()
+            .abort(&work, &self.session)
+            .await
+            .unwrap();
+    }
+
     async fn end(self) {
-        let pid = self.server.pid().unwrap();
+        assert!(
+            self.mark.processes().len() >= 3,
+            "two guards and the program"
+        );
         self.server.stop(GRACE).await;
+        self.mark
+            .wait_until("nothing is left", |running| running.is_empty());
         self.server.stop(GRACE).await;
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
         assert!(self.server.client().health().await.is_err());
     }
 }
@@ -146,6 +175,7 @@ async fn is_aborted_and_goes_on(kind: AgentServerKind) {
     let error = real.listener.of_type("session.error").pop().unwrap();
     assert_eq!(error["error"]["name"], "MessageAbortedError");
     real.prompt("SCENARIO:say").await;
+    let (work, session) = (real.repository.work(), real.session.clone());
     real.listener
         .hear(&session, "the last message", |event_type, properties| {
             event_type == "message.part.updated"
@@ -191,7 +221,7 @@ async fn asks_and_is_answered(kind: AgentServerKind) {
     real.end().await;
 }
 
-/// The program tells what is wrong with the model, in a way that can be acted on.
+/// A refusal ends the turn at once; a broken model is asked again, until that is aborted.
 async fn tells_when_the_model_fails(kind: AgentServerKind) {
     let mut real = Real::new(kind).await;
     real.prompt("SCENARIO:refuse401").await;
@@ -203,6 +233,7 @@ async fn tells_when_the_model_fails(kind: AgentServerKind) {
             .contains("401"),
         "{error}"
     );
+    real.hear_idle_twice().await;
     assert_eq!(real.model.asked_for("refuse401"), 1);
     let session = real.session.clone();
     real.prompt("SCENARIO:refuse500").await;
@@ -211,21 +242,15 @@ async fn tells_when_the_model_fails(kind: AgentServerKind) {
             properties["status"]["attempt"] == 2
         })
         .await;
-    let work = real.repository.work();
-    real.server
-        .client()
-        .session()
-        .abort(&work, &session)
-        .await
-        .unwrap();
+    real.abort().await;
     real.hear("session.idle").await;
     real.end().await;
 }
 
-/// Nobody listens where the model should be.
-async fn tells_when_the_model_is_not_there(kind: AgentServerKind) {
-    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-    let mut real = Real::with_config(kind, |config| *config = scripted_model::config(nobody)).await;
+/// Nobody listens where the model should be: opencode tries again by itself.
+#[tokio::test]
+async fn opencode_tries_again_when_the_model_is_not_there() {
+    let mut real = Real::with_config(AgentServerKind::Opencode, model_is_not_there).await;
     real.prompt("SCENARIO:say").await;
     let session = real.session.clone();
     let told = real
@@ -235,7 +260,32 @@ async fn tells_when_the_model_is_not_there(kind: AgentServerKind) {
         })
         .await;
     assert_eq!(told["status"]["type"], "retry");
+    real.abort().await;
+    real.hear("session.idle").await;
     real.end().await;
+}
+
+/// Kilo waits to be told that it may try again.
+#[tokio::test]
+async fn kilo_asks_when_the_model_is_not_there() {
+    let mut real = Real::with_config(AgentServerKind::Kilo, model_is_not_there).await;
+    real.prompt("SCENARIO:say").await;
+    let asked = real.hear("session.network.asked").await;
+    let (client, work) = (real.server.client().clone(), real.repository.work());
+    client
+        .retry_network(&work, asked["id"].as_str().unwrap())
+        .await
+        .unwrap();
+    let again = real.hear("session.network.asked").await;
+    assert_ne!(again["id"], asked["id"]);
+    real.abort().await;
+    real.hear("session.idle").await;
+    real.end().await;
+}
+
+fn model_is_not_there(config: &mut Value) {
+    // The port of a service that nobody runs any more.
+    *config = scripted_model::config(SocketAddr::from((Ipv4Addr::LOCALHOST, 9)));
 }
 
 #[tokio::test]
@@ -276,14 +326,4 @@ async fn opencode_tells_when_the_model_fails() {
 #[tokio::test]
 async fn kilo_tells_when_the_model_fails() {
     tells_when_the_model_fails(AgentServerKind::Kilo).await;
-}
-
-#[tokio::test]
-async fn opencode_tells_when_the_model_is_not_there() {
-    tells_when_the_model_is_not_there(AgentServerKind::Opencode).await;
-}
-
-#[tokio::test]
-async fn kilo_tells_when_the_model_is_not_there() {
-    tells_when_the_model_is_not_there(AgentServerKind::Kilo).await;
 }
