@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "container",
             "stream",
             "agent_log",
+            "storage",
         ],
     ),
     // Assembly: the one file that knows every room.

@@ -52,7 +52,6 @@ function drawPanelSoon(panel) {
 // --- the town --------------------------------------------------------------------------------
 
 async function start() {
-  dropTokenFromAddress();
   try {
     towns = await request("GET", paths.towns);
   } catch (error) {
@@ -67,7 +66,7 @@ async function start() {
     at("welcome").hidden = false;
     return undefined;
   }
-  const asked = fragment().get("town");
+  const asked = new URLSearchParams(location.hash.slice(1)).get("town");
   return enter(towns.find(({ id }) => id === asked) ?? towns[0]);
 }
 
@@ -279,8 +278,8 @@ function openBead(beadId) {
     ["Priority", bead.priority],
     ["Agent", agent?.name],
     ["Rig", town.rigs.get(bead.rig_id)?.name],
-    ["Branch", review?.branch ?? bead.branch],
-    ["Pull request", review?.pr_url],
+    ["Branch", review?.metadata?.branch],
+    ["Pull request", review?.metadata?.pr_url],
     ["Labels", bead.labels?.join(", ")],
     ["Made", new Date(bead.created_at).toLocaleString()],
     ["Closed", bead.closed_at ? new Date(bead.closed_at).toLocaleString() : ""],
@@ -307,6 +306,20 @@ function openBead(beadId) {
     if (town.rigs.has(bead.rig_id)) rig.value = bead.rig_id;
     at("bead-dialog").close();
     title.focus();
+  };
+  // What has been seen to leaves the list of what needs a person.
+  const settle = at("bead-settle");
+  const escalation = bead.type === "escalation" && bead.status !== "closed";
+  settle.hidden = !escalation && bead.status !== "failed";
+  setText(settle, escalation ? "Seen to" : "Delete");
+  setText(at("bead-problem"), "");
+  settle.onclick = async () => {
+    try {
+      await (escalation ? town.close(bead) : town.remove(bead));
+      at("bead-dialog").close();
+    } catch (error) {
+      setText(at("bead-problem"), `That did not work: ${explain(error)}.`);
+    }
   };
   at("bead-dialog").showModal();
 }
@@ -375,18 +388,10 @@ at("link-retry").addEventListener("click", () => {
 at("town-select").addEventListener("change", ({ target }) => {
   enter(towns.find(({ id }) => id === target.value));
 });
+at("log-out").addEventListener("click", async () => {
+  await request("DELETE", "/api/session").catch(() => null);
+  location.reload();
+});
 window.addEventListener("online", () => link?.retryNow());
-
-function fragment() {
-  return new URLSearchParams(location.hash.slice(1));
-}
-
-// The link printed at the first start carries the token; it must not stay in the address bar.
-function dropTokenFromAddress() {
-  const kept = fragment();
-  if (!kept.has("token")) return;
-  kept.delete("token");
-  history.replaceState(null, "", kept.size ? `#${kept}` : location.pathname);
-}
 
 start();

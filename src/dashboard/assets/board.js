@@ -101,18 +101,18 @@ export function needsPerson({ beads, agents }) {
 }
 
 export function failureOf(bead) {
-  return bead.failure ?? bead.metadata?.failure ?? "It failed; its events say why.";
+  return bead.failure_reason ?? "It failed; its events say why.";
 }
 
 export function workerOf(bead, agents) {
-  return agents.get(bead.assignee_agent_id ?? bead.assignee_agent_bead_id);
+  return agents.get(bead.assignee_agent_bead_id);
 }
 
 export function reviewsBySource(beads) {
   const reviews = new Map();
   for (const bead of beads.values()) {
     if (bead.type !== "merge_request") continue;
-    const source = bead.source_bead_id ?? bead.metadata?.source_bead_id;
+    const source = bead.metadata?.source_bead_id;
     const known = reviews.get(source);
     if (source && !(known?.created_at > bead.created_at)) reviews.set(source, bead);
   }

@@ -1,5 +1,4 @@
-// Turns the administrator's token into a session cookie. The token comes from the form or from
-// the fragment of the link that the first start printed; a fragment never reaches a server's log.
+// Turns the administrator's token into a session cookie.
 import { ApiError, request } from "./api.js";
 
 const form = document.getElementById("login");
@@ -11,7 +10,8 @@ async function logIn(token) {
   button.disabled = true;
   try {
     await request("POST", "/api/session", { token });
-    location.reload();
+    // Not a reload: a token that did not work may stand in the address.
+    location.replace(`/${location.hash}`);
   } catch (error) {
     problem.textContent =
       error instanceof ApiError && error.status === 401
@@ -27,11 +27,3 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   logIn(form.elements.token.value.trim());
 });
-
-const fragment = new URLSearchParams(location.hash.slice(1));
-if (fragment.has("token")) {
-  const token = fragment.get("token");
-  fragment.delete("token");
-  history.replaceState(null, "", `${location.pathname}${fragment.size ? `#${fragment}` : ""}`);
-  logIn(token);
-}

@@ -49,11 +49,8 @@ export class Town {
     const fact = data !== null && typeof data === "object" ? data : {};
     if (noun === "rig" || noun === "town") return this.reload();
     const rigId = fact.rig_id ?? this.beads.get(fact.bead_id)?.rig_id;
-    for (const beadId of [fact.bead_id, fact.source_bead_id, fact.entry_id]) {
-      if (!beadId) continue;
-      const rig = this.beads.get(beadId)?.rig_id ?? rigId;
-      if (rig) this.#mark(`bead ${beadId}`, () => this.#loadBead(rig, beadId));
-      else this.reload();
+    if (fact.bead_id && rigId) {
+      this.#mark(`bead ${fact.bead_id}`, () => this.#loadBead(rigId, fact.bead_id));
     }
     if (fact.agent_id) {
       const rig = this.agents.get(fact.agent_id)?.rig_id ?? rigId;
@@ -67,6 +64,18 @@ export class Town {
     const { bead, agent } = await request("POST", `${paths.rig(this.id, rig)}/sling`, work);
     this.#keep(bead, agent);
     return bead;
+  }
+
+  // An escalation that a person has seen to.
+  async close({ rig_id: rig, bead_id: bead }) {
+    const closed = await request("POST", `${paths.rig(this.id, rig)}/beads/${bead}/close`, {});
+    this.#keep(closed);
+  }
+
+  async remove({ rig_id: rig, bead_id: bead }) {
+    await request("DELETE", `${paths.rig(this.id, rig)}/beads/${bead}`);
+    this.beads.delete(bead);
+    this.#changed();
   }
 
   async addRig(rig) {
