@@ -138,6 +138,12 @@ impl Server {
         self.new_admin_token.as_deref()
     }
 
+    /// Its towns.
+    #[must_use]
+    pub fn towns(&self) -> &Towns {
+        &self.towns
+    }
+
     /// Resolves when the database has stopped taking writes: the server is of no more use.
     pub async fn failed(&self) {
         self.database.poisoned().await;

@@ -1,6 +1,7 @@
 //! The commands and their arguments.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,11 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the server
+    #[command(after_help = SERVE_EXAMPLES, next_line_help = true)]
+    Serve(SettingsFlags),
+    /// Show a town at work: a sample repository, three beads, agents that play a script
+    Demo(DemoArguments),
     /// Show or check the settings that the server would use
     Config {
         #[command(subcommand)]
@@ -75,6 +81,20 @@ pub(super) enum ConfigAction {
     /// Exit 0 if the server could start with these settings, else say what is wrong
     #[command(after_help = SERVE_EXAMPLES, next_line_help = true)]
     Check(SettingsFlags),
+}
+
+/// How to show the demo.
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// Where to keep its data [default: a temporary folder that is removed at the end]
+    #[arg(long)]
+    pub(super) data_dir: Option<PathBuf>,
+    /// The loopback address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(super) listen: SocketAddr,
+    /// End when all beads are merged, instead of going on until Ctrl-C
+    #[arg(long)]
+    pub(super) exit: bool,
 }
 
 /// What the server tells a container that it starts.

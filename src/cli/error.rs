@@ -1,6 +1,6 @@
 //! Why a command failed, and the exit code that says so to scripts.
 
-use crate::{config, container, sdk, telemetry};
+use crate::{config, container, sdk, server, telemetry, town};
 
 /// Every way a command can fail.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,41 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The server could not start, or had to end.
+    #[error("serve")]
+    Server(#[from] server::Error),
+    /// The demo could not be set up.
+    #[error("set up the demo")]
+    DemoTown(#[source] town::Error),
+    /// The demo's repository could not be made.
+    #[error("make the demo's repository")]
+    DemoRepository(#[source] container::Error),
+    /// The demo's address is reachable from elsewhere.
+    #[error(
+        "run the demo on {address}: it asks nobody to log in, so it needs a loopback address like 127.0.0.1:0"
+    )]
+    DemoAddress {
+        /// As given.
+        address: std::net::SocketAddr,
+    },
+    /// A bead of the demo failed.
+    #[error("finish the demo: {failed} of its beads failed; the page says why")]
+    DemoFailed {
+        /// How many.
+        failed: usize,
+    },
+    /// A temporary folder can't be made or removed.
+    #[error("use a temporary folder")]
+    Temporary {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Signals can't be listened for.
+    #[error("listen for signals")]
+    Signals {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The container failed.
     #[error("run the container")]
     Container(#[source] container::Error),
@@ -54,7 +89,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Arguments(asked) => u8::try_from(asked.exit_code()).unwrap_or(USAGE),
-            Self::Settings(_) | Self::Telemetry(telemetry::Error::Filter { .. }) => USAGE,
+            Self::Settings(_)
+            | Self::DemoAddress { .. }
+            | Self::Telemetry(telemetry::Error::Filter { .. }) => USAGE,
             _ => FAILURE,
         }
     }

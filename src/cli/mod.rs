@@ -9,8 +9,10 @@
 
 mod arguments;
 mod config_command;
+mod demo;
 mod error;
 mod run;
+mod serve;
 mod settings_flags;
 
 pub use arguments::Arguments;

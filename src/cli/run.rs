@@ -15,8 +15,8 @@ use crate::lifecycle::Lifecycle;
 use crate::{sdk, telemetry};
 
 use super::arguments::{Arguments, Command, ContainerArguments};
-use super::config_command;
 use super::error::Error;
+use super::{config_command, demo, serve};
 
 const SUCCESS: u8 = 0;
 /// The guarded program ended in no ordinary way: its code is no byte.
@@ -32,6 +32,8 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
     let arguments = Arguments::try_parse_from(arguments).map_err(Error::Arguments)?;
     match arguments.command {
+        Command::Serve(flags) => serve::run(flags)?,
+        Command::Demo(arguments) => demo::run(arguments)?,
         Command::Config { action } => config_command::run(action)?,
         Command::Container(arguments) => container(arguments)?,
         Command::Guard { arguments } => {
@@ -62,11 +64,14 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
     until_ended(&mut Builder::new_current_thread(), work)?.map_err(Error::Container)
 }
 
-fn own_path() -> Result<PathBuf, Error> {
+pub(super) fn own_path() -> Result<PathBuf, Error> {
     std::env::current_exe().map_err(|source| Error::OwnPath { source })
 }
 
-fn until_ended<T>(builder: &mut Builder, work: impl Future<Output = T>) -> Result<T, Error> {
+pub(super) fn until_ended<T>(
+    builder: &mut Builder,
+    work: impl Future<Output = T>,
+) -> Result<T, Error> {
     let runtime = builder
         .enable_all()
         .build()

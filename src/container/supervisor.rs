@@ -435,7 +435,7 @@ impl<T: LinkTarget> Supervisor<T> {
 fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
     let mut arguments: Vec<std::ffi::OsString> = vec![
         "container".into(),
-        "--town".into(),
+        "--town-id".into(),
         options.town_id.to_string().into(),
         "--socket".into(),
         socket_path(&options.run_dir).into(),

@@ -18,6 +18,7 @@ mod command;
 mod environment;
 mod merge;
 mod repository;
+mod sample;
 mod worktree;
 
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub(crate) use command::is_unreachable;
 pub use environment::{CREDENTIAL_SOCKET_VARIABLE, GitEnvironment, Identity};
 pub use merge::{MergeOutcome, MergeTask};
 pub use repository::Repository;
+pub use sample::{SAMPLE_BRANCH, make_sample};
 pub use worktree::{Worktree, WorktreeTask};

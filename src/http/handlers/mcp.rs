@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http_body_util::Full;
+
 use crate::http::auth::Principal;
 use crate::http::context::{Context, Reply};
 use crate::http::error::ApiError;
@@ -16,7 +18,7 @@ pub(in crate::http) async fn serve(context: Context) -> Reply {
     };
     let town = context.state.towns.get(claims.town_id)?;
     let agent = town.any_agent(claims.agent_id).await?;
-    let request = context.head.map(|()| context.body);
+    let request = context.head.map(|()| Full::new(context.body));
     let tools = Arc::new(TownTools { town });
     Ok(crate::mcp::handle(&tools, agent.agent_id, agent.role, request).await)
 }
