@@ -1,8 +1,12 @@
 //! The commands and their arguments.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use crate::model::TownId;
 
 use super::settings_flags::SettingsFlags;
 
@@ -44,11 +48,21 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// One town's container; started by the server
+    #[command(hide = true)]
+    Container(ContainerArguments),
     /// Ends a program and all that it started together with its parent; started by the container
     #[command(hide = true, disable_help_flag = true)]
     Guard {
         // The guard reads these itself: it also starts its own next stages this way.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Answers git's questions for credentials; started by git
+    #[command(hide = true)]
+    GitCredential {
+        /// get, store or erase
+        #[arg(required = true)]
         arguments: Vec<OsString>,
     },
 }
@@ -61,4 +75,32 @@ pub(super) enum ConfigAction {
     /// Exit 0 if the server could start with these settings, else say what is wrong
     #[command(after_help = SERVE_EXAMPLES, next_line_help = true)]
     Check(SettingsFlags),
+}
+
+/// What the server tells a container that it starts.
+#[derive(Debug, Args)]
+pub(super) struct ContainerArguments {
+    #[arg(long)]
+    pub(super) town_id: TownId,
+    /// The unix socket to answer on
+    #[arg(long)]
+    pub(super) socket: PathBuf,
+    /// The folder of the town's repositories and worktrees
+    #[arg(long)]
+    pub(super) workspace: PathBuf,
+    /// The agent server's program, if not found on PATH
+    #[arg(long)]
+    pub(super) agent_program: Option<PathBuf>,
+    /// The program that has the command `guard` [default: this one]
+    #[arg(long)]
+    pub(super) guard: Option<PathBuf>,
+    /// How long to go on without a server
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
+    pub(super) linger: Duration,
+    /// Accept paths and file:// as git urls
+    #[arg(long)]
+    pub(super) allow_local_repos: bool,
+    /// What to log to stderr
+    #[arg(long, default_value = "info")]
+    pub(super) log: String,
 }

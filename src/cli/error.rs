@@ -1,6 +1,6 @@
 //! Why a command failed, and the exit code that says so to scripts.
 
-use crate::{config, sdk, telemetry};
+use crate::{config, container, sdk, telemetry};
 
 /// Every way a command can fail.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +32,15 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The container failed.
+    #[error("run the container")]
+    Container(#[source] container::Error),
     /// The guard failed.
-    #[error(transparent)]
+    #[error("guard a program")]
     Guard(#[from] sdk::Error),
+    /// The credential helper failed.
+    #[error("answer git's question for credentials")]
+    Credential(#[source] container::Error),
 }
 
 /// The exit code for arguments or settings that a person must correct.

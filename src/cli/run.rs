@@ -1,14 +1,28 @@
 //! From arguments to the room that does the work.
 
 use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
+use tokio::runtime::Builder;
 
-use crate::sdk;
+use crate::clock::Clock;
+use crate::container::control_server::{self, ContainerOptions};
+use crate::container::credential_helper;
+use crate::lifecycle::Lifecycle;
+use crate::{sdk, telemetry};
 
-use super::arguments::{Arguments, Command};
+use super::arguments::{Arguments, Command, ContainerArguments};
 use super::config_command;
 use super::error::Error;
+
+const SUCCESS: u8 = 0;
+/// The guarded program ended in no ordinary way: its code is no byte.
+const UNUSUAL_END: u8 = 255;
+/// Work on the blocking pool that is still running when a command has ended has nothing to save.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 
 /// Does what the arguments ask and returns the exit code.
 ///
@@ -18,14 +32,46 @@ use super::error::Error;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
     let arguments = Arguments::try_parse_from(arguments).map_err(Error::Arguments)?;
     match arguments.command {
-        Command::Config { action } => config_command::run(action).map(|()| SUCCESS),
+        Command::Config { action } => config_command::run(action)?,
+        Command::Container(arguments) => container(arguments)?,
         Command::Guard { arguments } => {
             let code = sdk::guard::run(arguments)?;
-            // An exit code is a byte; anything else means the program ended in no ordinary way.
-            Ok(u8::try_from(code).unwrap_or(UNUSUAL_END))
+            return Ok(u8::try_from(code).unwrap_or(UNUSUAL_END));
+        }
+        Command::GitCredential { arguments } => {
+            credential_helper::run(&arguments).map_err(Error::Credential)?;
         }
     }
+    Ok(SUCCESS)
 }
 
-const SUCCESS: u8 = 0;
-const UNUSUAL_END: u8 = 255;
+fn container(arguments: ContainerArguments) -> Result<(), Error> {
+    telemetry::begin(&arguments.log)?;
+    let guard = arguments.guard.map_or_else(own_path, Ok)?;
+    let options = ContainerOptions {
+        town_id: arguments.town_id,
+        socket: arguments.socket,
+        workspace: arguments.workspace,
+        agent_program: arguments.agent_program,
+        guard,
+        linger: arguments.linger,
+        allow_local_repos: arguments.allow_local_repos,
+    };
+    // One thread: a container waits far more than it works, and there is one per town.
+    let work = control_server::run(options, Clock::system(), Lifecycle::new());
+    until_ended(&mut Builder::new_current_thread(), work)?.map_err(Error::Container)
+}
+
+fn own_path() -> Result<PathBuf, Error> {
+    std::env::current_exe().map_err(|source| Error::OwnPath { source })
+}
+
+fn until_ended<T>(builder: &mut Builder, work: impl Future<Output = T>) -> Result<T, Error> {
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Runtime { source })?;
+    let outcome = runtime.block_on(Box::pin(work));
+    runtime.shutdown_timeout(LEFTOVER_GRACE);
+    Ok(outcome)
+}

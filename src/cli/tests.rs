@@ -100,6 +100,22 @@ fn the_guard_gets_its_arguments_as_they_are() {
 }
 
 #[test]
+fn what_the_server_starts_is_understood() {
+    let line = "gastownd container --town-id 3c10b059-4b96-4f83-b6aa-67b274ccf172 \
+                --socket /run/s --workspace /w --linger 90s --allow-local-repos";
+    let Ok(Command::Container(arguments)) = parse(line) else {
+        panic!("{line} is container");
+    };
+    assert_eq!(arguments.linger.as_secs(), 90);
+    assert!(arguments.allow_local_repos && arguments.guard.is_none());
+    assert!(parse("gastownd container --town-id x --socket /s --workspace /w").is_err());
+    let Ok(Command::GitCredential { arguments }) = parse("gastownd git-credential get") else {
+        panic!("git's question");
+    };
+    assert_eq!(arguments, ["get"]);
+}
+
+#[test]
 fn exit_codes_tell_whose_mistake_it_is() {
     for (line, code) in [
         ("gastownd --version", 0),

@@ -45,6 +45,16 @@ impl ServerSettings {
         };
         Ok(Self { kind, config, env })
     }
+
+    /// The same with variables that are only set where the town and git do not set them.
+    pub(crate) fn with_env(mut self, more: &BTreeMap<String, String>) -> Self {
+        for (name, value) in more {
+            self.env
+                .entry(name.clone())
+                .or_insert_with(|| value.clone());
+        }
+        self
+    }
 }
 
 /// Which agent server the town wants.
@@ -53,7 +63,9 @@ pub(crate) fn kind_of(config: &ResolvedTownConfig) -> Result<AgentServerKind, Er
         .agent_server
         .as_str()
         .parse()
-        .map_err(|error| Error::Config { reason: format!("{error}") })
+        .map_err(|error| Error::Config {
+            reason: format!("{error}"),
+        })
 }
 
 /// The model for an agent, as its agent server names it.
@@ -82,10 +94,14 @@ pub(crate) fn model_for(
 /// `provider/model` if the town configures that provider, else a model of the gateway.
 fn model_ref(config: &ResolvedTownConfig, model: &str) -> ModelRef {
     match model.split_once('/') {
-        Some((provider, name)) if config.providers.contains_key(provider) => {
-            ModelRef { provider_id: provider.to_owned(), model_id: name.to_owned() }
-        }
-        _ => ModelRef { provider_id: GATEWAY.to_owned(), model_id: model.to_owned() },
+        Some((provider, name)) if config.providers.contains_key(provider) => ModelRef {
+            provider_id: provider.to_owned(),
+            model_id: name.to_owned(),
+        },
+        _ => ModelRef {
+            provider_id: GATEWAY.to_owned(),
+            model_id: model.to_owned(),
+        },
     }
 }
 
@@ -96,7 +112,10 @@ fn named(model: &ModelRef) -> String {
 /// The config of opencode and Kilo.
 fn program_config(config: &ResolvedTownConfig, kind: AgentServerKind) -> Value {
     let model = model_ref(config, &config.default_model);
-    let small = config.small_model.as_deref().map_or(model.clone(), |small| model_ref(config, small));
+    let small = config
+        .small_model
+        .as_deref()
+        .map_or(model.clone(), |small| model_ref(config, small));
     let mut providers = config.providers.clone();
     providers.remove(REHEARSAL);
     let gateway_models = models_of_gateway(config);
@@ -138,7 +157,11 @@ fn permissions(config: &ResolvedTownConfig) -> Value {
 }
 
 fn models_of_gateway(config: &ResolvedTownConfig) -> BTreeSet<String> {
-    let all = config.models.values().chain([&config.default_model]).chain(&config.small_model);
+    let all = config
+        .models
+        .values()
+        .chain([&config.default_model])
+        .chain(&config.small_model);
     all.map(|model| model_ref(config, model))
         .filter(|model| model.provider_id == GATEWAY)
         .map(|model| model.model_id)
@@ -146,8 +169,10 @@ fn models_of_gateway(config: &ResolvedTownConfig) -> BTreeSet<String> {
 }
 
 fn gateway_provider(kind: AgentServerKind, token: &str, models: BTreeSet<String>) -> Value {
-    let models: Map<String, Value> =
-        models.into_iter().map(|model| (model, json!({"tool_call": true}))).collect();
+    let models: Map<String, Value> = models
+        .into_iter()
+        .map(|model| (model, json!({"tool_call": true})))
+        .collect();
     match kind {
         // Kilo knows its gateway; it needs only the token.
         AgentServerKind::Kilo => json!({
@@ -166,7 +191,11 @@ fn gateway_provider(kind: AgentServerKind, token: &str, models: BTreeSet<String>
 /// The config of the rehearsal, which the town may set under `providers.rehearsal`.
 fn rehearsal_config(config: &ResolvedTownConfig) -> Value {
     let model = named(&model_ref(config, &config.default_model));
-    let settings = config.providers.get(REHEARSAL).cloned().unwrap_or_else(|| json!({}));
+    let settings = config
+        .providers
+        .get(REHEARSAL)
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     json!({"model": model, "permission": permissions(config), REHEARSAL: settings})
 }
 
@@ -192,7 +221,8 @@ mod tests {
     use super::*;
 
     fn config(text: &Value) -> ResolvedTownConfig {
-        let mut whole = json!({"default_model": "anthropic/claude", "gastown_api_url": "http://127.0.0.1:1"});
+        let mut whole =
+            json!({"default_model": "anthropic/claude", "gastown_api_url": "http://127.0.0.1:1"});
         merge(&mut whole, text.clone());
         serde_json::from_value(whole).unwrap()
     }
@@ -203,7 +233,10 @@ mod tests {
             "models": {"mayor": "p/a/b", "polecat": "q/c"}}));
         let check = |role, provider: &str, model: &str| {
             let found = model_for(&with, role, None).unwrap();
-            assert_eq!((found.provider_id.as_str(), found.model_id.as_str()), (provider, model));
+            assert_eq!(
+                (found.provider_id.as_str(), found.model_id.as_str()),
+                (provider, model)
+            );
         };
         check(AgentRole::Mayor, "p", "a/b");
         check(AgentRole::Polecat, "kilo", "q/c");
@@ -214,21 +247,31 @@ mod tests {
     fn a_model_that_nobody_can_reach_is_refused_in_words() {
         let error = model_for(&config(&json!({})), AgentRole::Polecat, None).unwrap_err();
         assert!(error.to_string().contains("kilocode_token"), "{error}");
-        model_for(&config(&json!({"agent_server": "rehearsal"})), AgentRole::Polecat, None).unwrap();
+        model_for(
+            &config(&json!({"agent_server": "rehearsal"})),
+            AgentRole::Polecat,
+            None,
+        )
+        .unwrap();
     }
 
     #[test]
     fn opencode_gets_the_gateway_as_a_provider() {
         let settings = ServerSettings::of(
-            &config(&json!({"kilocode_token": "t", "permissions": {"bash": "ask"},
-                "providers": {"p": {"npm": "x"}}})),
+            &config(
+                &json!({"kilocode_token": "t", "permissions": {"bash": "ask"},
+                "providers": {"p": {"npm": "x"}}}),
+            ),
             &BTreeMap::from([("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())]),
         )
         .unwrap();
         let config = &settings.config;
         assert_eq!(config["model"], "kilo/anthropic/claude");
         assert_eq!(config["provider"]["kilo"]["options"]["apiKey"], "t");
-        assert_eq!(config["provider"]["kilo"]["models"]["anthropic/claude"]["tool_call"], true);
+        assert_eq!(
+            config["provider"]["kilo"]["models"]["anthropic/claude"]["tool_call"],
+            true
+        );
         assert_eq!(config["provider"]["p"]["npm"], "x");
         assert_eq!(config["permission"], json!({"*": "allow", "bash": "ask"}));
         assert_eq!(config["share"], "disabled");
@@ -244,6 +287,9 @@ mod tests {
         )
         .unwrap();
         let options = &settings.config["provider"]["kilo"]["options"];
-        assert_eq!(options, &json!({"apiKey": "t", "baseURL": "http://127.0.0.1:9"}));
+        assert_eq!(
+            options,
+            &json!({"apiKey": "t", "baseURL": "http://127.0.0.1:9"})
+        );
     }
 }

@@ -358,6 +358,24 @@ pub enum ExitKind {
     Config,
 }
 
+impl ExitKind {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ProgramMissing => "program_missing",
+            Self::NotReady => "not_ready",
+            Self::Repository => "repository",
+            Self::Worktree => "worktree",
+            Self::Session => "session",
+            Self::Model => "model",
+            Self::AgentServer => "agent_server",
+            Self::Stopped => "stopped",
+            Self::Config => "config",
+        }
+    }
+}
+
 /// An agent ended. Exactly one follows every accepted start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AgentExited {

@@ -29,6 +29,21 @@ pub(super) async fn remove_tree(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Moves a folder; one that is not there is fine, and an earlier one in its new place makes way.
+pub(super) async fn move_folder(from: &Path, to: &Path) -> Result<(), Error> {
+    if let Some(parent) = to.parent() {
+        make_folder(parent).await?;
+    }
+    remove_tree(to).await?;
+    match tokio::fs::rename(from, to).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Workspace {
+            path: from.to_owned(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a small file.
 pub(super) async fn write_file(path: &Path, content: &str) -> Result<(), Error> {
     tokio::fs::write(path, content)
@@ -48,6 +63,19 @@ pub(super) async fn remove_file(path: &Path) -> Result<(), Error> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Gives git a name for commits where no worktree says whose they are. What is there stays.
+pub(super) async fn write_git_identity(home: &Path) -> Result<(), Error> {
+    let path = home.join(".gitconfig");
+    if tokio::fs::try_exists(&path).await.unwrap_or(false) {
+        return Ok(());
+    }
+    write_file(
+        &path,
+        "[user]\n\tname = gastownd\n\temail = gastownd@localhost\n",
+    )
+    .await
 }
 
 /// A file name for a name that people chose: the name itself where it is plain, else its plain

@@ -1,16 +1,17 @@
 //! One HTTP request in, one whole HTTP response out.
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::{Value, json};
 
 use crate::model::{AgentId, AgentRole};
 
@@ -18,18 +19,21 @@ use super::call::AgentTools;
 use super::service::AgentService;
 
 /// Answers a request to `/mcp/<agentId>`. The caller has checked that the request may act for
-/// `agent`, and has bounded the size of the body and the origin it may come from.
-pub async fn handle<T, B>(
+/// `agent`, has read the body within its own limit, and has checked the origin it comes from.
+pub async fn handle<T: AgentTools>(
     tools: &Arc<T>,
     agent: AgentId,
     role: AgentRole,
-    request: Request<B>,
-) -> Response<Full<Bytes>>
-where
-    T: AgentTools,
-    B: Body<Data: Send> + Send + 'static,
-    B::Error: Display,
-{
+    request: Request<Full<Bytes>>,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = bytes_of(body).await;
+    if head.method == Method::POST
+        && let Some(refusal) = refusal_of(&body)
+    {
+        return refusal;
+    }
+    let request = Request::from_parts(head, Full::new(body));
     let tools = Arc::clone(tools);
     let service = StreamableHttpService::new(
         move || {
@@ -56,6 +60,28 @@ fn stateless() -> StreamableHttpServerConfig {
         .with_max_request_body_bytes(usize::MAX)
 }
 
+/// What a body that is no message is answered with; rmcp would say 415, as if it were no JSON.
+fn refusal_of(body: &[u8]) -> Option<Response<Full<Bytes>>> {
+    let fault = serde_json::from_slice::<ClientJsonRpcMessage>(body).err()?;
+    let (code, id) = match serde_json::from_slice::<Value>(body) {
+        Ok(message) => (
+            ErrorCode::INVALID_REQUEST,
+            message.get("id").cloned().unwrap_or_default(),
+        ),
+        Err(_) => (ErrorCode::PARSE_ERROR, Value::Null),
+    };
+    let answer = json!({
+        "jsonrpc": "2.0",
+        "id": id,
+        "error": {"code": code, "message": format!("the body is no message: {fault}")},
+    });
+    let mut refusal = Response::new(Full::from(answer.to_string()));
+    *refusal.status_mut() = StatusCode::BAD_REQUEST;
+    let json = HeaderValue::from_static("application/json");
+    refusal.headers_mut().insert(CONTENT_TYPE, json);
+    Some(refusal)
+}
+
 async fn whole<B>(response: Response<B>) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes, Error = Infallible>,
@@ -67,9 +93,16 @@ where
         *refusal.status_mut() = StatusCode::NOT_IMPLEMENTED;
         return refusal;
     }
-    let bytes = match body.collect().await {
+    let bytes = bytes_of(body).await;
+    Response::from_parts(head, Full::new(bytes))
+}
+
+async fn bytes_of<B>(body: B) -> Bytes
+where
+    B: Body<Data = Bytes, Error = Infallible>,
+{
+    match body.collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(never) => match never {},
-    };
-    Response::from_parts(head, Full::new(bytes))
+    }
 }

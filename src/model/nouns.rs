@@ -305,6 +305,8 @@ pub struct Mail {
 pub struct Review {
     /// The merge request's own bead.
     pub entry_id: BeadId,
+    /// Its place in the town's order of creation.
+    pub seq: u64,
     /// The rig whose default branch is the target.
     pub rig_id: RigId,
     /// The work that the branch holds.

@@ -176,6 +176,13 @@ impl Client {
         Ok(())
     }
 
+    /// Tells Kilo, which waits for that after `session.network.asked`, to try its model again.
+    pub async fn retry_network(&self, directory: &Path, ask_id: &str) -> Result<(), Error> {
+        let path = format!("/network/{}/reply", escape(ask_id));
+        self.post(&path, directory, None).await?;
+        Ok(())
+    }
+
     /// Whether the agent server answers at all.
     pub async fn health(&self) -> Result<(), Error> {
         let target = "/global/health".to_owned();

@@ -178,6 +178,12 @@ impl Database {
         self.0.committer.stop();
     }
 
+    /// Whether writes are taken.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.0.committer.check().is_ok()
+    }
+
     /// Resolves when the database has stopped taking writes after a failure.
     pub async fn poisoned(&self) {
         self.0.committer.poisoned().await;

@@ -209,8 +209,6 @@ keys! {
     0x40 FormatKey {} -> Format;
     /// The towns.
     0x41 TownDirectory { town_id: TownId } -> DirectoryEntry;
-    /// Which town a rig belongs to.
-    0x42 RigOwner { rig_id: RigId } -> Pointer<TownId>;
 }
 
 macro_rules! prefixes {

@@ -248,7 +248,7 @@ layouts! {
         mail_id, seq, from_agent_id, to_agent_id, subject, body, created_at, delivered_at,
     }
     Review {
-        entry_id, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
+        entry_id, seq, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
         due_at, started_at, message, commit_sha,
     }
 }

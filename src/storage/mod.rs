@@ -28,15 +28,16 @@ mod trees;
 pub use batch::Batch;
 pub use chunks::CHUNK_LEN_MAX;
 pub use codec::Record;
+pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
     AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByRig,
     BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
     FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus,
-    ReviewKey, RigByName, RigKey, RigOwner, SegmentKey, TownDirectory, TownKey,
+    ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
 };
 pub use layout::{
     Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
-pub use trees::{Tree, TreeName};
+pub use trees::{Tailed, Tree, TreeName};

@@ -181,6 +181,12 @@ impl Tree {
             .queue(self.0.state.clone(), number, on_durable)
     }
 
+    /// Whether everything applied so far is on disk.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        *self.0.state.durable.borrow() >= self.0.state.begun.load(Ordering::SeqCst)
+    }
+
     /// Resolves when everything that a read before this call may have seen is on disk, so that a
     /// reply never shows what a crash could take back. Resolves at once when nothing is under way.
     ///

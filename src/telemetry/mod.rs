@@ -6,9 +6,17 @@
 //! Absent on purpose: log files and rotation (systemd's journal or whoever started us keeps
 //! stderr), and colour anywhere but on a terminal.
 
+mod chain;
+
+pub use chain::chain;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+
+/// Libraries that tell at level info what only their authors want to know: rmcp logs three lines
+/// per call of a tool. A filter that names the target itself covers this.
+const QUIET: &str = "rmcp=warn";
 
 /// Why logging can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -31,28 +39,47 @@ pub enum Error {
 /// # Errors
 /// If the filter can't be parsed, or logging has begun already.
 pub fn begin(filter: &str) -> Result<(), Error> {
-    let parsed = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| Error::Filter {
-            filter: filter.to_owned(),
-            source,
-        })?;
     tracing_subscriber::fmt()
-        .with_env_filter(parsed)
+        .with_env_filter(parsed(filter)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init()
         .map_err(|_| Error::AlreadyBegun)
 }
 
+fn parsed(filter: &str) -> Result<EnvFilter, Error> {
+    let parse = |text: &str| EnvFilter::builder().parse(text);
+    // By itself first, so that an error tells of what the person wrote.
+    parse(filter)
+        .and_then(|_| parse(&format!("{QUIET},{filter}")))
+        .map_err(|source| Error::Filter {
+            filter: filter.to_owned(),
+            source,
+        })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Error, begin};
+    use super::{Error, parsed};
 
     #[test]
     fn a_wrong_filter_is_named() {
-        let error = begin("gastownd=loud").expect_err("no such level");
+        let error = parsed("gastownd=loud").expect_err("no such level");
         assert!(matches!(error, Error::Filter { .. }));
         assert!(error.to_string().contains("gastownd=loud"));
+    }
+
+    #[test]
+    fn a_library_is_quiet_unless_it_is_named() {
+        for (filter, directives) in [
+            ("info", ["info", "rmcp=warn"]),
+            ("debug", ["debug", "rmcp=warn"]),
+            ("info,rmcp=trace", ["info", "rmcp=trace"]),
+        ] {
+            let shown = parsed(filter).expect("a sound filter").to_string();
+            let mut found: Vec<&str> = shown.split(',').collect();
+            found.sort_unstable();
+            assert_eq!(found, directives, "{filter}");
+        }
     }
 }

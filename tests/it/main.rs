@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod agent_server;
 mod browser;
 mod deb;
 mod guard;
 mod rehearsal;
+mod sdk_real;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,6 +2,8 @@
 
 pub(crate) mod agent_server;
 pub(crate) mod loopback;
+pub(crate) mod mark;
 pub(crate) mod program;
 pub(crate) mod repository;
+pub(crate) mod scripted_model;
 pub(crate) mod tool_server;

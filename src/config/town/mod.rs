@@ -18,4 +18,6 @@ pub use read::Issue;
 pub use resolved::ResolvedTownConfig;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

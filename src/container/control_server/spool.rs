@@ -75,7 +75,10 @@ impl Spool {
 
     /// The same with other bounds.
     pub(crate) fn bounded(bytes_max: usize, messages_max: usize) -> Self {
-        let state = State { first_seq: 1, ..State::default() };
+        let state = State {
+            first_seq: 1,
+            ..State::default()
+        };
         Self {
             epoch: Epoch::random(),
             state: Arc::new(Mutex::new(state)),
@@ -154,7 +157,10 @@ impl Spool {
             if known {
                 state.drop_through(after_seq);
             }
-            Position { next_seq: state.first_seq, recovered: known }
+            Position {
+                next_seq: state.first_seq,
+                recovered: known,
+            }
         };
         self.acknowledged.notify_waiters();
         position
@@ -177,7 +183,13 @@ impl Spool {
         let state = self.state();
         let begin = next_seq.max(state.first_seq);
         let skipped = usize::try_from(begin - state.first_seq).unwrap_or(usize::MAX);
-        let frames: Vec<Bytes> = state.frames.iter().skip(skipped).take(frames_max).cloned().collect();
+        let frames: Vec<Bytes> = state
+            .frames
+            .iter()
+            .skip(skipped)
+            .take(frames_max)
+            .cloned()
+            .collect();
         let next = begin + frames.len() as u64;
         (frames, next)
     }
@@ -189,7 +201,13 @@ impl Spool {
 }
 
 /// A message as one finished, unmasked text frame.
-pub(crate) fn encode(seq: u64, agent: Option<AgentId>, kind: &str, data: &str, now: Timestamp) -> Bytes {
+pub(crate) fn encode(
+    seq: u64,
+    agent: Option<AgentId>,
+    kind: &str,
+    data: &str,
+    now: Timestamp,
+) -> Bytes {
     use std::fmt::Write;
 
     let mut text = String::with_capacity(FRAME_HEADER_MAX + 160 + kind.len() + data.len());

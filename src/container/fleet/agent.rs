@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::command::{Denied, Reply};
 use super::observation::Observation;
+use super::start::Place;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
     AgentExited, AgentPhase, AgentState, AgentWaiting, ExitKind, ExitStatus, StartAgent,
@@ -23,6 +25,11 @@ pub(super) const MODEL_RETRIES_MAX: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) start: StartAgent,
+    pub(super) place: Place,
+    /// Where it works; no two living agents share it.
+    pub(super) path: PathBuf,
+    /// Who waits for its removal.
+    pub(super) removal: Option<Reply<Result<(), Denied>>>,
     /// The config of the newest request about this agent.
     pub(super) config: Arc<ResolvedTownConfig>,
     /// Tells the results of this run's tasks from those of an earlier one.
@@ -92,12 +99,16 @@ pub(super) enum Consequence {
     /// The turn ended, with an error or without.
     Idle(Option<String>),
     /// The model failed; the session is to be aborted if it still tries.
-    ModelFailed { text: String, still_trying: bool },
+    ModelFailed {
+        text: String,
+        still_trying: bool,
+    },
 }
 
 impl Agent {
     pub(super) fn new(
         start: StartAgent,
+        place: Place,
         config: Arc<ResolvedTownConfig>,
         run: u64,
         task: AbortHandle,
@@ -105,6 +116,9 @@ impl Agent {
     ) -> Self {
         Self {
             start,
+            path: place.path(),
+            place,
+            removal: None,
             config,
             run,
             stage: Stage::Starting(task),
@@ -155,7 +169,10 @@ impl Agent {
                 return Some(Consequence::Waiting(ask));
             }
             Observation::Answered { ask_id } => {
-                return self.asks.remove(&ask_id).map(|_| Consequence::Resumed(ask_id));
+                return self
+                    .asks
+                    .remove(&ask_id)
+                    .map(|_| Consequence::Resumed(ask_id));
             }
             Observation::ToolRunning { part_id, tool } => {
                 self.tools.insert(part_id, tool);
@@ -234,7 +251,13 @@ impl Agent {
             session_id: self.session().map(|session| session.id.to_string()),
             started_at: self.started_at,
             last_activity_at: self.last_activity_at,
-            active_tools: self.tools.values().cloned().collect::<HashSet<_>>().into_iter().collect(),
+            active_tools: self
+                .tools
+                .values()
+                .cloned()
+                .collect::<HashSet<_>>()
+                .into_iter()
+                .collect(),
             message_count: self.message_count,
             asks: self.asks.values().cloned().collect(),
             exit_reason,
@@ -244,7 +267,11 @@ impl Agent {
 
 /// The exit of an agent that failed.
 pub(super) fn failed(kind: ExitKind, reason: impl Into<String>) -> AgentExited {
-    AgentExited { status: ExitStatus::Failed, reason: reason.into(), kind }
+    AgentExited {
+        status: ExitStatus::Failed,
+        reason: reason.into(),
+        kind,
+    }
 }
 
 /// The exit of an agent that was stopped.

@@ -8,8 +8,8 @@ use super::agent::Session;
 use super::server::RunningServer;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
-    AgentExited, AgentMerge, AgentState, AnswerQuestion, ExitKind, Health, MergeBranch, MessageAgent,
-    PermissionAnswer, RemoveAgent, StartAgent, StopAgent,
+    AgentExited, AgentMerge, AgentState, AnswerQuestion, ExitKind, Health, MergeBranch,
+    MessageAgent, PermissionAnswer, RemoveAgent, StartAgent, StopAgent,
 };
 use crate::model::AgentId;
 use crate::sdk::Event;
@@ -76,8 +76,17 @@ pub(super) enum Command {
     /// Somebody asked something at all.
     Contact,
     Health(Reply<Health>),
-    Start(Box<StartAgent>, Arc<ResolvedTownConfig>, Reply<Result<(), Denied>>),
-    Message(AgentId, MessageAgent, Arc<ResolvedTownConfig>, Reply<Result<(), Denied>>),
+    Start(
+        Box<StartAgent>,
+        Arc<ResolvedTownConfig>,
+        Reply<Result<(), Denied>>,
+    ),
+    Message(
+        AgentId,
+        MessageAgent,
+        Arc<ResolvedTownConfig>,
+        Reply<Result<(), Denied>>,
+    ),
     Stop(AgentId, StopAgent, Reply<Result<(), Denied>>),
     Remove(AgentId, RemoveAgent, Reply<Result<(), Denied>>),
     Status(AgentId, Reply<Result<AgentState, Denied>>),
@@ -88,7 +97,11 @@ pub(super) enum Command {
     Shutdown,
 
     /// A start needs the agent server.
-    NeedServer(Run, Arc<ResolvedTownConfig>, Reply<Result<Arc<RunningServer>, Failure>>),
+    NeedServer(
+        Run,
+        Arc<ResolvedTownConfig>,
+        Reply<Result<Arc<RunningServer>, Failure>>,
+    ),
     /// The agent server is up, or not.
     ServerStarted(u64, Result<Arc<RunningServer>, Failure>),
     /// The agent server is gone.

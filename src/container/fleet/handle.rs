@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::{Command, Denied, Reply};
@@ -34,7 +35,8 @@ impl FleetHandle {
         start: StartAgent,
         config: Arc<ResolvedTownConfig>,
     ) -> Result<(), Denied> {
-        self.ask(|reply| Command::Start(Box::new(start), config, reply)).await?
+        self.ask(|reply| Command::Start(Box::new(start), config, reply))
+            .await?
     }
 
     pub(crate) async fn message(
@@ -43,7 +45,8 @@ impl FleetHandle {
         message: MessageAgent,
         config: Arc<ResolvedTownConfig>,
     ) -> Result<(), Denied> {
-        self.ask(|reply| Command::Message(agent, message, config, reply)).await?
+        self.ask(|reply| Command::Message(agent, message, config, reply))
+            .await?
     }
 
     pub(crate) async fn stop(&self, agent: AgentId, stop: StopAgent) -> Result<(), Denied> {
@@ -51,7 +54,8 @@ impl FleetHandle {
     }
 
     pub(crate) async fn remove(&self, agent: AgentId, remove: RemoveAgent) -> Result<(), Denied> {
-        self.ask(|reply| Command::Remove(agent, remove, reply)).await?
+        self.ask(|reply| Command::Remove(agent, remove, reply))
+            .await?
     }
 
     pub(crate) async fn status(&self, agent: AgentId) -> Result<AgentState, Denied> {
@@ -64,7 +68,8 @@ impl FleetHandle {
         ask_id: String,
         answer: PermissionAnswer,
     ) -> Result<(), Denied> {
-        self.ask(|reply| Command::AnswerPermission(agent, ask_id, answer, reply)).await?
+        self.ask(|reply| Command::AnswerPermission(agent, ask_id, answer, reply))
+            .await?
     }
 
     pub(crate) async fn answer_question(
@@ -73,11 +78,13 @@ impl FleetHandle {
         ask_id: String,
         answer: AnswerQuestion,
     ) -> Result<(), Denied> {
-        self.ask(|reply| Command::AnswerQuestion(agent, ask_id, answer, reply)).await?
+        self.ask(|reply| Command::AnswerQuestion(agent, ask_id, answer, reply))
+            .await?
     }
 
     pub(crate) async fn merge(&self, merge: MergeBranch) -> Result<(), Denied> {
-        self.ask(|reply| Command::Merge(Box::new(merge), reply)).await?
+        self.ask(|reply| Command::Merge(Box::new(merge), reply))
+            .await?
     }
 
     /// Asks all agents to finish and then ends the container. Never refused, so it may wait.
@@ -93,7 +100,12 @@ impl FleetHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Denied> {
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(command(reply)).map_err(|_| Denied::Overloaded)?;
+        self.commands
+            .try_send(command(reply))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Denied::Overloaded,
+                TrySendError::Closed(_) => Denied::Draining,
+            })?;
         // The fleet drops a reply only when it ends.
         answer.await.map_err(|_| Denied::Draining)
     }

@@ -140,9 +140,12 @@ impl Observation {
         let properties: &RawValue = &event.properties;
         match event.event_type.as_str() {
             "session.created" => match read::<Created>(properties) {
-                Some(Created { info: SessionInfo { parent_id: Some(parent) } }) => {
-                    Self::ChildSession { parent }
-                }
+                Some(Created {
+                    info:
+                        SessionInfo {
+                            parent_id: Some(parent),
+                        },
+                }) => Self::ChildSession { parent },
                 _ => Self::Activity,
             },
             "session.idle" => Self::Idle,
@@ -154,11 +157,15 @@ impl Observation {
             "question.asked" => read::<QuestionAsked>(properties)
                 .map_or(Self::Activity, |ask| Self::of_question(ask, properties)),
             "permission.replied" | "question.replied" | "question.rejected" => {
-                read::<Answered>(properties)
-                    .map_or(Self::Activity, |answer| Self::Answered { ask_id: answer.request_id })
+                read::<Answered>(properties).map_or(Self::Activity, |answer| Self::Answered {
+                    ask_id: answer.request_id,
+                })
             }
-            "message.updated" => read::<MessageUpdated>(properties)
-                .map_or(Self::Activity, |message| Self::Message { message_id: message.info.id }),
+            "message.updated" => {
+                read::<MessageUpdated>(properties).map_or(Self::Activity, |message| Self::Message {
+                    message_id: message.info.id,
+                })
+            }
             "message.part.updated" => read::<PartUpdated>(properties)
                 .map_or(Self::Activity, |updated| Self::of_part(updated.part)),
             _ => Self::Activity,
@@ -176,12 +183,17 @@ impl Observation {
 
     fn of_error(failed: Option<Failed>) -> Self {
         let Some(error) = failed.and_then(|failed| failed.error) else {
-            return Self::Failed { message: "the agent server gave no reason".to_owned() };
+            return Self::Failed {
+                message: "the agent server gave no reason".to_owned(),
+            };
         };
         if error.name == "MessageAbortedError" {
             return Self::Aborted;
         }
-        let message = error.data.get("message").and_then(serde_json::Value::as_str);
+        let message = error
+            .data
+            .get("message")
+            .and_then(serde_json::Value::as_str);
         Self::Failed {
             message: match message {
                 Some(message) if !message.is_empty() => message.to_owned(),
@@ -204,7 +216,12 @@ impl Observation {
     }
 
     fn of_question(ask: QuestionAsked, detail: &RawValue) -> Self {
-        let title = ask.questions.into_iter().next().map(|first| first.question).unwrap_or_default();
+        let title = ask
+            .questions
+            .into_iter()
+            .next()
+            .map(|first| first.question)
+            .unwrap_or_default();
         Self::Asked(AgentWaiting {
             ask_id: ask.id,
             kind: AskKind::Question,
@@ -216,7 +233,10 @@ impl Observation {
     fn of_part(part: Part) -> Self {
         match (part.tool, part.state) {
             (Some(tool), Some(state)) => match state.status.as_str() {
-                "running" => Self::ToolRunning { part_id: part.id, tool },
+                "running" => Self::ToolRunning {
+                    part_id: part.id,
+                    tool,
+                },
                 "completed" | "error" => Self::ToolEnded { part_id: part.id },
                 _ => Self::Activity,
             },
@@ -232,5 +252,10 @@ fn read<'a, T: Deserialize<'a>>(properties: &'a RawValue) -> Option<T> {
 /// A title is one line that fits a list.
 fn shortened(text: &str) -> String {
     const TITLE_CHARS_MAX: usize = 200;
-    text.lines().next().unwrap_or_default().chars().take(TITLE_CHARS_MAX).collect()
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(TITLE_CHARS_MAX)
+        .collect()
 }

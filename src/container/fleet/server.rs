@@ -72,11 +72,18 @@ impl Launch {
         let task = async move {
             let started = launch.start(generation, settings).await.map_err(|error| {
                 let error = Error::from(error);
-                Failure { kind: error.exit_kind(ExitKind::NotReady), reason: error.story() }
+                Failure {
+                    kind: error.exit_kind(ExitKind::NotReady),
+                    reason: error.story(),
+                }
             });
-            launch.tell(Command::ServerStarted(generation, started)).await;
+            launch
+                .tell(Command::ServerStarted(generation, started))
+                .await;
         };
-        self.lifecycle.spawn_detached("start the agent server", task).abort_handle()
+        self.lifecycle
+            .spawn_detached("start the agent server", task)
+            .abort_handle()
     }
 
     async fn start(
@@ -97,8 +104,12 @@ impl Launch {
         let server = create_agent_server(options, &self.lifecycle).await?;
         // Listening before the first session is made, so that no event is missed.
         let stream = server.client().subscribe().await?;
-        let running =
-            Arc::new(RunningServer { generation, kind: settings.kind, settings, server });
+        let running = Arc::new(RunningServer {
+            generation,
+            kind: settings.kind,
+            settings,
+            server,
+        });
         self.watch(running.clone(), stream);
         Ok(running)
     }
@@ -106,17 +117,24 @@ impl Launch {
     fn watch(&self, running: Arc<RunningServer>, stream: EventStream) {
         let launch = self.clone();
         let listened = running.clone();
-        let listener = self.lifecycle.spawn_detached("listen to the agent server", async move {
-            let reason = launch.listen(&listened, stream).await;
-            listened.server.stop(Duration::ZERO).await;
-            launch.tell(Command::ServerEnded(listened.generation, reason)).await;
-        });
+        let listener = self
+            .lifecycle
+            .spawn_detached("listen to the agent server", async move {
+                let reason = launch.listen(&listened, stream).await;
+                listened.server.stop(Duration::ZERO).await;
+                launch
+                    .tell(Command::ServerEnded(listened.generation, reason))
+                    .await;
+            });
         let launch = self.clone();
-        self.lifecycle.spawn_detached("watch the agent server", async move {
-            let exit = running.server.exited().await;
-            listener.abort();
-            launch.tell(Command::ServerEnded(running.generation, exit.to_string())).await;
-        });
+        self.lifecycle
+            .spawn_detached("watch the agent server", async move {
+                let exit = running.server.exited().await;
+                listener.abort();
+                launch
+                    .tell(Command::ServerEnded(running.generation, exit.to_string()))
+                    .await;
+            });
     }
 
     /// Hands events on until the agent server is beyond hope; says why.
@@ -128,7 +146,12 @@ impl Launch {
                 Ok(stream) => stream,
                 Err(error) => return format!("{broken}, and then: {}", Error::from(error).story()),
             };
-            if self.events.send((running.generation, StreamItem::Reopened)).await.is_err() {
+            if self
+                .events
+                .send((running.generation, StreamItem::Reopened))
+                .await
+                .is_err()
+            {
                 return "the fleet ended".to_owned();
             }
         }

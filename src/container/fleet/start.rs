@@ -10,7 +10,9 @@ use super::agent::Session;
 use super::command::{Command, Failure, Prepared, Run};
 use super::server::RunningServer;
 use crate::config::ResolvedTownConfig;
-use crate::container::git::{BranchName, GitUrl, Identity, LocalRepositories, Repository, WorktreeTask};
+use crate::container::git::{
+    BranchName, GitUrl, Identity, LocalRepositories, Repository, WorktreeTask,
+};
 use crate::container::protocol::{ExitKind, StartAgent};
 use crate::container::{Error, workspace};
 use crate::sdk::{McpServer, SessionId};
@@ -61,18 +63,42 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The folder.
+    pub(super) fn path(&self) -> PathBuf {
+        match self {
+            Self::Directory(path) => path.clone(),
+            Self::Worktree(repository, task) => {
+                repository.worktree_of(task.agent_id, &task.agent_name)
+            }
+        }
+    }
+}
+
 /// Who the agent's commits are by.
 fn identity_of(start: &StartAgent) -> Identity {
     let plain = |text: &str| -> String {
-        text.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).take(100).collect()
+        text.chars()
+            .filter(|c| !c.is_control() && !"<>".contains(*c))
+            .take(100)
+            .collect()
     };
     let local: String = start
         .identity
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(60)
         .collect();
-    Identity { name: plain(&start.name), email: format!("{local}@gastown.invalid") }
+    Identity {
+        name: plain(&start.name),
+        email: format!("{local}@gastown.invalid"),
+    }
 }
 
 /// One start.
@@ -89,7 +115,10 @@ impl StartTask {
     pub(super) async fn run(self) {
         let prepared = self.prepare().await;
         // Nobody listens any more only when the fleet has ended.
-        let _ = self.commands.send(Command::Prepared(self.run, prepared)).await;
+        let _ = self
+            .commands
+            .send(Command::Prepared(self.run, prepared))
+            .await;
     }
 
     async fn prepare(&self) -> Result<Prepared, Failure> {
@@ -107,15 +136,27 @@ impl StartTask {
             ),
             bearer_token: self.start.agent_token.clone(),
         };
-        client.add_mcp(&directory, &tools).await.map_err(session_failure)?;
-        let (id, resumed) = self.session(&server, &directory).await.map_err(session_failure)?;
-        Ok(Prepared { session: Session { id, directory }, resumed, branch })
+        client
+            .add_mcp(&directory, &tools)
+            .await
+            .map_err(session_failure)?;
+        let (id, resumed) = self
+            .session(&server, &directory)
+            .await
+            .map_err(session_failure)?;
+        Ok(Prepared {
+            session: Session { id, directory },
+            resumed,
+            branch,
+        })
     }
 
     async fn make_place(&self) -> Result<(PathBuf, Option<String>), Failure> {
         match &self.place {
             Place::Directory(path) => {
-                workspace::make_folder(path).await.map_err(|error| failure(&error))?;
+                workspace::make_folder(path)
+                    .await
+                    .map_err(|error| failure(&error))?;
                 Ok((path.clone(), None))
             }
             Place::Worktree(repository, task) => {
@@ -130,7 +171,10 @@ impl StartTask {
     }
 
     async fn server(&self) -> Result<Arc<RunningServer>, Failure> {
-        let ended = || Failure { kind: ExitKind::AgentServer, reason: "the container ends".to_owned() };
+        let ended = || Failure {
+            kind: ExitKind::AgentServer,
+            reason: "the container ends".to_owned(),
+        };
         let (reply, answer) = oneshot::channel();
         self.commands
             .send(Command::NeedServer(self.run, self.config.clone(), reply))
@@ -158,14 +202,26 @@ impl StartTask {
 
 fn failure(error: &Error) -> Failure {
     let fallback = match error {
-        Error::Git { command: "clone" | "fetch" | "init" | "config", .. }
-        | Error::GitTimedOut { command: "clone" | "fetch", .. } => ExitKind::Repository,
+        Error::Git {
+            command: "clone" | "fetch" | "init" | "config",
+            ..
+        }
+        | Error::GitTimedOut {
+            command: "clone" | "fetch",
+            ..
+        } => ExitKind::Repository,
         _ => ExitKind::Worktree,
     };
-    Failure { kind: error.exit_kind(fallback), reason: error.story() }
+    Failure {
+        kind: error.exit_kind(fallback),
+        reason: error.story(),
+    }
 }
 
 pub(super) fn session_failure(error: crate::sdk::Error) -> Failure {
     let error = Error::from(error);
-    Failure { kind: error.exit_kind(ExitKind::Session), reason: error.story() }
+    Failure {
+        kind: error.exit_kind(ExitKind::Session),
+        reason: error.story(),
+    }
 }

@@ -88,6 +88,7 @@ impl<'a> Player<'a> {
             Step::Slow(pace) => self.pace = *pace,
             Step::Error(text) => return Err(Failure::Model(text.clone())),
             Step::Retry(text) => self.retry(text).await,
+            Step::Offline(text) => self.offline(text).await,
             Step::Hang => pending().await,
             Step::Crash => self.crash().await,
         }
@@ -348,6 +349,26 @@ impl<'a> Player<'a> {
                 .await;
             sleep(wait).await;
         }
+    }
+
+    /// As Kilo when the model can't be reached: says so once, and waits.
+    async fn offline(&mut self, text: &str) {
+        let id = self.stage.new_id("que");
+        let asked = json!({
+            "id": id, "sessionID": self.session_id, "message": text, "restored": false,
+            "time": {"created": self.stage.now()},
+        });
+        self.record
+            .tell("session.network.asked", &asked, Durability::Transient)
+            .await;
+        let status = json!({
+            "sessionID": self.session_id,
+            "status": {"type": "offline", "requestID": id, "message": text},
+        });
+        self.record
+            .tell("session.status", &status, Durability::Transient)
+            .await;
+        pending().await
     }
 
     async fn crash(&mut self) {

@@ -15,6 +15,7 @@
 //! | `slow 50ms` | from here on, so long between two words (`0ms`: no pause) |
 //! | `error TEXT` | the turn fails as when the model refuses |
 //! | `retry TEXT` | as when the model can't be reached: tries again until it is aborted |
+//! | `offline TEXT` | as Kilo when the model can't be reached: waits until it is aborted |
 //! | `hang` | busy until it is aborted |
 //! | `crash` | the whole agent server ends |
 //! | `no-done` | the work is committed and pushed, but `done` is not called |
@@ -56,6 +57,7 @@ pub(super) enum Step {
     Slow(Duration),
     Error(String),
     Retry(String),
+    Offline(String),
     Hang,
     Crash,
 }
@@ -128,6 +130,7 @@ fn step(directive: &str) -> Result<Step, &'static str> {
         "slow" => Step::Slow(humantime::parse_duration(rest).map_err(|_| "how slow? say 50ms")?),
         "error" => Step::Error(rest.to_owned()),
         "retry" => Step::Retry(rest.to_owned()),
+        "offline" => Step::Offline(rest.to_owned()),
         "hang" => Step::Hang,
         "crash" => Step::Crash,
         _ => return Err("there is no such directive"),
@@ -262,6 +265,7 @@ mod tests {
         check("slow 50ms", Step::Slow(Duration::from_millis(50)));
         check("error no credit", Step::Error("no credit".into()));
         check("retry no route", Step::Retry("no route".into()));
+        check("offline no route", Step::Offline("no route".into()));
         check("hang", Step::Hang);
         check("crash", Step::Crash);
     }

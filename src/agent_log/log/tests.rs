@@ -1,0 +1,183 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::super::frame::EventView;
+use super::*;
+use crate::model::AgentId;
+use crate::storage::{Database, OpenOptions, TreeName};
+
+fn database(dir: &std::path::Path) -> Database {
+    Database::open(
+        dir,
+        OpenOptions {
+            cache_bytes: 8 << 20,
+        },
+    )
+    .unwrap()
+}
+
+async fn log(database: &Database, agent: AgentId) -> Log {
+    let tree = database.tree(TreeName::Agent(agent)).unwrap();
+    Log::open(tree, Subject::Agent(agent), 16 << 10)
+        .await
+        .unwrap()
+}
+
+fn event(data: &str, link: Option<LinkPosition>) -> NewEvent {
+    let timestamp = Timestamp::from_millis(1_000);
+    NewEvent {
+        event_type: "x".to_owned(),
+        data: data.into(),
+        timestamp,
+        link,
+    }
+}
+
+async fn read_all(log: &Log, from: u64) -> Vec<(u64, String)> {
+    let mut next = from;
+    let mut events = Vec::new();
+    loop {
+        let slices = log.read_from(next).await.unwrap();
+        if slices.is_empty() {
+            return events;
+        }
+        for slice in slices {
+            for frame in slice.frames() {
+                let event = EventView::of_frame(frame).unwrap();
+                events.push((event.id, event.data.get().to_owned()));
+            }
+            next = slice.last_id() + 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_appends_are_contiguous_and_survive() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = AgentId::random();
+    let epoch = {
+        let database = database(dir.path());
+        let log = log(&database, agent).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for writer in 0..8 {
+            let log = log.clone();
+            tasks.spawn(async move {
+                for n in 0..50 {
+                    let pad = "p".repeat(n * 13);
+                    let data = format!(r#""{writer}-{n}-{pad}""#);
+                    let appended = log.append(vec![event(&data, None)]).await.unwrap();
+                    assert_eq!(appended.count, 1);
+                    assert!(
+                        log.position().last_id >= appended.last_id,
+                        "published when told"
+                    );
+                }
+            });
+        }
+        tasks.join_all().await;
+        let events = read_all(&log, 1).await;
+        assert_eq!(
+            events.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            (1..=400).collect::<Vec<_>>()
+        );
+        database.close();
+        log.position().epoch
+    };
+    let database = database(dir.path());
+    let log = log(&database, agent).await;
+    assert_eq!(
+        log.position(),
+        Position {
+            epoch,
+            first_id: 1,
+            last_id: 400
+        }
+    );
+    assert_eq!(read_all(&log, 399).await.len(), 2);
+    assert_eq!(
+        log.append(vec![event("1", None)]).await.unwrap().first_id,
+        401
+    );
+}
+
+#[tokio::test]
+async fn a_message_of_the_link_is_appended_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = AgentId::random();
+    let epoch = Epoch::random();
+    let at = |seq| Some(LinkPosition { epoch, seq });
+    {
+        let database = database(dir.path());
+        let log = log(&database, agent).await;
+        log.append(vec![event("1", at(3)), event("2", at(5))])
+            .await
+            .unwrap();
+        let again = vec![event("1", at(3)), event("2", at(5)), event("3", at(6))];
+        assert_eq!(log.append(again).await.unwrap().count, 1);
+        log.append(vec![event("\"http\"", None)]).await.unwrap();
+        database.close();
+    }
+    let database = database(dir.path());
+    let log = log(&database, agent).await;
+    assert_eq!(log.append(vec![event("3", at(6))]).await.unwrap().count, 0);
+    let other = Some(LinkPosition {
+        epoch: Epoch::random(),
+        seq: 1,
+    });
+    assert_eq!(log.append(vec![event("4", other)]).await.unwrap().count, 1);
+    let datas: Vec<String> = read_all(&log, 1)
+        .await
+        .into_iter()
+        .map(|(_, data)| data)
+        .collect();
+    assert_eq!(datas, ["1", "2", "3", "\"http\"", "4"]);
+}
+
+struct Counter(AtomicU64);
+
+impl Watcher for Counter {
+    fn wake(&self, token: u64) {
+        self.0.fetch_add(token, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn watchers_are_told_until_they_leave_or_the_log_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path());
+    let log = log(&database, AgentId::random()).await;
+    let counter = Arc::new(Counter(AtomicU64::new(0)));
+    let watch = log.watch(counter.clone(), 1);
+    log.append(vec![event("1", None)]).await.unwrap();
+    assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+    log.unwatch(watch);
+    log.append(vec![event("1", None)]).await.unwrap();
+    assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+    log.watch(counter.clone(), 10);
+    log.end();
+    assert_eq!(counter.0.load(Ordering::SeqCst), 11);
+    assert!(matches!(
+        log.append(vec![event("1", None)]).await,
+        Err(AppendError::Ended)
+    ));
+}
+
+#[tokio::test]
+async fn large_events_and_long_backfills_come_back_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path());
+    let log = log(&database, AgentId::random()).await;
+    let large = format!("\"{}\"", "y".repeat(1 << 20));
+    log.append(vec![event(&large, None)]).await.unwrap();
+    for _ in 0..20 {
+        log.append(
+            (0..100)
+                .map(|n| event(&format!("\"{n:0300}\""), None))
+                .collect(),
+        )
+        .await
+        .unwrap();
+    }
+    let events = read_all(&log, 1).await;
+    assert_eq!(events.len(), 2001);
+    assert_eq!(events[0].1, large);
+}

@@ -1,0 +1,23 @@
+//! Event logs: append-only, contiguous, durable before anybody sees them.
+//!
+//! Owner of every event's id. A [`Log`] gives ids 1, 2, 3, ... within an epoch, stores events as
+//! segments of finished WebSocket frames (the log format is the wire format) and wakes its
+//! watchers only after a segment is on disk. [`Logs`] holds the open logs of all agents; a town's
+//! feed is a [`Log`] too, kept in the town's own tree so that facts and rows change together.
+//!
+//! Invariants:
+//! - Ids of one log are contiguous within an epoch, and no id is given twice.
+//! - [`Log::position`] and everything readable is durable.
+//! - A message of a container's link is appended at most once, however often it is sent.
+//!
+//! Absent on purpose: queues per reader. A reader is a cursor; see the `stream` room.
+
+mod frame;
+mod log;
+mod logs;
+mod segment;
+
+pub use frame::{EventView, Subject, text_frame};
+pub use log::{AppendError, Appended, Log, NewEvent, Position, Staged, WatchId, Watcher};
+pub use logs::Logs;
+pub use segment::{Segment, Slice};

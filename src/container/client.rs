@@ -1,0 +1,192 @@
+//! The server's requests to a container's control server, over its unix socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::config::ResolvedTownConfig;
+use crate::lifecycle::Lifecycle;
+
+use super::protocol::{CONFIG_HEADER, Refusal};
+
+/// The control server answers at once; a longer silence means that it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Answers are a few hundred bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Why a container did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No container process answers on the socket.
+    #[error("the container is not running")]
+    Asleep,
+    /// It refused.
+    #[error("the container answered {status}: {error}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its own words.
+        error: String,
+    },
+    /// It did not answer in time.
+    #[error("the container did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    TimedOut,
+    /// The connection broke.
+    #[error("the connection to the container broke")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl CallError {
+    fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    socket: PathBuf,
+    lifecycle: Lifecycle,
+}
+
+/// An open WebSocket to the container: what came behind the handshake, and the two halves.
+pub(super) struct Link {
+    pub(super) read_ahead: Bytes,
+    pub(super) reader: OwnedReadHalf,
+    pub(super) writer: OwnedWriteHalf,
+}
+
+impl Client {
+    pub(super) fn new(socket: &Path, lifecycle: Lifecycle) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            lifecycle,
+        }
+    }
+
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        config: Option<&ResolvedTownConfig>,
+        body: Vec<u8>,
+    ) -> Result<Bytes, CallError> {
+        let exchange = self.exchange(method, path, config, body);
+        tokio::time::timeout(ANSWER_TIMEOUT, exchange)
+            .await
+            .map_err(|_| CallError::TimedOut)?
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        config: Option<&ResolvedTownConfig>,
+        body: Vec<u8>,
+    ) -> Result<Bytes, CallError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "container");
+        if let Some(config) = config {
+            request = request.header(CONFIG_HEADER, config.to_header().into_bytes());
+        }
+        let request = request
+            .body(Full::<Bytes>::from(body))
+            .map_err(CallError::broken)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(self.connect().await?)
+            .await
+            .map_err(CallError::broken)?;
+        self.lifecycle
+            .spawn_detached("container request", async move {
+                // What went wrong is told to the one who asked.
+                let _ = connection.await;
+            });
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(CallError::broken)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+        let body = body.collect().await.map_err(CallError::Broken)?.to_bytes();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let error = serde_json::from_slice::<Refusal>(&body).map_or_else(
+            |_| String::from_utf8_lossy(&body).into_owned(),
+            |refusal| refusal.error,
+        );
+        Err(CallError::Refused {
+            status: status.as_u16(),
+            error,
+        })
+    }
+
+    /// Opens the WebSocket.
+    pub(super) async fn link(&self) -> Result<Link, CallError> {
+        tokio::time::timeout(ANSWER_TIMEOUT, self.upgrade())
+            .await
+            .map_err(|_| CallError::TimedOut)?
+    }
+
+    async fn upgrade(&self) -> Result<Link, CallError> {
+        let request = Request::builder()
+            .uri("/ws")
+            .header("host", "container")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header(
+                "sec-websocket-key",
+                fastwebsockets::handshake::generate_key(),
+            )
+            .body(Full::<Bytes>::default())
+            .map_err(CallError::broken)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(self.connect().await?)
+            .await
+            .map_err(CallError::broken)?;
+        self.lifecycle.spawn_detached("container link", async move {
+            let _ = connection.with_upgrades().await;
+        });
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(CallError::broken)?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let status = response.status().as_u16();
+            return Err(CallError::Refused {
+                status,
+                error: "no WebSocket".to_owned(),
+            });
+        }
+        let upgraded = hyper::upgrade::on(response)
+            .await
+            .map_err(CallError::broken)?;
+        let parts = upgraded
+            .downcast::<TokioIo<UnixStream>>()
+            .map_err(|_| CallError::broken("not a unix socket"))?;
+        let (reader, writer) = parts.io.into_inner().into_split();
+        Ok(Link {
+            read_ahead: parts.read_buf,
+            reader,
+            writer,
+        })
+    }
+
+    async fn connect(&self) -> Result<TokioIo<UnixStream>, CallError> {
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Asleep,
+                    _ => CallError::broken(error),
+                })?;
+        Ok(TokioIo::new(stream))
+    }
+}

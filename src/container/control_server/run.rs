@@ -1,0 +1,183 @@
+//! Puts the control server together and runs it to its end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::credentials;
+use super::link::{LinkContext, Links};
+use super::routes::Routes;
+use super::socket::{Socket, beside};
+use super::spool::Spool;
+use super::town_config::TownConfigSlot;
+use crate::clock::Clock;
+use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
+use crate::container::git::{GitEnvironment, LocalRepositories};
+use crate::container::protocol::HEAD_BYTES_MAX;
+use crate::container::{Error, workspace};
+use crate::lifecycle::Lifecycle;
+use crate::model::TownId;
+
+/// What a container process is started with.
+#[derive(Clone, Debug)]
+pub struct ContainerOptions {
+    /// The town it is for.
+    pub town_id: TownId,
+    /// The control socket. A folder that has to be made for it is private. At most 100 bytes long,
+    /// because of the system.
+    pub socket: PathBuf,
+    /// Where repositories, worktrees and the agent server's home are.
+    pub workspace: PathBuf,
+    /// The agent server's program, instead of the one on `PATH`.
+    pub agent_program: Option<PathBuf>,
+    /// The `gastownd` program itself, which guards the agent server and helps git with credentials.
+    pub guard: PathBuf,
+    /// How long to go on without a server before draining and ending.
+    pub linger: Duration,
+    /// Whether local paths may be used as repositories.
+    pub allow_local_repos: bool,
+}
+
+/// How long a connection may take to send a request's head.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Between two tries to accept when the system has no room.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs a container's control server until it is drained, shut down or left alone for too long.
+/// SIGTERM and SIGINT drain it.
+///
+/// # Errors
+/// The workspace or the sockets can't be had; nothing runs then.
+pub async fn run(
+    options: ContainerOptions,
+    clock: Clock,
+    lifecycle: Lifecycle,
+) -> Result<(), Error> {
+    let home = options.workspace.join("home");
+    workspace::make_folder(&home).await?;
+    workspace::write_git_identity(&home).await?;
+    if let Some(folder) = options.socket.parent() {
+        workspace::make_folder(folder).await?;
+    }
+    let control = Socket::bind(&options.socket)?;
+    let credential_path = beside(&options.socket, "cred");
+    let credential = Socket::bind(&credential_path)?;
+    let signals = Signals::new().map_err(|source| Error::Socket {
+        path: options.socket.clone(),
+        source,
+    })?;
+
+    let local = if options.allow_local_repos {
+        LocalRepositories::Allowed
+    } else {
+        LocalRepositories::Refused
+    };
+    let (spool, links, town_config) = (Spool::new(), Links::new(), TownConfigSlot::default());
+    let (fleet, handle) = Fleet::new(FleetOptions {
+        git: GitEnvironment::new(&options.guard, &credential_path, &home, local),
+        workspace: options.workspace,
+        agent_program: options.agent_program,
+        guard: options.guard,
+        linger: options.linger,
+        spool: spool.clone(),
+        links: links.clone(),
+        clock: clock.clone(),
+        lifecycle: lifecycle.clone(),
+    });
+    let link = LinkContext {
+        spool,
+        links,
+        fleet: handle.clone(),
+        clock,
+    };
+    let routes = Arc::new(Routes {
+        town_id: options.town_id,
+        fleet: handle.clone(),
+        town_config: town_config.clone(),
+        link,
+        lifecycle: lifecycle.clone(),
+    });
+
+    tracing::info!(town = %options.town_id, socket = %options.socket.display(), "the container is up");
+    tokio::select! {
+        () = Box::pin(fleet.run()) => {}
+        () = accept_all(&control.listener, &routes) => {}
+        () = credentials::answer_all(&credential.listener, &town_config, &lifecycle) => {}
+        () = drain_on_signal(signals, &handle, &lifecycle) => {}
+    }
+    lifecycle.stop();
+    Ok(())
+}
+
+/// The signals that drain.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Drains at the first signal and returns at the second.
+async fn drain_on_signal(mut signals: Signals, fleet: &FleetHandle, lifecycle: &Lifecycle) {
+    tokio::select! {
+        () = signals.next() => {}
+        () = lifecycle.stopping() => {}
+    }
+    tracing::info!("draining");
+    fleet.drain().await;
+    signals.next().await;
+}
+
+/// Serves connections until the process ends.
+async fn accept_all(listener: &UnixListener, routes: &Arc<Routes>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let serving = serve(stream, routes.clone());
+                routes
+                    .lifecycle
+                    .spawn_detached("serve a connection", serving);
+            }
+            Err(error) => {
+                // Too many open files, most likely: what is open now has to end first.
+                tracing::warn!("failed to accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, routes: Arc<Routes>) {
+    let service = service_fn(move |request| routes.clone().answer(request));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!("a connection broke: {error}");
+    }
+}

@@ -1,0 +1,788 @@
+//! The fleet itself: its state, its loop, and what the requests do.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::agent::{Agent, Ending, Session, Stage, Turn, failed, stopped};
+use super::command::{Command, Denied, Failure, Prepared, Reply, Run, StreamItem};
+use super::drain::Drain;
+use super::handle::FleetHandle;
+use super::server::{Launch, RunningServer};
+use super::start::{Place, StartTask, session_failure};
+use super::stats;
+use crate::clock::Clock;
+use crate::config::ResolvedTownConfig;
+use crate::container::agent_config::{self, ServerSettings};
+use crate::container::control_server::{Links, Spool};
+use crate::container::git::{Git, GitEnvironment, Repository};
+use crate::container::protocol::{
+    AgentExited, AgentResumed, AgentStarted, ContainerStats, ExitKind, ExitStatus, Health,
+    MessageAgent, StartAgent, StopAgent, message_type,
+};
+use crate::lifecycle::Lifecycle;
+use crate::model::{AgentId, BeadId, RigId, Timestamp};
+use crate::sdk::Prompt;
+
+/// Requests that wait for the actor. It never waits itself, so the queue is short-lived.
+const COMMANDS_MAX: usize = 256;
+
+/// Events that wait for the actor; behind them the agent server's own stream waits.
+const EVENTS_MAX: usize = 512;
+
+/// Prompts that wait for one session. Each is a mail, a nudge or a reminder.
+const PROMPTS_MAX: usize = 32;
+
+/// How long an aborted session may take to say that it is idle.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
+
+/// How often the container tells what it uses.
+const STATS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a fleet needs.
+#[derive(Debug)]
+pub(crate) struct FleetOptions {
+    pub(crate) workspace: PathBuf,
+    pub(crate) agent_program: Option<PathBuf>,
+    pub(crate) guard: PathBuf,
+    pub(crate) linger: Duration,
+    pub(crate) git: GitEnvironment,
+    pub(crate) spool: Spool,
+    pub(crate) links: Links,
+    pub(crate) clock: Clock,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// The agent server, if any.
+#[derive(Debug)]
+pub(super) enum ServerState {
+    /// There is none.
+    Absent,
+    /// One is being started for those who wait.
+    Starting {
+        generation: u64,
+        waiters: Vec<Waiter>,
+    },
+    /// One runs.
+    Running(Arc<RunningServer>),
+    /// One ends, and those who wait want another.
+    Stopping {
+        generation: u64,
+        waiters: Vec<Waiter>,
+    },
+}
+
+/// A start that waits for the agent server.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    run: Run,
+    settings: ServerSettings,
+    reply: Reply<Result<Arc<RunningServer>, Failure>>,
+}
+
+/// The actor.
+pub(crate) struct Fleet {
+    pub(super) options: FleetOptions,
+    git: Git,
+    received: mpsc::Receiver<Command>,
+    events: mpsc::Receiver<(u64, StreamItem)>,
+    pub(super) commands: mpsc::Sender<Command>,
+    launch: Launch,
+    pub(super) agents: BTreeMap<AgentId, Agent>,
+    /// Which agent a session belongs to, children included.
+    pub(super) sessions: HashMap<String, AgentId>,
+    repositories: HashMap<RigId, Repository>,
+    pub(super) server: ServerState,
+    last_generation: u64,
+    last_run: u64,
+    pub(super) merges: HashSet<BeadId>,
+    pub(super) drain: Option<Drain>,
+    begun: Instant,
+    last_contact: Instant,
+    stats_due: Instant,
+}
+
+impl Fleet {
+    /// A fleet without agents.
+    pub(crate) fn new(options: FleetOptions) -> (Self, FleetHandle) {
+        let (commands, received) = mpsc::channel(COMMANDS_MAX);
+        let (event_sender, events) = mpsc::channel(EVENTS_MAX);
+        let launch = Launch {
+            program: options.agent_program.clone(),
+            guard: options.guard.clone(),
+            home: options.workspace.join("home"),
+            directory: options.workspace.clone(),
+            commands: commands.clone(),
+            events: event_sender,
+            spool: options.spool.clone(),
+            lifecycle: options.lifecycle.clone(),
+        };
+        let now = Instant::now();
+        let fleet = Self {
+            git: Git::new(&options.git),
+            options,
+            received,
+            events,
+            commands: commands.clone(),
+            launch,
+            agents: BTreeMap::new(),
+            sessions: HashMap::new(),
+            repositories: HashMap::new(),
+            server: ServerState::Absent,
+            last_generation: 0,
+            last_run: 0,
+            merges: HashSet::new(),
+            drain: None,
+            begun: now,
+            last_contact: now,
+            stats_due: now + STATS_INTERVAL,
+        };
+        (fleet, FleetHandle { commands })
+    }
+
+    /// Runs until the container is to end: drained, shut down, or left alone for too long.
+    pub(crate) async fn run(mut self) {
+        while !self.is_drained(Instant::now()) {
+            let due = self.next_deadline();
+            tokio::select! {
+                biased;
+                Some(command) = self.received.recv() => self.apply(command),
+                Some((generation, item)) = self.events.recv() => self.on_stream(generation, item),
+                () = tokio::time::sleep_until(due) => self.on_deadline(Instant::now()),
+            }
+        }
+        self.close().await;
+    }
+
+    fn apply(&mut self, command: Command) {
+        match command {
+            Command::Contact => {}
+            Command::Health(reply) => answer(reply, self.health()),
+            Command::Start(start, config, reply) => answer(reply, self.start(*start, config)),
+            Command::Message(agent, message, config, reply) => {
+                answer(reply, self.message(agent, message, config));
+            }
+            Command::Stop(agent, stop, reply) => answer(reply, self.stop(agent, &stop)),
+            Command::Remove(agent, remove, reply) => self.remove(agent, &remove, reply),
+            Command::Status(agent, reply) => answer(
+                reply,
+                self.agents
+                    .get(&agent)
+                    .map(|known| known.state(agent))
+                    .ok_or(Denied::UnknownAgent(agent)),
+            ),
+            Command::AnswerPermission(agent, ask, permission, reply) => {
+                self.answer_permission(agent, ask, permission, reply);
+            }
+            Command::AnswerQuestion(agent, ask, question, reply) => {
+                self.answer_question(agent, ask, question, reply);
+            }
+            Command::Merge(merge, reply) => answer(reply, self.merge(&merge)),
+            Command::Drain => self.begin_drain(),
+            Command::Shutdown => self.shut_down(),
+            // The rest is from our own tasks: no sign that anybody wants this container.
+            own => return self.apply_own(own),
+        }
+        self.last_contact = Instant::now();
+    }
+
+    fn apply_own(&mut self, command: Command) {
+        match command {
+            Command::NeedServer(run, config, reply) => self.need_server(run, &config, reply),
+            Command::ServerStarted(generation, result) => self.server_started(generation, result),
+            Command::ServerEnded(generation, reason) => self.server_ended(generation, &reason),
+            Command::Prepared(run, result) => self.prepared(run, result),
+            Command::Prompted(run, result) => self.prompted(run, result),
+            Command::TurnChecked(run, seen) => self.turn_checked(run, seen),
+            Command::Saved(run, exit) if self.is_current(run) => self.finish(run.0, exit),
+            Command::Merged(merged) => self.merged(&merged),
+            _ => {}
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            status: "ok".to_owned(),
+            agents: self.alive(),
+            servers: self.servers(),
+            uptime: self.begun.elapsed().as_secs(),
+            epoch: self.options.spool.epoch(),
+            drain: self.drain.is_some(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.agents
+            .values()
+            .filter(|agent| agent.is_alive())
+            .count()
+    }
+
+    fn servers(&self) -> usize {
+        usize::from(!matches!(self.server, ServerState::Absent))
+    }
+
+    // ---- requests -------------------------------------------------------------------------
+
+    fn start(&mut self, start: StartAgent, config: Arc<ResolvedTownConfig>) -> Result<(), Denied> {
+        let agent_id = start.agent_id;
+        if self.drain.is_some() {
+            return Err(Denied::Draining);
+        }
+        if self.agents.get(&agent_id).is_some_and(Agent::is_alive) {
+            return Err(Denied::AlreadyStarted(agent_id));
+        }
+        let workspace = self.options.workspace.clone();
+        let local = self.options.git.local();
+        let place = Place::of(&start, &workspace, local, |rig| self.repository(rig))
+            .map_err(Denied::Invalid)?;
+        let path = place.path();
+        if let Some((other, _)) = self
+            .agents
+            .iter()
+            .find(|(_, other)| other.is_alive() && other.path == path)
+        {
+            return Err(Denied::NameTaken(*other));
+        }
+        self.last_run += 1;
+        let run = (agent_id, self.last_run);
+        let task = StartTask {
+            run,
+            start: start.clone(),
+            place: place.clone(),
+            config: config.clone(),
+            commands: self.commands.clone(),
+        };
+        let task = self
+            .options
+            .lifecycle
+            .spawn_detached("start an agent", task.run())
+            .abort_handle();
+        let agent = Agent::new(start, place, config, run.1, task, self.now());
+        self.agents.insert(agent_id, agent);
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        agent_id: AgentId,
+        message: MessageAgent,
+        config: Arc<ResolvedTownConfig>,
+    ) -> Result<(), Denied> {
+        if self.drain.is_some() {
+            return Err(Denied::Draining);
+        }
+        let agent = self
+            .agents
+            .get_mut(&agent_id)
+            .ok_or(Denied::UnknownAgent(agent_id))?;
+        if agent.session().is_none() || agent.ending.is_some() {
+            return Err(Denied::NotStarted(agent_id));
+        }
+        if agent.prompts.len() >= PROMPTS_MAX {
+            return Err(Denied::Overloaded);
+        }
+        agent.config = config;
+        if let Some(system) = message.system_prompt {
+            agent.start.system_prompt = system;
+        }
+        agent.prompts.push_back(message.prompt);
+        self.next_prompt(agent_id);
+        Ok(())
+    }
+
+    fn stop(&mut self, agent_id: AgentId, stop: &StopAgent) -> Result<(), Denied> {
+        let agent = self
+            .agents
+            .get(&agent_id)
+            .ok_or(Denied::UnknownAgent(agent_id))?;
+        if !agent.is_alive() {
+            return Err(Denied::NotStarted(agent_id));
+        }
+        self.begin_end(
+            agent_id,
+            stopped(),
+            Duration::from_millis(stop.when_idle_within_ms),
+        );
+        Ok(())
+    }
+
+    // ---- how an agent ends ----------------------------------------------------------------
+
+    /// Ends an agent once its session is idle, aborting it after `patience`.
+    pub(super) fn begin_end(&mut self, agent_id: AgentId, exit: AgentExited, patience: Duration) {
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        match &agent.stage {
+            Stage::Ended(_) => {}
+            Stage::Starting(task) => {
+                task.abort();
+                self.finish(agent_id, exit);
+            }
+            Stage::Running(_) if !agent.is_busy() => self.finish_saved(agent_id, exit),
+            // It is on its way out already.
+            Stage::Running(_) if agent.ending.as_ref().is_some_and(|ending| ending.aborted) => {}
+            Stage::Running(_) if patience.is_zero() => self.abort(agent_id, exit),
+            Stage::Running(_) => {
+                agent.ending = Some(Ending {
+                    exit,
+                    aborted: false,
+                });
+                agent.deadline = Some(Instant::now() + patience);
+            }
+        }
+    }
+
+    /// Aborts the session; the agent ends when that shows, or after a while without.
+    pub(super) fn abort(&mut self, agent_id: AgentId, exit: AgentExited) {
+        let server = self.running_server();
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        agent.prompts.clear();
+        agent.ending = Some(Ending {
+            exit,
+            aborted: true,
+        });
+        agent.deadline = Some(Instant::now() + SETTLE_TIME);
+        if let (Some(server), Some(Session { id, directory })) = (server, agent.session().cloned())
+        {
+            self.options
+                .lifecycle
+                .spawn_detached("abort a session", async move {
+                    if let Err(error) = server.client().session().abort(&directory, &id).await {
+                        tracing::warn!(session = %id, "failed to abort: {error}");
+                    }
+                });
+        }
+    }
+
+    /// Finishes; a drained agent's uncommitted work is saved first.
+    pub(super) fn finish_saved(&mut self, agent_id: AgentId, exit: AgentExited) {
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        let Place::Worktree(repository, _) = agent.place.clone() else {
+            return self.finish(agent_id, exit);
+        };
+        if exit.status != ExitStatus::Drained {
+            return self.finish(agent_id, exit);
+        }
+        agent.turn = Turn::Idle;
+        agent.ending = Some(Ending {
+            exit: exit.clone(),
+            aborted: true,
+        });
+        agent.deadline = Some(Instant::now() + super::drain::SAVE_TIME);
+        let (run, name, commands) = (
+            (agent_id, agent.run),
+            agent.start.name.clone(),
+            self.commands.clone(),
+        );
+        self.options
+            .lifecycle
+            .spawn_detached("save work", async move {
+                if let Err(error) = Box::pin(repository.save_work(agent_id, &name)).await {
+                    tracing::warn!(agent = %agent_id, "failed to save work: {}", error.story());
+                }
+                // Nobody listens any more only when the fleet has ended.
+                let _ = commands.send(Command::Saved(run, exit)).await;
+            });
+    }
+
+    /// Ends the agent now and tells so. The one place where `agent.exited` is said.
+    pub(super) fn finish(&mut self, agent_id: AgentId, exit: AgentExited) {
+        let Some(agent) = self
+            .agents
+            .get_mut(&agent_id)
+            .filter(|agent| agent.is_alive())
+        else {
+            return;
+        };
+        let asks: Vec<String> = agent.asks.keys().cloned().collect();
+        let removal = agent.removal.take();
+        agent.end(exit.clone());
+        self.sessions.retain(|_, owner| *owner != agent_id);
+        for ask_id in asks {
+            self.say(
+                Some(agent_id),
+                message_type::AGENT_RESUMED,
+                &AgentResumed { ask_id },
+            );
+        }
+        self.say(Some(agent_id), message_type::AGENT_EXITED, &exit);
+        if let Some(reply) = removal {
+            self.remove_ended(agent_id, reply);
+        }
+    }
+
+    fn fail(&mut self, agent_id: AgentId, failure: Failure) {
+        self.finish(agent_id, failed(failure.kind, failure.reason));
+    }
+
+    // ---- what the tasks report ------------------------------------------------------------
+
+    fn prepared(&mut self, run: Run, result: Result<Prepared, Failure>) {
+        if !self.is_current(run) {
+            return;
+        }
+        let Prepared {
+            session,
+            resumed,
+            branch,
+        } = match result {
+            Ok(prepared) => prepared,
+            Err(failure) => return self.fail(run.0, failure),
+        };
+        let Some(agent) = self.agents.get_mut(&run.0) else {
+            return;
+        };
+        let started = AgentStarted {
+            session_id: session.id.to_string(),
+            resumed,
+            branch,
+            worktree: session.directory.to_string_lossy().into_owned(),
+        };
+        self.sessions.insert(session.id.to_string(), run.0);
+        agent.stage = Stage::Running(session);
+        let prompt = std::mem::take(&mut agent.start.prompt);
+        if !prompt.is_empty() {
+            agent.prompts.push_back(prompt);
+        }
+        self.say(Some(run.0), message_type::AGENT_STARTED, &started);
+        self.next_prompt(run.0);
+    }
+
+    /// Hands the next waiting prompt to the session, one at a time so that they stay in order.
+    pub(super) fn next_prompt(&mut self, agent_id: AgentId) {
+        let Some(server) = self.running_server() else {
+            return;
+        };
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        let Some(Session { id, directory }) = agent.session().cloned() else {
+            return;
+        };
+        if agent.prompting {
+            return;
+        }
+        let Some(text) = agent.prompts.pop_front() else {
+            return;
+        };
+        let model = agent_config::model_for(
+            &agent.config,
+            agent.start.role,
+            agent.start.model.as_deref(),
+        );
+        let model = match model {
+            Ok(model) => model,
+            Err(error) => {
+                return self.finish(agent_id, failed(ExitKind::Config, error.story()));
+            }
+        };
+        let system = Some(agent.start.system_prompt.clone()).filter(|system| !system.is_empty());
+        agent.prompting = true;
+        if agent.turn == Turn::Idle {
+            agent.turn = Turn::Prompted;
+        }
+        let (run, commands) = ((agent_id, agent.run), self.commands.clone());
+        self.options
+            .lifecycle
+            .spawn_detached("prompt a session", async move {
+                let prompt = Prompt {
+                    text,
+                    system,
+                    model: Some(model),
+                };
+                let result = server
+                    .client()
+                    .session()
+                    .prompt(&directory, &id, &prompt)
+                    .await;
+                // Nobody listens any more only when the fleet has ended.
+                let _ = commands
+                    .send(Command::Prompted(run, result.map_err(session_failure)))
+                    .await;
+            });
+    }
+
+    fn prompted(&mut self, run: Run, result: Result<(), Failure>) {
+        if !self.is_current(run) {
+            return;
+        }
+        if let Some(agent) = self.agents.get_mut(&run.0) {
+            agent.prompting = false;
+        }
+        match result {
+            Ok(()) => self.next_prompt(run.0),
+            Err(failure) => self.fail(run.0, failure),
+        }
+    }
+
+    // ---- the agent server -----------------------------------------------------------------
+
+    fn need_server(
+        &mut self,
+        run: Run,
+        config: &ResolvedTownConfig,
+        reply: Reply<Result<Arc<RunningServer>, Failure>>,
+    ) {
+        let Some(agent) = self.agents.get(&run.0).filter(|agent| agent.run == run.1) else {
+            return;
+        };
+        let settings = ServerSettings::of(config, &self.options.git.for_agents()).and_then(|own| {
+            agent_config::model_for(config, agent.start.role, agent.start.model.as_deref())?;
+            Ok(own.with_env(&agent.start.env_vars))
+        });
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(error) => {
+                return answer(
+                    reply,
+                    Err(Failure {
+                        kind: ExitKind::Config,
+                        reason: error.story(),
+                    }),
+                );
+            }
+        };
+        let waiter = Waiter {
+            run,
+            settings,
+            reply,
+        };
+        match &mut self.server {
+            ServerState::Absent => self.begin_server(vec![waiter]),
+            ServerState::Starting { waiters, .. } | ServerState::Stopping { waiters, .. } => {
+                waiters.push(waiter);
+            }
+            ServerState::Running(server) => {
+                let server = server.clone();
+                if server.settings == waiter.settings || self.is_in_use(server.generation) {
+                    self.grant(waiter, &server);
+                } else {
+                    self.stop_server(&server, vec![waiter]);
+                }
+            }
+        }
+    }
+
+    fn begin_server(&mut self, waiters: Vec<Waiter>) {
+        let Some(first) = waiters.first() else {
+            self.server = ServerState::Absent;
+            return;
+        };
+        self.last_generation += 1;
+        self.launch
+            .begin(self.last_generation, first.settings.clone());
+        self.server = ServerState::Starting {
+            generation: self.last_generation,
+            waiters,
+        };
+    }
+
+    /// Whether any agent works on the agent server of that generation.
+    fn is_in_use(&self, generation: u64) -> bool {
+        self.agents
+            .values()
+            .any(|agent| agent.server == Some(generation))
+    }
+
+    fn grant(&mut self, waiter: Waiter, server: &Arc<RunningServer>) {
+        if let Some(agent) = self.agents.get_mut(&waiter.run.0)
+            && agent.run == waiter.run.1
+            && agent.is_alive()
+        {
+            agent.server = Some(server.generation);
+            answer(waiter.reply, Ok(server.clone()));
+        }
+    }
+
+    pub(super) fn stop_server(&mut self, server: &Arc<RunningServer>, waiters: Vec<Waiter>) {
+        self.server = ServerState::Stopping {
+            generation: server.generation,
+            waiters,
+        };
+        let server = server.clone();
+        // Its end is told by the task that watches it.
+        self.options
+            .lifecycle
+            .spawn_detached("stop the agent server", async move { server.stop().await });
+    }
+
+    fn server_started(&mut self, generation: u64, result: Result<Arc<RunningServer>, Failure>) {
+        let state = std::mem::replace(&mut self.server, ServerState::Absent);
+        let waiters = match state {
+            ServerState::Starting {
+                generation: expected,
+                waiters,
+            } if expected == generation => waiters,
+            other => {
+                self.server = other;
+                return;
+            }
+        };
+        match result {
+            Ok(server) => {
+                tracing::info!(kind = %server.kind, generation, "the agent server is up");
+                self.server = ServerState::Running(server.clone());
+                for waiter in waiters {
+                    self.grant(waiter, &server);
+                }
+            }
+            Err(failure) => {
+                for waiter in waiters {
+                    answer(waiter.reply, Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    fn server_ended(&mut self, generation: u64, reason: &str) {
+        let current = match &self.server {
+            ServerState::Running(server) => server.generation,
+            ServerState::Stopping { generation, .. } => *generation,
+            ServerState::Starting { .. } | ServerState::Absent => return,
+        };
+        if current != generation {
+            return;
+        }
+        // What it said before it ended comes first.
+        while let Ok((generation, item)) = self.events.try_recv() {
+            self.on_stream(generation, item);
+        }
+        let state = std::mem::replace(&mut self.server, ServerState::Absent);
+        let users: Vec<AgentId> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.server == Some(generation))
+            .map(|(agent_id, _)| *agent_id)
+            .collect();
+        for agent_id in users {
+            if let Some(Stage::Starting(task)) =
+                self.agents.get(&agent_id).map(|agent| &agent.stage)
+            {
+                task.abort();
+            }
+            let reason = format!("the agent server is gone: {reason}");
+            self.fail(
+                agent_id,
+                Failure {
+                    kind: ExitKind::AgentServer,
+                    reason,
+                },
+            );
+        }
+        if let ServerState::Stopping { waiters, .. } = state {
+            self.begin_server(waiters);
+        }
+    }
+
+    /// The agent server, if one runs.
+    pub(super) fn running_server(&self) -> Option<Arc<RunningServer>> {
+        match &self.server {
+            ServerState::Running(server) => Some(server.clone()),
+            _ => None,
+        }
+    }
+
+    // ---- time -----------------------------------------------------------------------------
+
+    fn next_deadline(&self) -> Instant {
+        let agents = self.agents.values().filter_map(|agent| agent.deadline);
+        let drain = self.drain.iter().map(Drain::deadline);
+        let fixed = [self.last_contact + self.options.linger, self.stats_due];
+        // There are always the fixed ones.
+        agents
+            .chain(drain)
+            .chain(fixed)
+            .min()
+            .unwrap_or(self.stats_due)
+    }
+
+    fn on_deadline(&mut self, now: Instant) {
+        let due: Vec<(AgentId, Ending)> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.deadline.is_some_and(|deadline| deadline <= now))
+            .filter_map(|(agent_id, agent)| Some((*agent_id, agent.ending.clone()?)))
+            .collect();
+        for (agent_id, ending) in due {
+            if ending.aborted {
+                self.finish(agent_id, ending.exit);
+            } else {
+                self.abort(agent_id, ending.exit);
+            }
+        }
+        if now >= self.stats_due {
+            self.stats_due = now + STATS_INTERVAL;
+            self.say_stats();
+        }
+        if now >= self.last_contact + self.options.linger {
+            self.last_contact = now;
+            if !self.options.links.is_linked() && self.drain.is_none() {
+                tracing::info!("nobody asked for this container for long; it ends");
+                self.begin_drain();
+            }
+        }
+    }
+
+    fn say_stats(&self) {
+        let agents = self.alive();
+        if agents > 0 {
+            let rss_bytes = stats::resident_bytes();
+            let stats = ContainerStats {
+                agents,
+                servers: self.servers(),
+                rss_bytes,
+            };
+            self.say(None, message_type::CONTAINER_STATS, &stats);
+        }
+    }
+
+    /// From now on nobody is answered; those who wait learn it at once.
+    pub(super) fn refuse_all(&mut self) {
+        self.received.close();
+        while self.received.try_recv().is_ok() {}
+    }
+
+    // ---- small things ---------------------------------------------------------------------
+
+    pub(super) fn is_current(&self, run: Run) -> bool {
+        self.agents
+            .get(&run.0)
+            .is_some_and(|agent| agent.run == run.1 && agent.is_alive())
+    }
+
+    pub(super) fn repository(&mut self, rig: RigId) -> Repository {
+        let (git, workspace) = (&self.git, &self.options.workspace);
+        self.repositories
+            .entry(rig)
+            .or_insert_with(|| Repository::new(git.clone(), workspace, rig))
+            .clone()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+
+    /// Puts a message of our own into the spool.
+    pub(super) fn say(&self, agent: Option<AgentId>, kind: &str, content: &impl Serialize) {
+        let text = serde_json::to_string(content).expect("our own messages are always JSON");
+        self.options.spool.append(agent, kind, &text, self.now());
+    }
+}
+
+/// Answers an asker, who may have left.
+pub(super) fn answer<T>(reply: Reply<T>, value: T) {
+    let _ = reply.send(value);
+}

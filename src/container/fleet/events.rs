@@ -1,0 +1,236 @@
+//! What the agent server's events do to the fleet.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::actor::Fleet;
+use super::agent::{Consequence, Ending, Session, Stage, Turn, failed};
+use super::command::{Command, Run, StreamItem, TurnSeen};
+use super::observation::Observation;
+use crate::container::protocol::{AgentIdle, AgentResumed, ExitKind, message_type};
+use crate::model::AgentId;
+use crate::sdk::Event;
+
+/// After an error the session says within moments that it is idle; if not, that is not waited for.
+const IDLE_AFTER_ERROR: Duration = Duration::from_secs(10);
+
+impl Fleet {
+    pub(super) fn on_stream(&mut self, generation: u64, item: StreamItem) {
+        if self
+            .running_server()
+            .is_none_or(|server| server.generation != generation)
+        {
+            return;
+        }
+        match item {
+            StreamItem::Event(event) => self.on_event(&event),
+            StreamItem::Reopened => self.check_turns(),
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        let observation = Observation::of(event);
+        let Some(agent_id) = self.owner_of(event, &observation) else {
+            return;
+        };
+        let now = self.now();
+        self.options.spool.append(
+            Some(agent_id),
+            &event.event_type,
+            event.properties.get(),
+            now,
+        );
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        let own_session = match (agent.session(), &event.session_id) {
+            (Some(session), Some(session_id)) => session.id.as_str() == session_id,
+            _ => false,
+        };
+        if let Some(consequence) = agent.observe(observation, own_session, now) {
+            self.follow(agent_id, consequence);
+        }
+    }
+
+    /// Whose event it is: by session, and without one by directory.
+    fn owner_of(&mut self, event: &Event, observation: &Observation) -> Option<AgentId> {
+        if let Some(session) = &event.session_id {
+            if let Some(owner) = self.sessions.get(session) {
+                return Some(*owner);
+            }
+            let Observation::ChildSession { parent } = observation else {
+                return None;
+            };
+            let owner = *self.sessions.get(parent)?;
+            self.sessions.insert(session.clone(), owner);
+            return Some(owner);
+        }
+        let directory = event.directory.as_deref()?;
+        let works_there = |session: &Session| session.directory.as_os_str() == directory;
+        self.agents
+            .iter()
+            .find(|(_, agent)| agent.session().is_some_and(works_there))
+            .map(|(agent_id, _)| *agent_id)
+    }
+
+    fn follow(&mut self, agent_id: AgentId, consequence: Consequence) {
+        match consequence {
+            Consequence::Waiting(ask) => {
+                self.say(Some(agent_id), message_type::AGENT_WAITING, &ask);
+            }
+            Consequence::Resumed(ask_id) => {
+                self.say(
+                    Some(agent_id),
+                    message_type::AGENT_RESUMED,
+                    &AgentResumed { ask_id },
+                );
+            }
+            Consequence::Idle(error) => self.went_idle(agent_id, error),
+            Consequence::ModelFailed { text, still_trying } => {
+                self.model_failed(agent_id, text, still_trying);
+            }
+        }
+    }
+
+    fn went_idle(&mut self, agent_id: AgentId, error: Option<String>) {
+        self.say(
+            Some(agent_id),
+            message_type::AGENT_IDLE,
+            &AgentIdle { error },
+        );
+        let Some(agent) = self.agents.get(&agent_id) else {
+            return;
+        };
+        // A prompt that is still to be taken goes on with the turn.
+        if let Some(Ending { exit, .. }) = agent.ending.clone()
+            && !agent.is_busy()
+        {
+            self.finish_saved(agent_id, exit);
+        }
+    }
+
+    fn model_failed(&mut self, agent_id: AgentId, text: String, still_trying: bool) {
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        // An agent that ends anyway ends for the reason it was told to.
+        let exit = match agent.ending.take() {
+            Some(ending) => ending.exit,
+            None => failed(ExitKind::Model, text),
+        };
+        if still_trying {
+            self.abort(agent_id, exit);
+        } else {
+            agent.prompts.clear();
+            agent.ending = Some(Ending {
+                exit,
+                aborted: true,
+            });
+            agent.deadline = Some(Instant::now() + IDLE_AFTER_ERROR);
+        }
+    }
+
+    /// The stream was broken for a while, and a turn may have ended unheard: the messages tell.
+    fn check_turns(&self) {
+        let Some(server) = self.running_server() else {
+            return;
+        };
+        for (agent_id, agent) in &self.agents {
+            let (Stage::Running(session), Turn::Busy) = (&agent.stage, agent.turn) else {
+                continue;
+            };
+            let run = (*agent_id, agent.run);
+            let (session, server) = (session.clone(), server.clone());
+            let commands = self.commands.clone();
+            self.options
+                .lifecycle
+                .spawn_detached("look at a turn", async move {
+                    let sessions = server.client().session();
+                    let seen = match sessions.messages(&session.directory, &session.id).await {
+                        Ok(messages) => messages
+                            .last()
+                            .map_or(TurnSeen::Open, |last| turn_of(last.get())),
+                        Err(_) => TurnSeen::Open,
+                    };
+                    // Nobody listens any more only when the fleet has ended.
+                    let _ = commands.send(Command::TurnChecked(run, seen)).await;
+                });
+        }
+    }
+
+    pub(super) fn turn_checked(&mut self, run: Run, seen: TurnSeen) {
+        if !self.is_current(run) {
+            return;
+        }
+        let observed = match seen {
+            TurnSeen::Open => return,
+            TurnSeen::Ended => vec![Observation::Idle],
+            TurnSeen::Failed(message) => vec![Observation::Failed { message }, Observation::Idle],
+        };
+        let now = self.now();
+        for observation in observed {
+            let agent = self
+                .agents
+                .get_mut(&run.0)
+                .filter(|agent| agent.turn == Turn::Busy);
+            let Some(agent) = agent else {
+                return;
+            };
+            if let Some(consequence) = agent.observe(observation, true, now) {
+                self.follow(run.0, consequence);
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Message {
+    info: Info,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    role: String,
+    #[serde(default)]
+    time: Time,
+    finish: Option<String>,
+    error: Option<ErrorSeen>,
+}
+
+#[derive(Default, Deserialize)]
+struct Time {
+    completed: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct ErrorSeen {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    data: serde_json::Value,
+}
+
+/// What the last message of a session says about its turn.
+pub(super) fn turn_of(message: &str) -> TurnSeen {
+    let Ok(Message { info }) = serde_json::from_str(message) else {
+        return TurnSeen::Open;
+    };
+    if info.role != "assistant" {
+        return TurnSeen::Open;
+    }
+    match (info.error, info.time.completed, info.finish.as_deref()) {
+        (Some(error), _, _) if error.name == "MessageAbortedError" => TurnSeen::Ended,
+        (Some(error), _, _) => {
+            let text = error
+                .data
+                .get("message")
+                .and_then(serde_json::Value::as_str);
+            TurnSeen::Failed(text.map_or(error.name, str::to_owned))
+        }
+        // After these the agent server goes on with another message.
+        (None, Some(_), Some("tool-calls" | "unknown")) | (None, None, _) => TurnSeen::Open,
+        (None, Some(_), _) => TurnSeen::Ended,
+    }
+}

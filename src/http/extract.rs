@@ -1,0 +1,340 @@
+//! From what a client sent to sound values, or to everything that is wrong with it.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::config::Issue;
+use crate::model::{Json, UnknownVariant};
+
+use super::error::ApiError;
+
+/// Characters of a bead's title or a mail's subject: a line, if a long one.
+pub(super) const TITLE: RangeInclusive<usize> = 1..=1000;
+/// Characters of a name.
+pub(super) const NAME: RangeInclusive<usize> = 1..=64;
+/// Characters of a reference: a branch, an identity, an url.
+pub(super) const REFERENCE: RangeInclusive<usize> = 1..=2048;
+/// Characters of a text; the body's own limit is what counts.
+pub(super) const TEXT: RangeInclusive<usize> = 0..=usize::MAX;
+const LABELS_MAX: usize = 100;
+
+/// A JSON object's fields, read one by one; what is wrong is collected, so that a client learns
+/// everything at once. Fields that nobody asks for are ignored.
+pub(super) struct Fields<'a> {
+    fields: HashMap<String, &'a RawValue>,
+    issues: Vec<Issue>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads a body that must be a JSON object; an empty one counts as `{}`.
+    pub(super) fn of_body(body: &'a [u8]) -> Result<Self, ApiError> {
+        let fields = if body.iter().all(u8::is_ascii_whitespace) {
+            HashMap::new()
+        } else {
+            serde_json::from_slice(body).map_err(|error| {
+                let message = format!("the body must be a JSON object: {error}");
+                ApiError::invalid(vec![Issue {
+                    path: Vec::new(),
+                    message,
+                }])
+            })?
+        };
+        Ok(Self {
+            fields,
+            issues: Vec::new(),
+        })
+    }
+
+    /// Ends the reading: an error if anything was wrong.
+    pub(super) fn finish(self) -> Result<(), ApiError> {
+        if self.issues.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::invalid(self.issues))
+        }
+    }
+
+    fn issue(&mut self, field: &str, message: impl Into<String>) {
+        self.issues.push(Issue {
+            path: vec![field.to_owned()],
+            message: message.into(),
+        });
+    }
+
+    /// The field's JSON; `None` if it is missing or null.
+    fn raw(&self, field: &str) -> Option<&'a RawValue> {
+        self.fields
+            .get(field)
+            .copied()
+            .filter(|raw| raw.get() != "null")
+    }
+
+    fn parse<T: Deserialize<'a>>(&mut self, field: &str, expected: &str) -> Option<T> {
+        let raw = self.raw(field)?;
+        let value = serde_json::from_str(raw.get()).ok();
+        if value.is_none() {
+            self.issue(field, format!("must be {expected}"));
+        }
+        value
+    }
+
+    /// Text of so many characters; missing or null is `None`.
+    pub(super) fn text(&mut self, field: &str, chars: RangeInclusive<usize>) -> Option<String> {
+        let text: String = self.parse(field, "a string")?;
+        let count = text.chars().count();
+        if chars.contains(&count) {
+            return Some(text);
+        }
+        let (least, most) = (chars.start(), chars.end());
+        self.issue(
+            field,
+            format!("must be {least} to {most} characters, not {count}"),
+        );
+        None
+    }
+
+    /// Text that must be there.
+    pub(super) fn required_text(&mut self, field: &str, chars: RangeInclusive<usize>) -> String {
+        self.required(field, |fields| fields.text(field, chars))
+            .unwrap_or_default()
+    }
+
+    fn required<T>(&mut self, field: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        if self.raw(field).is_none() {
+            self.issue(field, "is required");
+            return None;
+        }
+        read(self)
+    }
+
+    /// One of an enum's names; missing or null is `None`.
+    pub(super) fn choice<T: FromStr<Err = UnknownVariant>>(&mut self, field: &str) -> Option<T> {
+        let text: String = self.parse(field, "a string")?;
+        text.parse()
+            .map_err(|error: UnknownVariant| self.issue(field, error.to_string()))
+            .ok()
+    }
+
+    /// One of an enum's names that must be there.
+    pub(super) fn required_choice<T: FromStr<Err = UnknownVariant>>(
+        &mut self,
+        field: &str,
+    ) -> Option<T> {
+        self.required(field, |fields| fields.choice(field))
+    }
+
+    /// An id; missing or null is `None`.
+    pub(super) fn id<T: FromStr>(&mut self, field: &str) -> Option<T> {
+        let text: String = self.parse(field, "a string")?;
+        let id = text.parse().ok();
+        if id.is_none() {
+            self.issue(field, "must be a UUID");
+        }
+        id
+    }
+
+    /// An id that must be there.
+    pub(super) fn required_id<T: FromStr>(&mut self, field: &str) -> Option<T> {
+        self.required(field, |fields| fields.id(field))
+    }
+
+    /// A JSON object that is kept as it is; missing or null is the empty one.
+    pub(super) fn object(&mut self, field: &str) -> Json {
+        let Some(raw) = self.raw(field) else {
+            return Json::empty_object();
+        };
+        if raw.get().starts_with('{') {
+            return Json::from_valid(raw.get());
+        }
+        self.issue(field, "must be an object");
+        Json::empty_object()
+    }
+
+    /// Any JSON value; `None` only if the field is missing.
+    pub(super) fn json(&mut self, field: &str) -> Option<Json> {
+        self.fields
+            .get(field)
+            .map(|raw| Json::from_valid(raw.get()))
+    }
+
+    /// Any JSON value of a bounded length; `null` if the field is missing.
+    pub(super) fn sized_json(&mut self, field: &str, bytes_max: usize) -> Json {
+        let json = self.json(field).unwrap_or_else(|| Json::from_valid("null"));
+        if json.as_str().len() > bytes_max {
+            self.issue(field, format!("must be at most {bytes_max} bytes"));
+        }
+        json
+    }
+
+    /// Short texts; missing or null is none.
+    pub(super) fn labels(&mut self, field: &str) -> Vec<String> {
+        let labels: Vec<String> = self.parse(field, "an array of strings").unwrap_or_default();
+        let sound = labels.len() <= LABELS_MAX
+            && labels
+                .iter()
+                .all(|label| NAME.contains(&label.chars().count()));
+        if !sound {
+            let most = NAME.end();
+            self.issue(
+                field,
+                format!("must be at most {LABELS_MAX} labels of 1 to {most} characters"),
+            );
+        }
+        labels
+    }
+
+    /// The objects of an array.
+    pub(super) fn objects(&mut self, field: &str) -> Vec<Fields<'a>> {
+        let objects: Option<Vec<HashMap<String, &'a RawValue>>> =
+            self.required(field, |fields| fields.parse(field, "an array of objects"));
+        let objects = objects.unwrap_or_default().into_iter();
+        objects
+            .map(|fields| Fields {
+                fields,
+                issues: Vec::new(),
+            })
+            .collect()
+    }
+
+    /// Takes over what was wrong with a part.
+    pub(super) fn absorb(&mut self, field: &str, index: usize, part: Fields<'_>) {
+        for mut issue in part.issues {
+            issue
+                .path
+                .splice(0..0, [field.to_owned(), index.to_string()]);
+            self.issues.push(issue);
+        }
+    }
+}
+
+/// A query string's parameters.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(query: Option<&str>) -> Self {
+        let query = query.unwrap_or_default().as_bytes();
+        Self(form_urlencoded::parse(query).into_owned().collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// An enum's name; missing or empty is `None`.
+    pub(super) fn choice<T: FromStr<Err = UnknownVariant>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, ApiError> {
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error: UnknownVariant| ApiError::invalid_field(name, error.to_string()))
+    }
+
+    /// An id; missing or empty is `None`.
+    pub(super) fn id<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|_| ApiError::invalid_field(name, "must be a UUID"))
+    }
+
+    /// A number within bounds.
+    pub(super) fn number(
+        &self,
+        name: &str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, ApiError> {
+        let Some(text) = self.get(name) else {
+            return Ok(default);
+        };
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                ApiError::invalid_field(name, format!("must be a number from {least} to {most}"))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BeadId, Priority};
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let body =
+            br#"{"title": 7, "priority": "huge", "parent": "x", "metadata": [], "labels": "a"}"#;
+        let mut fields = Fields::of_body(body).ok().unwrap();
+        fields.required_text("title", TITLE);
+        fields.required_text("missing", TITLE);
+        assert_eq!(fields.choice::<Priority>("priority"), None);
+        assert_eq!(fields.id::<BeadId>("parent"), None);
+        fields.object("metadata");
+        fields.labels("labels");
+        let names: Vec<String> = fields
+            .issues
+            .iter()
+            .map(|issue| issue.path.join("."))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "title", "missing", "priority", "parent", "metadata", "labels"
+            ]
+        );
+    }
+
+    #[test]
+    fn json_is_kept_to_the_letter() {
+        let body = br#"{"data": {"n": 12345678901234567890123, "x": 1.0}, "null": null}"#;
+        let mut fields = Fields::of_body(body).ok().unwrap();
+        let data = fields.json("data").unwrap();
+        assert_eq!(data.as_str(), r#"{"n": 12345678901234567890123, "x": 1.0}"#);
+        assert_eq!(fields.json("null").unwrap().as_str(), "null");
+        assert!(fields.json("absent").is_none());
+    }
+
+    #[test]
+    fn bodies_that_are_not_objects_are_refused() {
+        for body in ["[]", "1", "\"x\"", "{", "null", "{} {}", "\u{0}"] {
+            assert!(Fields::of_body(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(Fields::of_body(b" \n").is_ok());
+    }
+
+    #[test]
+    fn queries_survive_anything() {
+        let query = Query::parse(Some("a=1&b=%41+c&b=2&&=x&c&d=%zz&e=%ff"));
+        let values = ["a", "b", "c", "d", "e", "f"].map(|name| query.get(name));
+        assert_eq!(
+            values,
+            [
+                Some("1"),
+                Some("A c"),
+                Some(""),
+                Some("%zz"),
+                Some("\u{fffd}"),
+                None
+            ]
+        );
+        assert_eq!(query.number("a", 5, 0..=9).ok(), Some(1));
+        assert!(query.number("b", 5, 0..=9).is_err());
+        assert_eq!(query.number("f", 5, 0..=9).ok(), Some(5));
+    }
+}

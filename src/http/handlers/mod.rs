@@ -1,0 +1,15 @@
+//! Handlers: wire to model, one call, model to wire.
+
+pub(super) mod agents;
+pub(super) mod beads;
+pub(super) mod events;
+pub(super) mod mail;
+pub(super) mod mayor;
+pub(super) mod mcp;
+pub(super) mod page;
+pub(super) mod reviews;
+pub(super) mod rigs;
+pub(super) mod session;
+pub(super) mod stream;
+pub(super) mod system;
+pub(super) mod towns;

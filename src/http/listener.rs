@@ -1,0 +1,213 @@
+//! Accepting connections, and one request from match to answer.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::auth::{Principal, Scope};
+use super::context::{Context, State};
+use super::error::ApiError;
+use super::extract::Query;
+use super::routes::{self, Route};
+
+/// A client has this long to send a request's head, so that silent connections don't pile up.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// And this long for its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait after the system refused a connection, for example for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// If the address can't be had.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Serves until the lifecycle stops; requests under way are finished by the lifecycle's drain.
+pub async fn serve(listener: Listener, state: Arc<State>, connections_max: usize) {
+    let connections = Arc::new(Semaphore::new(connections_max));
+    loop {
+        // A place first: beyond the bound, clients wait in the system's own queue.
+        let place = tokio::select! {
+            () = state.lifecycle.stopping() => return,
+            place = connections.clone().acquire_owned() => place,
+        };
+        let accepted = tokio::select! {
+            () = state.lifecycle.stopping() => return,
+            accepted = listener.listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = connect(stream, state.clone());
+        state.lifecycle.spawn("connection", async move {
+            connection.await;
+            drop(place);
+        });
+    }
+}
+
+async fn connect(stream: TcpStream, state: Arc<State>) {
+    // Frames and answers are written whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let lifecycle = state.lifecycle.clone();
+    let service = hyper::service::service_fn(move |request| answer(state.clone(), request));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = lifecycle.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let mut response = match carry_out(state, request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (hyper::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (hyper::header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("x-frame-options"), "DENY"),
+    ] {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+async fn carry_out(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, ApiError> {
+    let (head, body) = request.into_parts();
+    let principal = state.authority.identify(&head.headers);
+    let found = routes::find(&head.method, head.uri.path());
+    let Some((route, params)) = found else {
+        // Who may not look must not learn which routes there are.
+        return Err(if principal.is_none() {
+            ApiError::unauthorized()
+        } else {
+            ApiError::no_route()
+        });
+    };
+    authorize(&state, route, principal.as_ref(), &params).await?;
+    let body = read_body(body, state.body_max).await?;
+    let query = Query::parse(head.uri.query());
+    let head = Request::from_parts(head, ());
+    (route.handler)(Context {
+        state,
+        principal,
+        params,
+        query,
+        head,
+        body,
+    })
+    .await
+}
+
+/// Checks the credentials against the route's scope.
+async fn authorize(
+    state: &State,
+    route: &Route,
+    principal: Option<&Principal>,
+    params: &routes::Params,
+) -> Result<(), ApiError> {
+    if route.scope == Scope::Public {
+        return Ok(());
+    }
+    let claims = match principal {
+        None => return Err(ApiError::unauthorized()),
+        Some(Principal::Admin) => return Ok(()),
+        Some(Principal::Agent(claims)) => claims,
+    };
+    // The token is good while the agent lives.
+    let town = state
+        .towns
+        .get(claims.town_id)
+        .map_err(|_| ApiError::unauthorized())?;
+    town.any_agent(claims.agent_id)
+        .await
+        .map_err(|_| ApiError::unauthorized())?;
+    let is = |name: &str, own: Option<String>| {
+        let param = params.iter().find(|(other, _)| *other == name);
+        param.is_none_or(|(_, value)| own.is_some_and(|own| own.eq_ignore_ascii_case(value)))
+    };
+    let own_place = is("town", Some(claims.town_id.to_string()))
+        && is("rig", claims.rig_id.map(|rig_id| rig_id.to_string()));
+    let allowed = match route.scope {
+        Scope::Public => true,
+        Scope::Admin => false,
+        Scope::Rig => own_place,
+        Scope::Agent => own_place && is("agent", Some(claims.agent_id.to_string())),
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden(
+            "an agent's token opens only the agent's own routes",
+        ))
+    }
+}
+
+async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
+    let limited = Limited::new(body, limit);
+    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
+        Ok(Err(_)) | Err(_) => Err(ApiError::unreadable_body()),
+    }
+}

@@ -1,0 +1,177 @@
+//! The whole API in one table: method, path, scope, handler.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::LazyLock;
+
+use hyper::Method;
+
+use super::auth::Scope;
+use super::context::{Context, Reply};
+use super::handlers::{
+    agents, beads, events, mail, mayor, mcp, page, reviews, rigs, session, stream, system, towns,
+};
+
+type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// A row of the table.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path; `{name}` is a parameter.
+    pub path: &'static str,
+    /// Whom it is for.
+    pub scope: Scope,
+    pub(super) handler: fn(Context) -> Answer,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} ({:?})", self.method, self.path, self.scope)
+    }
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $scope:ident $room:ident::$handler:ident;)+) => {
+        /// Every route of the server.
+        pub const ROUTES: &[Route] = &[$(
+            Route {
+                method: Method::$method,
+                path: $path,
+                scope: Scope::$scope,
+                handler: |context| Box::pin($room::$handler(context)),
+            },
+        )+];
+    };
+}
+
+routes! {
+    GET "/health" Public system::health;
+    GET "/ready" Admin system::ready;
+    GET "/" Public page::index;
+    GET "/assets/{*path}" Public page::asset;
+    POST "/api/session" Public session::log_in;
+    DELETE "/api/session" Admin session::log_out;
+
+    GET "/api/towns" Admin towns::list_all;
+    POST "/api/users/{user}/towns" Admin towns::create;
+    GET "/api/users/{user}/towns" Admin towns::list;
+    GET "/api/users/{user}/towns/{town}" Admin towns::get;
+    DELETE "/api/users/{user}/towns/{town}" Admin towns::delete;
+    POST "/api/users/{user}/rigs" Admin rigs::create;
+    GET "/api/users/{user}/rigs/{rig}" Admin rigs::get;
+    DELETE "/api/users/{user}/rigs/{rig}" Admin rigs::delete;
+    GET "/api/users/{user}/towns/{town}/rigs" Admin rigs::list;
+
+    GET "/api/towns/{town}/config" Admin towns::config;
+    PATCH "/api/towns/{town}/config" Admin towns::patch_config;
+    GET "/api/towns/{town}/ws" Admin stream::town;
+    GET "/api/towns/{town}/container/health" Admin towns::container_health;
+    POST "/api/towns/{town}/mayor/message" Admin mayor::message;
+    GET "/api/towns/{town}/mayor/status" Admin mayor::status;
+
+    POST "/api/towns/{town}/rigs/{rig}/beads" Admin beads::create;
+    GET "/api/towns/{town}/rigs/{rig}/beads" Rig beads::list;
+    GET "/api/towns/{town}/rigs/{rig}/beads/{bead}" Rig beads::get;
+    DELETE "/api/towns/{town}/rigs/{rig}/beads/{bead}" Admin beads::delete;
+    PATCH "/api/towns/{town}/rigs/{rig}/beads/{bead}/status" Rig beads::set_status;
+    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/close" Rig beads::close;
+    POST "/api/towns/{town}/rigs/{rig}/sling" Admin beads::sling;
+
+    POST "/api/towns/{town}/rigs/{rig}/agents" Admin agents::create;
+    GET "/api/towns/{town}/rigs/{rig}/agents" Rig agents::list;
+    POST "/api/towns/{town}/rigs/{rig}/agents/get-or-create" Admin agents::get_or_create;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}" Rig agents::get;
+    DELETE "/api/towns/{town}/rigs/{rig}/agents/{agent}" Admin agents::delete;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/hook" Admin agents::hook;
+    DELETE "/api/towns/{town}/rigs/{rig}/agents/{agent}/hook" Admin agents::unhook;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/prime" Agent agents::prime;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/done" Agent agents::done;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/completed" Agent agents::completed;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/checkpoint" Agent agents::checkpoint;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/heartbeat" Agent agents::heartbeat;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/mail" Agent mail::check;
+    POST "/api/towns/{town}/rigs/{rig}/mail" Rig mail::send;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/events" Agent events::list;
+    POST "/api/towns/{town}/rigs/{rig}/agent-events" Rig events::append;
+    POST "/api/towns/{town}/rigs/{rig}/agent-events/batch" Rig events::append_batch;
+    POST "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::submit;
+    POST "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete" Admin reviews::complete;
+    POST "/api/towns/{town}/rigs/{rig}/escalations" Rig reviews::escalate;
+
+    GET "/mcp/{agent}" Agent mcp::serve;
+    POST "/mcp/{agent}" Agent mcp::serve;
+    DELETE "/mcp/{agent}" Agent mcp::serve;
+}
+
+/// Finds routes by path, then by method.
+static ROUTER: LazyLock<matchit::Router<Vec<&'static Route>>> = LazyLock::new(|| {
+    let mut by_path: Vec<(&'static str, Vec<&'static Route>)> = Vec::new();
+    for route in ROUTES {
+        match by_path.iter_mut().find(|(path, _)| *path == route.path) {
+            Some((_, routes)) => routes.push(route),
+            None => by_path.push((route.path, vec![route])),
+        }
+    }
+    let mut router = matchit::Router::new();
+    for (path, routes) in by_path {
+        router
+            .insert(path, routes)
+            .expect("a test walks the table: its paths don't conflict");
+    }
+    router
+});
+
+/// The parameters of a path, percent-decoded.
+pub(super) type Params = Vec<(&'static str, String)>;
+
+pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Route, Params)> {
+    let matched = ROUTER.at(path).ok()?;
+    // A HEAD is answered like a GET; hyper leaves its body out.
+    let wanted = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
+    let route = matched.value.iter().find(|route| route.method == *wanted)?;
+    let decode = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
+    let params = matched
+        .params
+        .iter()
+        .filter_map(|(name, value)| Some((param_name(name)?, decode(value))));
+    Some((route, params.collect()))
+}
+
+fn param_name(name: &str) -> Option<&'static str> {
+    ["user", "town", "rig", "agent", "bead", "entry", "path"]
+        .into_iter()
+        .find(|known| *known == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_found_with_its_parameters() {
+        for route in ROUTES {
+            let path = route.path.replace("{*path}", "app.js");
+            let path = path.replace('{', "%7B").replace('}', "");
+            let (found, params) = find(&route.method, &path).expect(route.path);
+            assert!(
+                std::ptr::eq(found, route),
+                "{route:?} is shadowed by {found:?}"
+            );
+            for (name, value) in params {
+                assert!(value == format!("{{{name}") || value == "app.js", "{value}");
+            }
+        }
+        assert!(find(&Method::PUT, "/health").is_none());
+        assert!(find(&Method::GET, "/nowhere").is_none());
+        assert!(find(&Method::HEAD, "/health").is_some());
+    }
+}

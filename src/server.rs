@@ -1,0 +1,209 @@
+//! Assembly: the one file that knows every room.
+//!
+//! Bind first, so that a wrong address fails before anything else; then the database, the towns,
+//! the listener. At the end the other way round: towns act no more, containers without work end,
+//! connections are finished, and storage is last.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::agent_log::Logs;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::http::auth::{Authority, SecretError};
+use crate::http::{self, Listener, State};
+use crate::lifecycle::Lifecycle;
+use crate::model::Agent;
+use crate::storage::{self, Database, OpenOptions};
+use crate::town::{self, AgentTokens, Towns, TownsOptions};
+
+/// Why the server could not start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address can't be had.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The data folder can't be made.
+    #[error("cannot make data folder {}", path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The database can't be opened.
+    #[error("cannot open the database")]
+    Storage(#[from] storage::Error),
+    /// The secrets can't be read.
+    #[error("cannot read the secrets")]
+    Secrets(#[from] SecretError),
+    /// A town can't be opened.
+    #[error("cannot open the towns")]
+    Towns(#[from] town::Error),
+    /// The database stopped taking writes while the server ran.
+    #[error("the database stopped taking writes; the log says why")]
+    Poisoned,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    new_admin_token: Option<String>,
+    settings: Arc<Settings>,
+    towns: Towns,
+    database: Database,
+    lifecycle: Lifecycle,
+}
+
+impl Server {
+    /// Starts everything; when it returns, the server answers. `program` is the gastownd program,
+    /// which containers are launched with.
+    ///
+    /// # Errors
+    /// See [`Error`]; then nothing runs.
+    pub async fn start(
+        settings: Settings,
+        program: PathBuf,
+        lifecycle: Lifecycle,
+    ) -> Result<Self, Error> {
+        let settings = Arc::new(settings);
+        let clock = Clock::system();
+        let listen = |source| Error::Listen {
+            address: settings.listen,
+            source,
+        };
+        let listener = Listener::bind(settings.listen).await.map_err(listen)?;
+        private_dir(&settings)?;
+        let cache_bytes = settings.storage.cache;
+        let database = Database::open(&settings.data_dir, OpenOptions { cache_bytes })?;
+        let authority = Arc::new(Authority::load(&settings.data_dir, settings.no_auth)?);
+        let address = listener.address();
+        let logs = Logs::new(database.clone(), settings.stream.tail_per_agent);
+        let options = TownsOptions {
+            settings: settings.clone(),
+            program,
+            api_url: api_url(&settings, address).into(),
+            tokens: agent_tokens(authority.clone()),
+        };
+        let towns = Towns::open(
+            database.clone(),
+            logs,
+            clock.clone(),
+            options,
+            lifecycle.clone(),
+        )
+        .await?;
+        let new_admin_token = authority.new_admin_token().map(str::to_owned);
+        let state = Arc::new(State {
+            towns: towns.clone(),
+            authority,
+            database: database.clone(),
+            clock,
+            lifecycle: lifecycle.clone(),
+            body_max: settings.http.body_max,
+        });
+        lifecycle.spawn(
+            "listener",
+            http::serve(listener, state, settings.http.connections_max),
+        );
+        tracing::info!(%address, data_dir = %settings.data_dir.display(), "serving");
+        Ok(Self {
+            address,
+            new_admin_token,
+            settings,
+            towns,
+            database,
+            lifecycle,
+        })
+    }
+
+    /// The address it answers on, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The administrator's token, if this start made it.
+    #[must_use]
+    pub fn new_admin_token(&self) -> Option<&str> {
+        self.new_admin_token.as_deref()
+    }
+
+    /// Resolves when the database has stopped taking writes: the server is of no more use.
+    pub async fn failed(&self) {
+        self.database.poisoned().await;
+    }
+
+    /// Ends everything in order; what is under way has the grace period to finish. Containers in
+    /// which agents work go on, unless the settings say otherwise.
+    pub async fn stop(self) {
+        let grace = self.settings.shutdown_grace;
+        self.towns.quiesce().await;
+        self.towns
+            .end_containers(self.settings.container.stop_on_exit, grace)
+            .await;
+        self.lifecycle.stop();
+        self.towns.close();
+        if tokio::time::timeout(grace, self.lifecycle.drained())
+            .await
+            .is_err()
+        {
+            tracing::warn!(grace = ?grace, "some work did not finish in time");
+        }
+        self.database.close();
+        tracing::info!("stopped");
+    }
+}
+
+fn private_dir(settings: &Settings) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = &settings.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| Error::DataDir {
+            path: path.clone(),
+            source,
+        })
+}
+
+/// Where agents on this machine reach the server.
+fn api_url(settings: &Settings, address: SocketAddr) -> String {
+    settings.public_url.clone().unwrap_or_else(|| {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        format!("http://{}", SocketAddr::new(ip, address.port()))
+    })
+}
+
+fn agent_tokens(authority: Arc<Authority>) -> AgentTokens {
+    Arc::new(move |town_id, agent: &Agent| authority.agent_token(town_id, agent))
+}
+
+/// Resolves at SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the signals can't be listened for.
+pub async fn asked_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

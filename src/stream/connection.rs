@@ -1,0 +1,305 @@
+//! One socket with all its subscriptions.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastwebsockets::Role;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::agent_log::{Log, Subject};
+use crate::lifecycle::Lifecycle;
+use crate::storage;
+
+use super::message::{Message, MessageError, MessageReader};
+use super::protocol::{self, Invalid, Request};
+use super::signal::Signal;
+use super::subscription::{Served, Subscription};
+use super::writer::{self, Outbox};
+
+/// Longest message of a client: a subscription is some 200 bytes.
+const MESSAGE_LEN_MAX: usize = 64 << 10;
+/// Subscriptions of one socket; each costs some 200 bytes.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Bytes gathered before they are written, so that a round's memory is bounded.
+const GATHER_BYTES_MAX: usize = 1 << 20;
+/// A silent connection is asked this often whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// And has this long to answer.
+const PONG_TIMEOUT: Duration = Duration::from_secs(10);
+/// Invalid messages in [`INVALID_WINDOW`] after which the socket is closed.
+const INVALID_MAX: u32 = 20;
+const INVALID_WINDOW: Duration = Duration::from_secs(60);
+
+const CLOSE_DONE: u16 = 1000;
+const CLOSE_RESTARTING: u16 = 1001;
+const CLOSE_INVALID_DATA: u16 = 1007;
+const CLOSE_NOT_ALLOWED: u16 = 1008;
+const CLOSE_TOO_LONG: u16 = 1009;
+const CLOSE_INTERNAL: u16 = 1011;
+const CLOSE_STALLED: u16 = 1013;
+
+/// Finds the log of a subject the client may see.
+pub trait Feeds: Send + Sync {
+    /// The log; `None` if there is no such subject in this town.
+    fn log(
+        &self,
+        subject: Subject,
+    ) -> impl Future<Output = Result<Option<Log>, storage::Error>> + Send;
+}
+
+/// What a connection is about.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The town, for the hello.
+    pub town_id: String,
+    /// A subscription from the beginning that the client need not ask for.
+    pub subscribed: Option<Subject>,
+}
+
+/// Why a connection ends.
+enum End {
+    Close(u16, &'static str),
+    Gone,
+}
+
+type Reading<R> =
+    Pin<Box<dyn Future<Output = (MessageReader<R>, Result<Message, MessageError>)> + Send>>;
+
+/// Serves one socket, whose handshake is done, until it ends. `reader` begins with what came
+/// behind the handshake.
+pub async fn serve<R, W, F>(reader: R, writer: W, feeds: F, options: Options, lifecycle: Lifecycle)
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send,
+    F: Feeds,
+{
+    let mut connection = Connection {
+        writer,
+        feeds,
+        signal: Arc::default(),
+        out: Outbox::default(),
+        subscriptions: HashMap::new(),
+        tokens: HashMap::new(),
+        next_token: 0,
+        ready: VecDeque::new(),
+        invalid: (Instant::now(), 0),
+    };
+    let reading = read(MessageReader::new(reader, Role::Server, MESSAGE_LEN_MAX));
+    let end = connection.run(reading, options, lifecycle).await;
+    connection.close(end).await;
+}
+
+fn read<R: AsyncRead + Unpin + Send + 'static>(reader: MessageReader<R>) -> Reading<R> {
+    Box::pin(reader.next())
+}
+
+struct Connection<W, F> {
+    writer: W,
+    feeds: F,
+    signal: Arc<Signal>,
+    out: Outbox,
+    subscriptions: HashMap<u64, Subscription>,
+    tokens: HashMap<Subject, u64>,
+    next_token: u64,
+    /// Subscriptions with something to send, oldest first, so that a busy one starves nobody.
+    ready: VecDeque<u64>,
+    /// When the window of invalid messages began, and how many there were.
+    invalid: (Instant, u32),
+}
+
+impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
+    async fn run<R: AsyncRead + Unpin + Send + 'static>(
+        &mut self,
+        mut reading: Reading<R>,
+        options: Options,
+        lifecycle: Lifecycle,
+    ) -> End {
+        self.out.push_text(&protocol::hello(&options.town_id));
+        if let Some(subject) = options.subscribed
+            && let Err(end) = self.subscribe(subject, Some(0), None).await
+        {
+            return end;
+        }
+        let mut stopping = pin!(lifecycle.stopping());
+        let mut deadline = Instant::now() + PING_INTERVAL;
+        let mut asked = false;
+        loop {
+            if let Err(end) = self.send().await {
+                return end;
+            }
+            tokio::select! {
+                biased;
+                () = &mut stopping => return End::Close(CLOSE_RESTARTING, "restarting"),
+                (reader, message) = &mut reading => {
+                    reading = read(reader);
+                    deadline = Instant::now() + PING_INTERVAL;
+                    asked = false;
+                    if let Err(end) = self.receive(message).await {
+                        return end;
+                    }
+                }
+                () = self.signal.woken(), if self.ready.is_empty() => {}
+                () = std::future::ready(()), if !self.ready.is_empty() => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    if asked {
+                        return End::Gone;
+                    }
+                    asked = true;
+                    deadline = Instant::now() + PONG_TIMEOUT;
+                    self.out.push(writer::ping_frame());
+                }
+            }
+        }
+    }
+
+    /// Gathers what is ready, up to a bound, and writes it.
+    async fn send(&mut self) -> Result<(), End> {
+        self.ready.extend(self.signal.take());
+        while self.out.byte_len() < GATHER_BYTES_MAX {
+            let Some(token) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(subscription) = self.subscriptions.get_mut(&token) else {
+                continue;
+            };
+            match subscription.serve(&mut self.out).await {
+                Ok(Served::CaughtUp) => {}
+                Ok(Served::More) => self.ready.push_back(token),
+                Ok(Served::Ended) => self.forget(token),
+                Err(error) => {
+                    tracing::error!(%error, "a subscriber's log can't be read");
+                    return Err(End::Close(CLOSE_INTERNAL, "the event log can't be read"));
+                }
+            }
+        }
+        self.out
+            .write_to(&mut self.writer)
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
+                _ => End::Gone,
+            })
+    }
+
+    async fn receive(&mut self, message: Result<Message, MessageError>) -> Result<(), End> {
+        match message {
+            Ok(Message::Text(text)) => match Request::parse(&text) {
+                Ok(request) => self.answer(request).await,
+                Err(Invalid(problem)) => self.refuse(&problem),
+            },
+            Ok(Message::Binary) => self.refuse("messages are text"),
+            Ok(Message::Ping(payload)) => {
+                self.out.push(writer::pong_frame(&payload));
+                Ok(())
+            }
+            Ok(Message::Pong) => Ok(()),
+            Ok(Message::Close) => Err(End::Close(CLOSE_DONE, "")),
+            Err(MessageError::TooLong(_)) => Err(End::Close(CLOSE_TOO_LONG, "message too long")),
+            Err(MessageError::Invalid(_)) => Err(End::Close(CLOSE_INVALID_DATA, "invalid frame")),
+            Err(MessageError::Gone(_)) => Err(End::Gone),
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<(), End> {
+        match request {
+            Request::Subscribe {
+                subject,
+                after,
+                epoch,
+            } => self.subscribe(subject, after, epoch).await,
+            Request::Unsubscribe(subject) => {
+                if let Some(token) = self.tokens.get(&subject).copied() {
+                    self.forget(token);
+                }
+                Ok(())
+            }
+            Request::Ping(id) => {
+                self.out.push_text(&protocol::pong(&id));
+                Ok(())
+            }
+        }
+    }
+
+    async fn subscribe(
+        &mut self,
+        subject: Subject,
+        after: Option<u64>,
+        epoch: Option<crate::model::Epoch>,
+    ) -> Result<(), End> {
+        if let Some(token) = self.tokens.get(&subject).copied() {
+            self.forget(token);
+        }
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            let problem = format!("a socket has at most {SUBSCRIPTIONS_MAX} subscriptions");
+            self.out.push_text(&protocol::error(
+                "too_many_subscriptions",
+                &problem,
+                Some(subject),
+            ));
+            return Ok(());
+        }
+        match self.feeds.log(subject).await {
+            Ok(Some(log)) => {
+                let token = self.next_token;
+                self.next_token += 1;
+                let subscription =
+                    Subscription::begin(log, &self.signal, token, after, epoch, &mut self.out);
+                self.subscriptions.insert(token, subscription);
+                self.tokens.insert(subject, token);
+                self.ready.push_back(token);
+            }
+            Ok(None) => self.out.push_text(&protocol::error(
+                "unknown_agent",
+                "there is no such agent in this town",
+                Some(subject),
+            )),
+            Err(error) => {
+                tracing::error!(%error, "a log can't be opened");
+                return Err(End::Close(CLOSE_INTERNAL, "the event log can't be opened"));
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, token: u64) {
+        if let Some(subscription) = self.subscriptions.remove(&token) {
+            self.tokens.remove(&subscription.subject());
+        }
+    }
+
+    fn refuse(&mut self, problem: &str) -> Result<(), End> {
+        let now = Instant::now();
+        if now.duration_since(self.invalid.0) > INVALID_WINDOW {
+            self.invalid = (now, 0);
+        }
+        self.invalid.1 += 1;
+        if self.invalid.1 >= INVALID_MAX {
+            return Err(End::Close(CLOSE_NOT_ALLOWED, "too many invalid messages"));
+        }
+        self.out
+            .push_text(&protocol::error("invalid_message", problem, None));
+        Ok(())
+    }
+
+    /// Says why, if the socket still takes it, and lets go.
+    async fn close(&mut self, end: End) {
+        if let End::Close(code, reason) = end {
+            let frame = writer::close_frame(code, reason);
+            // A stalled socket won't take it, and nobody waits for that. A frame that was cut off
+            // in the middle can't be followed by another.
+            if self.out.byte_len() == 0 {
+                let _ = tokio::time::timeout(Duration::from_secs(1), self.writer.write_all(&frame))
+                    .await;
+            }
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.writer.shutdown()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! Streams: WebSocket connections that follow event logs.
+//!
+//! A subscriber is only a cursor, the next id it wants. Its connection's task wakes, takes the
+//! shared segments behind its cursors and writes many frames with one system call; a subscriber
+//! behind the tail reads the log instead. So there is no queue per subscriber, memory per
+//! subscriber is constant, and a slow reader costs nobody anything and loses nothing.
+//!
+//! Invariants:
+//! - Ids of one subscription rise by one: none missing, none twice.
+//! - A cursor is registered before its position is read, so nothing falls between backfill and
+//!   live.
+//! - A connection buffers at most one read of the log and never waits longer than
+//!   [`STALL_TIMEOUT`] for a socket that accepts no byte.
+//!
+//! Absent on purpose: who may see what (the `http` room decides before the upgrade) and what an
+//! event means.
+
+mod connection;
+mod message;
+mod protocol;
+mod signal;
+mod subscription;
+mod writer;
+
+pub use connection::{Feeds, Options, serve};
+pub use message::{Message, MessageError, MessageReader};
+pub use writer::{STALL_TIMEOUT, client_text_frame, close_frame};

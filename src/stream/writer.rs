@@ -1,0 +1,129 @@
+//! Prepared frames to a socket: vectored, and never waiting for ever.
+
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// A socket that accepts no byte for this long is given up; its client resumes where it was.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Slices handed to one system call; the kernel takes at most 1024, and beyond some dozens the
+/// call itself no longer matters.
+const SLICES_MAX: usize = 64;
+
+const FINAL_CLOSE: u8 = 0x88;
+const FINAL_PONG: u8 = 0x8A;
+const FINAL_PING: u8 = 0x89;
+const FINAL_TEXT: u8 = 0x81;
+const MASKED: u8 = 0x80;
+
+/// Frames that wait to be written, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    slices: std::collections::VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, frames: Bytes) {
+        self.bytes += frames.len();
+        if !frames.is_empty() {
+            self.slices.push_back(frames);
+        }
+    }
+
+    pub(super) fn push_text(&mut self, payload: &str) {
+        self.push(crate::agent_log::text_frame(payload).into());
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Writes everything.
+    ///
+    /// # Errors
+    /// `TimedOut` if the socket accepted nothing for [`STALL_TIMEOUT`]; otherwise the socket's own.
+    pub(super) async fn write_to(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        while !self.slices.is_empty() {
+            let written = {
+                let mut batch = [IoSlice::new(&[]); SLICES_MAX];
+                let count = self.slices.len().min(SLICES_MAX);
+                for (slot, slice) in batch.iter_mut().zip(&self.slices) {
+                    *slot = IoSlice::new(slice);
+                }
+                tokio::time::timeout(STALL_TIMEOUT, io.write_vectored(&batch[..count]))
+                    .await
+                    .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+            };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.advance(written);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while written > 0 {
+            let Some(front) = self.slices.front_mut() else {
+                return;
+            };
+            let step = front.len().min(written);
+            front.advance(step);
+            written -= step;
+            if front.is_empty() {
+                self.slices.pop_front();
+            }
+        }
+    }
+}
+
+/// A close frame with a code and a short reason (at most 123 bytes are kept).
+#[must_use]
+pub fn close_frame(code: u16, reason: &str) -> Bytes {
+    let reason = &reason.as_bytes()[..reason.len().min(123)];
+    let mut payload = code.to_be_bytes().to_vec();
+    payload.extend_from_slice(reason);
+    control_frame(FINAL_CLOSE, &payload)
+}
+
+pub(super) fn pong_frame(payload: &[u8]) -> Bytes {
+    control_frame(FINAL_PONG, payload)
+}
+
+pub(super) fn ping_frame() -> Bytes {
+    control_frame(FINAL_PING, &[])
+}
+
+/// A control frame; its payload is at most 125 bytes (RFC 6455, 5.5).
+fn control_frame(first: u8, payload: &[u8]) -> Bytes {
+    let payload = &payload[..payload.len().min(125)];
+    let mut frame = vec![first, u8::try_from(payload.len()).expect("cut to 125")];
+    frame.extend_from_slice(payload);
+    frame.into()
+}
+
+/// A text frame of a client. The mask is zero: it hides nothing on a socket that only the server's
+/// user can open, and spares a pass over the bytes.
+#[must_use]
+pub fn client_text_frame(payload: &str) -> Vec<u8> {
+    let mut frame = vec![FINAL_TEXT];
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short @ 0..=125), _) => frame.push(MASKED | short),
+        (_, Ok(medium)) => {
+            frame.push(MASKED | 126);
+            frame.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            frame.push(MASKED | 127);
+            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload.as_bytes());
+    frame
+}

@@ -1,0 +1,428 @@
+//! The town's one writer.
+//!
+//! Takes a command, runs its transition over a draft, stages the draft and the facts into one
+//! batch, applies it, and goes on: the reply, the facts and the effects leave from the committer
+//! once the batch is durable. So a town's throughput is not bound by the disk's latency, and still
+//! nothing is told before it is safe.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::agent_log::Log;
+use crate::clock::Clock;
+use crate::container::LinkState;
+use crate::model::{AgentId, ReviewStatus, Timestamp, TownId};
+use crate::storage::{
+    AlarmKey, Batch, BeadKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
+};
+use crate::telemetry;
+
+use super::command::{Command, Reply};
+use super::draft::Draft;
+use super::effects::Effect;
+use super::reconcile::{self, Action, Container, Plan, View};
+use super::refusal::Error;
+use super::settings::TownSettings;
+use super::{agents, beads, dispatch, escalations, link, mail, queries, reviews, rigs};
+
+/// How often an agent's activity is written: often enough for people and patrols, rarely enough
+/// to cost nothing.
+pub(super) const ACTIVITY_INTERVAL: Duration = Duration::from_secs(30);
+
+pub(super) struct Actor {
+    pub(super) town_id: TownId,
+    pub(super) tree: Tree,
+    pub(super) feed: Log,
+    pub(super) clock: Clock,
+    pub(super) settings: TownSettings,
+    pub(super) effects: mpsc::UnboundedSender<Effect>,
+    pub(super) container: Container,
+    /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
+    pub(super) being_told: Vec<AgentId>,
+    /// The feed's next id: staged facts are ahead of what is durable.
+    pub(super) next_fact: u64,
+    pub(super) alarm: Timestamp,
+    /// Whether the alarm may start anything.
+    pub(super) quiet: bool,
+}
+
+impl Actor {
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        self.alarm = match self.tree.get(&AlarmKey {}) {
+            Ok(alarm) => alarm.map_or(self.clock.now(), |alarm| alarm.due_at),
+            Err(_) => self.clock.now(),
+        };
+        self.tick();
+        loop {
+            let wait = self.alarm.since(self.clock.now());
+            tokio::select! {
+                biased;
+                _ = &mut stop => return,
+                command = commands.recv() => match command {
+                    Some(command) => {
+                        if self.carry_out(command) {
+                            self.tick();
+                        }
+                    }
+                    None => return,
+                },
+                () = tokio::time::sleep_until(Instant::now() + wait) => self.tick(),
+            }
+        }
+    }
+
+    /// Carries out one command; says whether something happened that may mean work.
+    fn carry_out(&mut self, command: Command) -> bool {
+        match command {
+            Command::CreateRig(new, reply) => self.apply(reply, |draft| rigs::create(draft, new)),
+            Command::DeleteRig(rig_id, reply) => {
+                self.apply(reply, |draft| rigs::delete(draft, rig_id))
+            }
+            Command::SetConfig(patch, reply) => {
+                self.apply(reply, |draft| super::settings::patch_config(draft, &patch))
+            }
+            Command::CreateBead(rig_id, new, reply) => {
+                self.apply(reply, |draft| beads::create(draft, Some(rig_id), new))
+            }
+            Command::SetBeadStatus(rig_id, bead_id, change, reply) => self.apply(reply, |draft| {
+                beads::set_status(draft, rig_id, bead_id, change)
+            }),
+            Command::DeleteBead(rig_id, bead_id, reply) => {
+                self.apply(reply, |draft| beads::delete(draft, rig_id, bead_id))
+            }
+            Command::Sling(rig_id, order, reply) => {
+                self.apply(reply, |draft| agents::sling(draft, rig_id, order))
+            }
+            Command::CreateAgent(rig_id, new, reply) => {
+                self.apply(reply, |draft| agents::create(draft, rig_id, new))
+            }
+            Command::GetOrCreateAgent(rig_id, role, reply) => {
+                self.apply(reply, |draft| agents::get_or_create(draft, rig_id, role))
+            }
+            Command::DeleteAgent(rig_id, agent_id, reply) => {
+                self.apply(reply, |draft| agents::delete(draft, rig_id, agent_id))
+            }
+            Command::Hook(rig_id, agent_id, bead_id, reply) => self.apply(reply, |draft| {
+                agents::hook(draft, rig_id, agent_id, bead_id)
+            }),
+            Command::Unhook(rig_id, agent_id, reply) => {
+                self.apply(reply, |draft| agents::unhook(draft, rig_id, agent_id))
+            }
+            Command::Prime(rig_id, agent_id, reply) => {
+                self.apply(reply, |draft| agents::prime(draft, rig_id, agent_id))
+            }
+            Command::Done(rig_id, agent_id, done, reply) => {
+                self.apply(reply, |draft| agents::done(draft, rig_id, agent_id, done))
+            }
+            Command::Completed(rig_id, agent_id, status, reason, reply) => self
+                .apply(reply, |draft| {
+                    agents::completed(draft, rig_id, agent_id, status, reason)
+                }),
+            Command::Checkpoint(rig_id, agent_id, data, reply) => self.apply(reply, |draft| {
+                agents::checkpoint(draft, rig_id, agent_id, data)
+            }),
+            Command::Heartbeat(rig_id, agent_id, reply) => {
+                self.apply(reply, |draft| agents::heartbeat(draft, rig_id, agent_id))
+            }
+            Command::SendMail(rig_id, new, reply) => {
+                self.apply(reply, |draft| mail::send(draft, rig_id, new).map(drop))
+            }
+            Command::CheckMail(rig_id, agent_id, reply) => {
+                self.apply(reply, |draft| mail::check(draft, rig_id, agent_id))
+            }
+            Command::SubmitReview(rig_id, new, reply) => {
+                self.apply(reply, |draft| reviews::submit(draft, rig_id, new))
+            }
+            Command::CompleteReview(rig_id, entry_id, outcome, reply) => self
+                .apply(reply, |draft| {
+                    reviews::complete(draft, rig_id, entry_id, outcome)
+                }),
+            Command::Escalate(rig_id, escalation, reply) => {
+                self.apply(reply, |draft| escalations::raise(draft, rig_id, escalation))
+            }
+            Command::TellMayor(message, reply) => {
+                self.apply(reply, |draft| mail::tell_mayor(draft, message))
+            }
+            Command::Report(place, agent_id, report, reply) => self.apply(reply, |draft| {
+                link::take_over(draft, place, |draft| link::report(draft, agent_id, report))
+            }),
+            Command::Merged(place, merge, reply) => self.apply(reply, |draft| {
+                link::take_over(draft, place, |draft| link::merged(draft, merge))
+            }),
+            Command::Link(state) => self.link_changed(&state),
+            Command::Activity(agent_id) => {
+                self.apply_own("activity", |draft| agents::touch(draft, agent_id))
+            }
+            Command::StartFailed(agent_id, reason) => self.apply_own("failed start", |draft| {
+                dispatch::failed(
+                    draft,
+                    agent_id,
+                    crate::container::ExitKind::AgentServer,
+                    &reason,
+                )
+            }),
+            Command::NotRunning(agent_id) => {
+                self.apply_own("agent not running", |draft| {
+                    match draft.find_agent(agent_id)? {
+                        Some(agent) if agent.dispatch.requested_at.is_some() => {
+                            dispatch::stopped(draft, agent_id, "the container does not run it")
+                        }
+                        _ => Ok(()),
+                    }
+                })
+            }
+            Command::Told(agent_id, mails, went_well) => {
+                self.being_told.retain(|other| *other != agent_id);
+                self.apply_own("told the mayor", |draft| {
+                    if went_well {
+                        return mail::mark_told(draft, agent_id, &mails);
+                    }
+                    // The container may have lost it; asking again starts it anew if so.
+                    draft.effect(Effect::Verify(agent_id));
+                    Ok(())
+                });
+                went_well
+            }
+            Command::Quiesce => {
+                self.quiet = true;
+                false
+            }
+            Command::MergeFailed(entry_id, reason) => self.apply_own("failed merge", |draft| {
+                link::merge_failed(draft, entry_id, &reason)
+            }),
+        }
+    }
+
+    fn link_changed(&mut self, state: &LinkState) -> bool {
+        self.container = Container::of(state);
+        self.apply_own("link change", |draft| match state {
+            LinkState::Up { epoch } => link::up(draft, *epoch),
+            LinkState::Down { reason } => link::down(draft, reason),
+            LinkState::StartFailed { reason } => link::start_failed(draft, reason),
+        });
+        true
+    }
+
+    /// Looks at the town and does what should be done.
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        if self.quiet {
+            self.alarm = now.after(Duration::from_secs(60));
+            return;
+        }
+        let plan = match self.view() {
+            Ok(view) => reconcile::reconcile(&view, now),
+            Err(error) => {
+                tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "the alarm can't see the town");
+                // Not at once again: whatever is wrong with the disk won't be mended by haste.
+                Plan {
+                    actions: Vec::new(),
+                    due_at: now.after(Duration::from_secs(60)),
+                }
+            }
+        };
+        for action in &plan.actions {
+            self.act(action);
+        }
+        self.set_alarm(plan.due_at, !plan.actions.is_empty());
+    }
+
+    /// Each action fails alone.
+    fn act(&mut self, action: &Action) {
+        tracing::debug!(town = %self.town_id, ?action, "the reconciler acts");
+        match action {
+            Action::WakeContainer => {
+                self.container = Container::Waking;
+                self.apply_own("wake", |draft| {
+                    draft.effect(Effect::WakeContainer);
+                    Ok(())
+                });
+            }
+            Action::Dispatch(agent_id) => {
+                self.apply_own("dispatch", |draft| dispatch::request(draft, *agent_id));
+            }
+            Action::TellMayor(agent_id) => {
+                self.being_told.push(*agent_id);
+                self.apply_own("tell the mayor", |draft| {
+                    let agent = draft.agent(*agent_id)?;
+                    draft.effect(Effect::TellMayor(*agent_id));
+                    agents::set_status(draft, agent, crate::model::AgentStatus::Working, None)
+                });
+            }
+            Action::Merge(entry_id) => {
+                self.apply_own("merge", |draft| {
+                    reviews::start(draft, *entry_id)?;
+                    draft.effect(Effect::Merge(*entry_id));
+                    Ok(())
+                });
+            }
+            Action::RequeueStuck(entry_id) => {
+                self.apply_own("stuck merge", |draft| {
+                    let now = draft.now;
+                    reviews::requeue(draft, *entry_id, now, "the merge did not end in time")
+                });
+            }
+        }
+    }
+
+    fn view(&self) -> Result<View, Error> {
+        let config = queries::config(&self.tree)?;
+        let mut agents = queries::all_agents(&self.tree)?;
+        let mut mayor_mail = None;
+        for agent in agents
+            .iter()
+            .filter(|agent| agent.role == crate::model::AgentRole::Mayor)
+        {
+            if self
+                .tree
+                .scan(&MailUndelivered::to(agent.agent_id))
+                .next()
+                .is_some()
+            {
+                mayor_mail = Some(agent.agent_id);
+            }
+        }
+        agents.retain(|agent| {
+            agent.hook.is_some()
+                || agent.dispatch.requested_at.is_some()
+                || mayor_mail == Some(agent.agent_id)
+        });
+        agents.sort_by_key(|agent| agent.seq);
+        let mut paused = Vec::new();
+        for row in self.tree.scan(&RigKey::all()) {
+            let (_, rig) = row?;
+            if rig.paused {
+                paused.push(rig.rig_id);
+            }
+        }
+        Ok(View {
+            container: self.container,
+            agents,
+            reviews: self.unfinished_reviews()?,
+            paused,
+            mayor_mail,
+            being_told: self.being_told.clone(),
+            interval_active: config.alarm_active(),
+            interval_idle: config.alarm_idle(),
+        })
+    }
+
+    fn unfinished_reviews(
+        &self,
+    ) -> Result<Vec<(crate::model::Review, crate::model::Priority)>, Error> {
+        let mut reviews = Vec::new();
+        for status in [ReviewStatus::Pending, ReviewStatus::Running] {
+            for row in self.tree.scan(&ReviewByStatus::of_status(status)) {
+                let (_, entry) = row?;
+                let review = self.tree.get(&ReviewKey { entry_id: entry.id })?;
+                let bead = self.tree.get(&BeadKey { bead_id: entry.id })?;
+                reviews.extend(
+                    review
+                        .zip(bead)
+                        .map(|(review, bead)| (review, bead.priority)),
+                );
+            }
+        }
+        Ok(reviews)
+    }
+
+    /// Remembers when to look again. What is on disk may be later than what is in memory, never
+    /// the other way round by more than a routine interval, so it is written only when it moves
+    /// to earlier or together with other changes.
+    fn set_alarm(&mut self, due_at: Timestamp, changed: bool) {
+        let earlier = due_at < self.alarm;
+        self.alarm = due_at;
+        if earlier || changed {
+            self.apply_own("alarm", |draft| {
+                draft.set_alarm(due_at);
+                Ok(())
+            });
+        }
+    }
+
+    /// Runs a transition and answers `reply` once its outcome is durable. True if something
+    /// happened that may mean work.
+    fn apply<T: Send + 'static>(
+        &mut self,
+        reply: Reply<T>,
+        transition: impl FnOnce(&mut Draft<'_>) -> Result<T, Error>,
+    ) -> bool {
+        let mut draft = Draft::new(&self.tree, self.town_id, self.clock.now(), &self.settings);
+        let outcome = transition(&mut draft);
+        let staged = if outcome.is_ok() && !draft.is_empty() {
+            Some(draft.stage(self.next_fact))
+        } else {
+            None
+        };
+        let Some(staged) = staged else {
+            self.answer_settled(reply, outcome);
+            return false;
+        };
+        let mut batch = staged.batch;
+        let has_facts = !staged.facts.is_empty();
+        let facts = self.feed.stage(&mut batch, &staged.facts);
+        self.next_fact += staged.facts.len() as u64;
+        let (feed, effects) = (self.feed.clone(), self.effects.clone());
+        let wakes = has_facts || !staged.effects.is_empty();
+        let committed = self.tree.commit(
+            batch,
+            Box::new(move |durable| {
+                let outcome = match durable {
+                    Ok(()) => {
+                        feed.publish(facts);
+                        for effect in staged.effects {
+                            // The runner ends only with the town.
+                            let _ = effects.send(effect);
+                        }
+                        outcome
+                    }
+                    Err(error) => Err(error.into()),
+                };
+                // A caller that has gone away does not care.
+                let _ = reply.send(outcome);
+            }),
+        );
+        // The reply was dropped with the batch, which its receiver understands.
+        if let Err(error) = committed {
+            tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "a change could not be written");
+        }
+        wakes
+    }
+
+    /// Answers what changed nothing. It may rest on changes that are not durable yet, so the
+    /// answer goes behind them.
+    fn answer_settled<T: Send + 'static>(&self, reply: Reply<T>, outcome: Result<T, Error>) {
+        if self.tree.is_settled() {
+            let _ = reply.send(outcome);
+            return;
+        }
+        let committed = self.tree.commit(
+            Batch::new(),
+            Box::new(move |durable| {
+                let _ = reply.send(durable.map_err(Error::from).and(outcome));
+            }),
+        );
+        drop(committed);
+    }
+
+    /// Runs a transition that nobody waits for.
+    fn apply_own(
+        &mut self,
+        what: &'static str,
+        transition: impl FnOnce(&mut Draft<'_>) -> Result<(), Error>,
+    ) -> bool {
+        let (reply, _) = oneshot::channel();
+        let town = self.town_id;
+        self.apply(reply, |draft| {
+            transition(draft).inspect_err(|error| {
+                tracing::warn!(%town, what, error = telemetry::chain(error), "not carried out");
+            })
+        })
+    }
+}

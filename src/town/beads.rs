@@ -1,0 +1,204 @@
+//! Transitions of beads: the only place where a bead's status changes.
+
+use serde_json::json;
+
+use crate::model::{AgentId, Bead, BeadId, BeadStatus, BeadType, RigId};
+
+use super::agents;
+use super::command::{BeadActor, NewBead, StatusChange};
+use super::draft::{Draft, Fact};
+use super::effects::Effect;
+use super::refusal::{Error, Refusal};
+
+/// The fact about a bead, with its rig filled in.
+pub(super) fn fact_of(bead: &Bead) -> Fact {
+    Fact {
+        bead_id: Some(bead.bead_id),
+        rig_id: bead.rig_id,
+        ..Fact::default()
+    }
+}
+
+pub(super) fn create(
+    draft: &mut Draft<'_>,
+    rig_id: Option<RigId>,
+    new: NewBead,
+) -> Result<Bead, Error> {
+    if let Some(rig_id) = rig_id {
+        draft.rig(rig_id)?;
+    }
+    if let Some(parent) = new.parent_bead_id
+        && !draft.has_bead(parent)?
+    {
+        return Err(Refusal::BeadNotFound(parent).into());
+    }
+    let bead = Bead {
+        bead_id: BeadId::random(),
+        seq: draft.next_seq()?,
+        bead_type: new.bead_type,
+        status: BeadStatus::Open,
+        title: new.title,
+        body: new.body,
+        rig_id,
+        parent_bead_id: new.parent_bead_id,
+        assignee_agent_id: None,
+        priority: new.priority,
+        labels: new.labels,
+        metadata: new.metadata,
+        created_by: new.created_by,
+        failure: None,
+        created_at: draft.now,
+        updated_at: draft.now,
+        closed_at: None,
+    };
+    draft.fact(
+        "bead.created",
+        Fact {
+            new_value: Some(BeadStatus::Open.to_string()),
+            metadata: json!({"type": bead.bead_type.as_str(), "title": bead.title}),
+            ..fact_of(&bead)
+        },
+    );
+    draft.set_bead(bead.clone())?;
+    match (new.assignee_agent_id, rig_id) {
+        (Some(agent_id), Some(rig_id)) => {
+            agents::hook(draft, rig_id, agent_id, bead.bead_id)?;
+            draft.bead(bead.bead_id)
+        }
+        _ => Ok(bead),
+    }
+}
+
+pub(super) fn set_status(
+    draft: &mut Draft<'_>,
+    rig_id: RigId,
+    bead_id: BeadId,
+    change: StatusChange,
+) -> Result<Bead, Error> {
+    let bead = draft.bead_of(rig_id, bead_id)?;
+    let StatusChange { status, actor } = change;
+    if bead.status == status {
+        return Ok(bead);
+    }
+    let reopens = status == BeadStatus::Open && matches!(actor, BeadActor::User(_));
+    if bead.status.is_terminal() && !reopens {
+        return Err(Refusal::BeadTerminal(bead_id, bead.status.as_str()).into());
+    }
+    let holder = holder(draft, &bead)?;
+    if let (BeadStatus::Open, Some(holder)) = (status, holder) {
+        return Err(Refusal::BeadHooked(bead_id, holder).into());
+    }
+    let by = match &actor {
+        BeadActor::Agent(agent_id) => Some(agent_id.to_string()),
+        BeadActor::User(name) => name.clone(),
+    };
+    match status {
+        BeadStatus::Closed => finish(draft, bead_id, BeadStatus::Closed, None, by)?,
+        BeadStatus::Failed => {
+            let reason = format!("set to failed by {}", by.as_deref().unwrap_or("a user"));
+            finish(draft, bead_id, BeadStatus::Failed, Some(reason), by)?;
+        }
+        BeadStatus::Open | BeadStatus::InProgress => change_status(draft, bead, status, by)?,
+    }
+    draft.bead(bead_id)
+}
+
+/// Changes a status that ends nothing.
+pub(super) fn change_status(
+    draft: &mut Draft<'_>,
+    mut bead: Bead,
+    status: BeadStatus,
+    by: Option<String>,
+) -> Result<(), Error> {
+    let old = std::mem::replace(&mut bead.status, status);
+    bead.updated_at = draft.now;
+    if old.is_terminal() {
+        bead.closed_at = None;
+        bead.failure = None;
+        bead.assignee_agent_id = None;
+    }
+    draft.fact(
+        "bead.status_changed",
+        Fact {
+            agent_id: by.as_deref().and_then(|by| by.parse().ok()),
+            old_value: Some(old.to_string()),
+            new_value: Some(status.to_string()),
+            metadata: json!({"by": by}),
+            ..fact_of(&bead)
+        },
+    );
+    draft.set_bead(bead)
+}
+
+/// Closes or fails a bead, takes it off its hook and stops the agent that had it. A bead that is
+/// terminal already stays as it is.
+pub(super) fn finish(
+    draft: &mut Draft<'_>,
+    bead_id: BeadId,
+    status: BeadStatus,
+    failure: Option<String>,
+    by: Option<String>,
+) -> Result<(), Error> {
+    let bead = draft.bead(bead_id)?;
+    if bead.status.is_terminal() {
+        return Ok(());
+    }
+    if let Some(agent_id) = holder(draft, &bead)? {
+        agents::release(draft, agent_id)?;
+        draft.effect(Effect::StopAgent(agent_id));
+    }
+    let mut bead = draft.bead(bead_id)?;
+    let old = std::mem::replace(&mut bead.status, status);
+    bead.updated_at = draft.now;
+    bead.failure.clone_from(&failure);
+    if status == BeadStatus::Closed {
+        bead.closed_at = Some(draft.now);
+    }
+    draft.fact(
+        "bead.status_changed",
+        Fact {
+            agent_id: by.as_deref().and_then(|by| by.parse().ok()),
+            old_value: Some(old.to_string()),
+            new_value: Some(status.to_string()),
+            metadata: json!({"by": by, "reason": failure}),
+            ..fact_of(&bead)
+        },
+    );
+    if status == BeadStatus::Closed {
+        draft.fact("bead.closed", fact_of(&bead));
+    }
+    draft.set_bead(bead)
+}
+
+/// Deletes a bead. Its facts stay in the town's sequence.
+pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> Result<(), Error> {
+    let bead = draft.bead_of(rig_id, bead_id)?;
+    if let Some(agent_id) = holder(draft, &bead)? {
+        agents::release(draft, agent_id)?;
+        draft.effect(Effect::StopAgent(agent_id));
+    }
+    if bead.bead_type == BeadType::MergeRequest {
+        draft.remove_review(bead_id)?;
+    }
+    draft.remove_bead_events(bead_id)?;
+    draft.remove_bead(bead_id)?;
+    draft.fact(
+        "bead.deleted",
+        Fact {
+            metadata: json!({"title": bead.title}),
+            ..fact_of(&bead)
+        },
+    );
+    Ok(())
+}
+
+/// The agent on whose hook the bead is.
+pub(super) fn holder(draft: &mut Draft<'_>, bead: &Bead) -> Result<Option<AgentId>, Error> {
+    let Some(agent_id) = bead.assignee_agent_id else {
+        return Ok(None);
+    };
+    let agent = draft.find_agent(agent_id)?;
+    Ok(agent
+        .filter(|agent| agent.hook == Some(bead.bead_id))
+        .map(|agent| agent.agent_id))
+}

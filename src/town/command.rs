@@ -1,0 +1,286 @@
+//! Everything that can be asked of a town's actor, and what it answers.
+
+use tokio::sync::oneshot;
+
+use crate::container::{AgentReport, LinkState, MergeReport};
+use crate::model::{
+    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId, Priority,
+    ReviewStatus, Rig, RigId,
+};
+use crate::storage::LinkPosition;
+
+use super::refusal::Error;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A closed list: reading it tells all that can happen to a town.
+pub(super) enum Command {
+    CreateRig(NewRig, Reply<Rig>),
+    DeleteRig(RigId, Reply<Vec<AgentId>>),
+    SetConfig(serde_json::Value, Reply<crate::config::TownConfig>),
+    CreateBead(RigId, NewBead, Reply<Bead>),
+    SetBeadStatus(RigId, BeadId, StatusChange, Reply<Bead>),
+    DeleteBead(RigId, BeadId, Reply<()>),
+    Sling(RigId, SlingOrder, Reply<Slung>),
+    CreateAgent(RigId, NewAgent, Reply<Agent>),
+    GetOrCreateAgent(RigId, AgentRole, Reply<Agent>),
+    DeleteAgent(RigId, AgentId, Reply<()>),
+    Hook(RigId, AgentId, BeadId, Reply<()>),
+    Unhook(RigId, AgentId, Reply<()>),
+    Prime(RigId, AgentId, Reply<Prime>),
+    Done(RigId, AgentId, AgentDone, Reply<()>),
+    Completed(RigId, AgentId, CompletedStatus, Option<String>, Reply<()>),
+    Checkpoint(RigId, AgentId, Json, Reply<()>),
+    Heartbeat(RigId, AgentId, Reply<()>),
+    SendMail(Option<RigId>, NewMail, Reply<()>),
+    CheckMail(RigId, AgentId, Reply<Vec<Mail>>),
+    SubmitReview(RigId, NewReview, Reply<Bead>),
+    CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
+    Escalate(Option<RigId>, Escalation, Reply<Bead>),
+    TellMayor(String, Reply<MayorSession>),
+    /// The container's link came up or went down, as the supervisor saw it.
+    Link(LinkState),
+    /// A message of the container; taken over once, by its place in the stream.
+    Report(LinkPosition, AgentId, AgentReport, Reply<()>),
+    /// How a merge ended; taken over once.
+    Merged(LinkPosition, MergeReport, Reply<()>),
+    /// An agent showed life; told at most every half minute.
+    Activity(AgentId),
+    /// The container was asked to start an agent and did not take it.
+    StartFailed(AgentId, String),
+    /// The container does not know an agent that it was asked to start.
+    NotRunning(AgentId),
+    /// Messages were put to an agent's session, or could not be.
+    Told(AgentId, Vec<MailId>, bool),
+    /// A merge could not be asked for.
+    MergeFailed(BeadId, String),
+    /// The server is stopping: take over what happens, start nothing.
+    Quiesce,
+}
+
+/// A rig to be made.
+#[derive(Clone, Debug)]
+pub struct NewRig {
+    /// 1 to 64 characters, unique in the town.
+    pub name: String,
+    /// Where the repository is.
+    pub git_url: String,
+    /// The branch that work is merged into.
+    pub default_branch: String,
+    /// A link to a hosting platform, kept for older clients.
+    pub platform_integration_id: Option<String>,
+    /// The rig's own gateway token.
+    pub kilocode_token: Option<String>,
+}
+
+/// A bead to be made.
+#[derive(Clone, Debug)]
+pub struct NewBead {
+    /// What it is.
+    pub bead_type: BeadType,
+    /// A line.
+    pub title: String,
+    /// The whole text.
+    pub body: Option<String>,
+    /// How much it matters.
+    pub priority: Priority,
+    /// Free labels.
+    pub labels: Vec<String>,
+    /// A JSON object.
+    pub metadata: Json,
+    /// The agent whose hook it goes on.
+    pub assignee_agent_id: Option<AgentId>,
+    /// The bead it is a part of.
+    pub parent_bead_id: Option<BeadId>,
+    /// Who makes it.
+    pub created_by: Option<String>,
+}
+
+/// Who changes a bead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BeadActor {
+    /// A person or a program with a user's rights; may reopen.
+    User(Option<String>),
+    /// An agent by its own token.
+    Agent(AgentId),
+}
+
+/// A status to be set.
+#[derive(Clone, Debug)]
+pub struct StatusChange {
+    /// The new one.
+    pub status: BeadStatus,
+    /// Who sets it.
+    pub actor: BeadActor,
+}
+
+/// Work to be given to a polecat.
+#[derive(Clone, Debug)]
+pub struct SlingOrder {
+    /// A line.
+    pub title: String,
+    /// The whole text.
+    pub body: Option<String>,
+    /// How much it matters.
+    pub priority: Priority,
+    /// A JSON object.
+    pub metadata: Json,
+    /// Who slings.
+    pub created_by: Option<String>,
+}
+
+/// What was slung, and on whose hook it is.
+#[derive(Clone, Debug)]
+pub struct Slung {
+    /// The bead.
+    pub bead: Bead,
+    /// The polecat.
+    pub agent: Agent,
+}
+
+/// An agent to be made.
+#[derive(Clone, Debug)]
+pub struct NewAgent {
+    /// What it is for.
+    pub role: AgentRole,
+    /// Unique in the town.
+    pub name: String,
+    /// Unique in the town.
+    pub identity: String,
+}
+
+/// Everything an agent needs to begin.
+#[derive(Clone, Debug)]
+pub struct Prime {
+    /// The agent itself.
+    pub agent: Agent,
+    /// What is on its hook.
+    pub hooked_bead: Option<Bead>,
+    /// Mail that was handed over just now.
+    pub undelivered_mail: Vec<Mail>,
+    /// Work in its rig that nobody has.
+    pub open_beads: Vec<Bead>,
+}
+
+/// An agent's word that its branch is ready.
+#[derive(Clone, Debug)]
+pub struct AgentDone {
+    /// The branch.
+    pub branch: String,
+    /// A pull request on a hosting platform.
+    pub pr_url: Option<String>,
+    /// What was done.
+    pub summary: Option<String>,
+}
+
+/// How an agent's run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompletedStatus {
+    /// Well.
+    Completed,
+    /// Not well.
+    Failed,
+}
+
+/// A mail to be sent.
+#[derive(Clone, Debug)]
+pub struct NewMail {
+    /// Who sends it; an agent's id or a word like `user`.
+    pub from_agent_id: String,
+    /// Who is to get it.
+    pub to_agent_id: AgentId,
+    /// A line.
+    pub subject: String,
+    /// The text.
+    pub body: String,
+}
+
+/// A branch to be merged.
+#[derive(Clone, Debug)]
+pub struct NewReview {
+    /// Who made it.
+    pub agent_id: AgentId,
+    /// The work it holds.
+    pub bead_id: BeadId,
+    /// The branch.
+    pub branch: String,
+    /// A pull request on a hosting platform.
+    pub pr_url: Option<String>,
+    /// What was done.
+    pub summary: Option<String>,
+}
+
+/// How a review ended.
+#[derive(Clone, Debug)]
+pub struct ReviewOutcome {
+    /// `Merged`, `Failed` or `Conflict`.
+    pub status: ReviewStatus,
+    /// What happened.
+    pub message: String,
+    /// The commit on the target branch.
+    pub commit_sha: Option<String>,
+}
+
+/// Something a person must look at.
+#[derive(Clone, Debug)]
+pub struct Escalation {
+    /// A line.
+    pub title: String,
+    /// The whole text.
+    pub body: Option<String>,
+    /// How bad it is.
+    pub priority: Priority,
+    /// A JSON object.
+    pub metadata: Json,
+    /// Who raises it.
+    pub created_by: Option<String>,
+    /// What it is about: while one about the same matter is open, no second one is made.
+    pub matter: Option<String>,
+}
+
+/// The mayor's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MayorSession {
+    /// The mayor.
+    pub agent_id: AgentId,
+    /// What its session is doing.
+    pub status: SessionStatus,
+}
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionStatus {
+    /// Nothing.
+    Idle,
+    /// A turn is under way.
+    Active,
+    /// It is being made ready.
+    Starting,
+}
+
+impl SessionStatus {
+    /// Of an agent with a session of its own.
+    #[must_use]
+    pub fn of(agent: &Agent) -> Self {
+        use crate::model::AgentStatus::{Waiting, Working};
+        match (
+            agent.dispatch.requested_at,
+            &agent.dispatch.session_id,
+            agent.status,
+        ) {
+            (Some(_), None, _) => Self::Starting,
+            (Some(_), Some(_), Working | Waiting) => Self::Active,
+            _ => Self::Idle,
+        }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Active => "active",
+            Self::Starting => "starting",
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Transitions of the scheduler: starting agents, and what becomes of a run that ended.
+
+use serde_json::json;
+
+use crate::container::ExitKind;
+use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority};
+
+use super::draft::{Draft, Fact};
+use super::effects::Effect;
+use super::refusal::Error;
+use super::{agents, beads, escalations};
+
+/// Times an agent that stopped without calling done is told to go on before its run counts as
+/// failed.
+const REMINDERS_MAX: u32 = 3;
+
+/// The container is to be asked to start the agent.
+pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let mut agent = draft.agent(agent_id)?;
+    agent.dispatch.attempts += 1;
+    agent.dispatch.requested_at = Some(draft.now);
+    if agent.dispatch.session_bead_id != agent.hook {
+        // A new bead gets a fresh session; the old conversation would only mislead.
+        agent.dispatch.session_id = None;
+        agent.dispatch.session_bead_id = agent.hook;
+    }
+    let metadata = json!({"attempt": agent.dispatch.attempts});
+    draft.fact(
+        "agent.dispatched",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
+    draft.effect(Effect::StartAgent(agent_id));
+    agents::set_status(draft, agent, AgentStatus::Working, None)
+}
+
+/// The agent has its session.
+pub(super) fn started(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    session_id: String,
+    resumed: bool,
+) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    let metadata = json!({"session_id": session_id, "resumed": resumed});
+    draft.fact(
+        "agent.started",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
+    agent.dispatch.session_id = Some(session_id);
+    agent.last_activity_at = Some(draft.now);
+    let status = if agent.role == AgentRole::Mayor {
+        agent.dispatch.attempts = 0;
+        AgentStatus::Idle
+    } else {
+        AgentStatus::Working
+    };
+    agents::set_status(draft, agent, status, None)
+}
+
+/// The agent's turn ended. One with work left is told to go on, a few times.
+pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    agent.last_activity_at = Some(draft.now);
+    let has_work = agent.hook.is_some() && agent.dispatch.requested_at.is_some();
+    if agent.role == AgentRole::Mayor || !has_work {
+        return agents::set_status(draft, agent, AgentStatus::Idle, None);
+    }
+    if agent.dispatch.reminders < REMINDERS_MAX {
+        agent.dispatch.reminders += 1;
+        let metadata = json!({"reminder": agent.dispatch.reminders});
+        draft.fact(
+            "agent.reminded",
+            Fact {
+                metadata,
+                ..agents::fact_of(&agent)
+            },
+        );
+        draft.effect(Effect::Remind(agent_id));
+    } else {
+        agent.dispatch.last_error = Some(format!(
+            "stopped {} times without calling gt_done",
+            REMINDERS_MAX + 1
+        ));
+        draft.effect(Effect::StopAgent(agent_id));
+    }
+    draft.set_agent(agent)
+}
+
+/// The agent asked a person something.
+pub(super) fn waiting(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    ask_id: &str,
+    title: &str,
+) -> Result<(), Error> {
+    let Some(agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    let metadata = json!({"ask_id": ask_id, "title": title});
+    draft.fact(
+        "agent.waiting",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
+    let (rig_id, name) = (agent.rig_id, agent.name.clone());
+    agents::set_status(draft, agent, AgentStatus::Waiting, Some(title))?;
+    escalations::raise_own(
+        draft,
+        rig_id,
+        Priority::High,
+        format!("ask:{ask_id}"),
+        format!("{name} waits for an answer: {title}"),
+        format!("Agent {name} asked and waits: {title}"),
+    )
+}
+
+/// The ask was answered or withdrawn.
+pub(super) fn resumed(draft: &mut Draft<'_>, agent_id: AgentId, ask_id: &str) -> Result<(), Error> {
+    if let Some(escalation) = draft.escalation_about(&format!("ask:{ask_id}"))? {
+        beads::finish(draft, escalation.bead_id, BeadStatus::Closed, None, None)?;
+    }
+    match draft.find_agent(agent_id)? {
+        Some(agent) if agent.status == AgentStatus::Waiting => {
+            agents::set_status(draft, agent, AgentStatus::Working, None)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The agent's run was stopped or drained: nothing went wrong.
+pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    // Given up on after its reminders: that is a failed run, only stopped politely.
+    if agent.hook.is_some()
+        && agent.dispatch.reminders >= REMINDERS_MAX
+        && let Some(error) = agent.dispatch.last_error.take()
+    {
+        draft.set_agent(agent)?;
+        return failed(draft, agent_id, ExitKind::Session, &error);
+    }
+    let metadata = json!({"status": "stopped", "reason": reason});
+    draft.fact(
+        "agent.exited",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
+    agent.dispatch.requested_at = None;
+    agent.dispatch.attempts = agent.dispatch.attempts.saturating_sub(1);
+    agent.dispatch.due_at = draft.now;
+    agents::set_status(draft, agent, AgentStatus::Idle, Some(reason))
+}
+
+/// A try failed: the next one waits, and after the last one the bead fails.
+pub(super) fn failed(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    kind: ExitKind,
+    reason: &str,
+) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    let attempts = agent.dispatch.attempts;
+    let metadata = json!({
+        "status": "failed", "kind": kind.as_str(), "reason": reason, "attempt": attempts,
+    });
+    draft.fact(
+        "agent.exited",
+        Fact {
+            metadata,
+            ..agents::fact_of(&agent)
+        },
+    );
+    agent.dispatch.requested_at = None;
+    agent.dispatch.reminders = 0;
+    agent.dispatch.last_error = Some(reason.to_owned());
+    agent.dispatch.due_at = draft.now.after(draft.settings.backoff(attempts));
+    let given_up = attempts >= draft.settings.attempts_max;
+    let (hook, snapshot) = (agent.hook, agent.clone());
+    agents::set_status(draft, agent, AgentStatus::Idle, Some(reason))?;
+    if needs_person(kind) {
+        call_person(draft, &snapshot, kind, reason)?;
+    }
+    let Some(bead_id) = hook.filter(|_| given_up) else {
+        return Ok(());
+    };
+    let bead = draft.bead(bead_id)?;
+    let failure = format!("{attempts} tries failed; the last one: {reason}");
+    beads::finish(
+        draft,
+        bead_id,
+        BeadStatus::Failed,
+        Some(failure.clone()),
+        None,
+    )?;
+    escalations::raise_own(
+        draft,
+        snapshot.rig_id,
+        Priority::High,
+        format!("bead:{bead_id}"),
+        format!("gave up on: {}", bead.title),
+        format!(
+            "{failure}\n\nMend the cause, set the bead's status to \"open\" and sling it again."
+        ),
+    )
+}
+
+/// Whether only a person can mend it, so that they are called at the first failure.
+fn needs_person(kind: ExitKind) -> bool {
+    matches!(
+        kind,
+        ExitKind::ProgramMissing | ExitKind::Repository | ExitKind::Config | ExitKind::Model
+    )
+}
+
+fn call_person(
+    draft: &mut Draft<'_>,
+    agent: &Agent,
+    kind: ExitKind,
+    reason: &str,
+) -> Result<(), Error> {
+    let (title, place) = match kind {
+        ExitKind::ProgramMissing => ("the agent program can't be started", None),
+        ExitKind::Model => ("the model can't be used", None),
+        ExitKind::Config => ("the town's config can't be used", None),
+        _ => ("the repository can't be used", agent.rig_id),
+    };
+    let matter = match place {
+        Some(rig_id) => format!("{}:{rig_id}", kind.as_str()),
+        None => kind.as_str().to_owned(),
+    };
+    escalations::raise_own(
+        draft,
+        agent.rig_id,
+        Priority::High,
+        matter,
+        title.to_owned(),
+        format!(
+            "Agent {} could not work: {reason}\n\nIt is tried again by itself.",
+            agent.name
+        ),
+    )
+}

@@ -1,0 +1,479 @@
+//! What a transition works on: the town as it is, and the changes so far.
+//!
+//! A draft reads through its own changes to the tree. Nothing is written until the actor stages
+//! the whole draft into one batch; a refused one is simply dropped.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::agent_log::NewEvent;
+use crate::model::{
+    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Review, Rig, RigId, Timestamp, TownId,
+};
+use crate::storage::{
+    self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadEventKey,
+    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey, Pointer,
+    RigByName, Tree,
+};
+
+use super::effects::Effect;
+use super::refusal::{Error, Refusal};
+use super::rows::{self, Row};
+use super::settings::TownSettings;
+
+/// A change in the making.
+pub(super) struct Draft<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) town_id: TownId,
+    pub(super) now: Timestamp,
+    pub(super) settings: &'a TownSettings,
+    rigs: Table<Rig>,
+    agents: Table<Agent>,
+    beads: Table<Bead>,
+    reviews: Table<Review>,
+    /// Rows without a table: written once per command and not read back within it.
+    extra: Batch,
+    next_seq: Option<u64>,
+    facts: Vec<(NewEvent, Option<BeadId>)>,
+    effects: Vec<Effect>,
+}
+
+struct Table<R: Row>(HashMap<R::Id, Change<R>>);
+
+struct Change<R> {
+    before: Option<R>,
+    after: Option<R>,
+}
+
+/// Something that happened, for the town's feed and its ledger.
+#[derive(Debug, Default)]
+pub(super) struct Fact {
+    pub(super) bead_id: Option<BeadId>,
+    pub(super) agent_id: Option<AgentId>,
+    pub(super) rig_id: Option<RigId>,
+    pub(super) old_value: Option<String>,
+    pub(super) new_value: Option<String>,
+    pub(super) metadata: Value,
+}
+
+/// What is left when a draft has been staged.
+pub(super) struct Staged {
+    pub(super) batch: Batch,
+    pub(super) facts: Vec<NewEvent>,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl<R: Row> Table<R> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    fn get(&mut self, tree: &Tree, id: R::Id) -> Result<Option<R>, storage::Error> {
+        if let Some(change) = self.0.get(&id) {
+            return Ok(change.after.clone());
+        }
+        let row = R::load(tree, id)?;
+        self.0.insert(
+            id,
+            Change {
+                before: row.clone(),
+                after: row.clone(),
+            },
+        );
+        Ok(row)
+    }
+
+    fn set(&mut self, tree: &Tree, id: R::Id, row: Option<R>) -> Result<(), storage::Error> {
+        self.get(tree, id)?;
+        if let Some(change) = self.0.get_mut(&id) {
+            change.after = row;
+        }
+        Ok(())
+    }
+
+    fn stage(self, batch: &mut Batch) {
+        for Change { before, after } in self.0.into_values() {
+            if before != after {
+                R::stage(batch, before.as_ref(), after.as_ref());
+            }
+        }
+    }
+
+    /// Rows that this draft has set, as they are now.
+    fn touched(&self) -> impl Iterator<Item = &R> {
+        self.0.values().filter_map(|change| change.after.as_ref())
+    }
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(
+        tree: &'a Tree,
+        town_id: TownId,
+        now: Timestamp,
+        settings: &'a TownSettings,
+    ) -> Self {
+        Self {
+            tree,
+            town_id,
+            now,
+            settings,
+            rigs: Table::new(),
+            agents: Table::new(),
+            beads: Table::new(),
+            reviews: Table::new(),
+            extra: Batch::new(),
+            next_seq: None,
+            facts: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Forgets every change.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.tree, self.town_id, self.now, self.settings);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        fn same<R: Row>(table: &Table<R>) -> bool {
+            table.0.values().all(|change| change.before == change.after)
+        }
+        self.facts.is_empty()
+            && self.extra.is_empty()
+            && self.effects.is_empty()
+            && same(&self.rigs)
+            && same(&self.agents)
+            && same(&self.beads)
+            && same(&self.reviews)
+    }
+
+    /// Turns the draft into one batch. `first_fact` is the id the town's feed gives next.
+    pub(super) fn stage(self, first_fact: u64) -> Staged {
+        let mut batch = self.extra;
+        self.rigs.stage(&mut batch);
+        self.agents.stage(&mut batch);
+        self.beads.stage(&mut batch);
+        self.reviews.stage(&mut batch);
+        if let Some(value) = self.next_seq {
+            batch.put(&CounterKey {}, &Count { value });
+        }
+        let mut facts = Vec::with_capacity(self.facts.len());
+        for (seq, (event, bead_id)) in (first_fact..).zip(self.facts) {
+            if let Some(bead_id) = bead_id {
+                batch.put(&BeadEventKey { bead_id, seq }, &Count { value: seq });
+            }
+            facts.push(event);
+        }
+        Staged {
+            batch,
+            facts,
+            effects: self.effects,
+        }
+    }
+
+    /// The next number of the town's order of creation.
+    pub(super) fn next_seq(&mut self) -> Result<u64, Error> {
+        let seq = match self.next_seq {
+            Some(seq) => seq,
+            None => self.tree.get(&CounterKey {})?.unwrap_or_default().value,
+        };
+        self.next_seq = Some(seq + 1);
+        Ok(seq)
+    }
+
+    /// Records a fact: it stands in the ledger and goes out on the town's feed.
+    pub(super) fn fact(&mut self, event_type: &str, fact: Fact) {
+        let Fact {
+            bead_id,
+            agent_id,
+            rig_id,
+            old_value,
+            new_value,
+            metadata,
+        } = fact;
+        let metadata = if metadata.is_null() {
+            json!({})
+        } else {
+            metadata
+        };
+        let id = |id: Option<String>| id.map_or(Value::Null, Value::String);
+        let data = json!({
+            "bead_id": id(bead_id.map(|id| id.to_string())),
+            "agent_id": id(agent_id.map(|id| id.to_string())),
+            "rig_id": id(rig_id.map(|id| id.to_string())),
+            "old_value": id(old_value),
+            "new_value": id(new_value),
+            "metadata": metadata,
+        });
+        let event = NewEvent {
+            event_type: event_type.to_owned(),
+            data: data.to_string().into(),
+            timestamp: self.now,
+            link: None,
+        };
+        self.facts.push((event, bead_id));
+    }
+
+    /// Asks for a side effect once the batch is durable.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(super) fn rig(&mut self, rig_id: RigId) -> Result<Rig, Error> {
+        Ok(self
+            .rigs
+            .get(self.tree, rig_id)?
+            .ok_or(Refusal::RigNotFound(rig_id))?)
+    }
+
+    pub(super) fn set_rig(&mut self, rig: Rig) -> Result<(), Error> {
+        Ok(self.rigs.set(self.tree, rig.rig_id, Some(rig))?)
+    }
+
+    pub(super) fn remove_rig(&mut self, rig_id: RigId) -> Result<(), Error> {
+        Ok(self.rigs.set(self.tree, rig_id, None)?)
+    }
+
+    pub(super) fn find_bead(&mut self, bead_id: BeadId) -> Result<Option<Bead>, Error> {
+        Ok(self.beads.get(self.tree, bead_id)?)
+    }
+
+    pub(super) fn bead(&mut self, bead_id: BeadId) -> Result<Bead, Error> {
+        Ok(self
+            .find_bead(bead_id)?
+            .ok_or(Refusal::BeadNotFound(bead_id))?)
+    }
+
+    /// The bead, if it is that rig's.
+    pub(super) fn bead_of(&mut self, rig_id: RigId, bead_id: BeadId) -> Result<Bead, Error> {
+        let bead = self.bead(bead_id)?;
+        if bead.rig_id == Some(rig_id) {
+            Ok(bead)
+        } else {
+            Err(Refusal::BeadNotFound(bead_id).into())
+        }
+    }
+
+    pub(super) fn set_bead(&mut self, bead: Bead) -> Result<(), Error> {
+        Ok(self.beads.set(self.tree, bead.bead_id, Some(bead))?)
+    }
+
+    pub(super) fn remove_bead(&mut self, bead_id: BeadId) -> Result<(), Error> {
+        Ok(self.beads.set(self.tree, bead_id, None)?)
+    }
+
+    pub(super) fn find_agent(&mut self, agent_id: AgentId) -> Result<Option<Agent>, Error> {
+        Ok(self.agents.get(self.tree, agent_id)?)
+    }
+
+    pub(super) fn agent(&mut self, agent_id: AgentId) -> Result<Agent, Error> {
+        Ok(self
+            .find_agent(agent_id)?
+            .ok_or(Refusal::AgentNotFound(agent_id))?)
+    }
+
+    /// The agent, if it is that rig's.
+    pub(super) fn agent_of(&mut self, rig_id: RigId, agent_id: AgentId) -> Result<Agent, Error> {
+        let agent = self.agent(agent_id)?;
+        if agent.rig_id == Some(rig_id) {
+            Ok(agent)
+        } else {
+            Err(Refusal::AgentNotFound(agent_id).into())
+        }
+    }
+
+    pub(super) fn set_agent(&mut self, agent: Agent) -> Result<(), Error> {
+        Ok(self.agents.set(self.tree, agent.agent_id, Some(agent))?)
+    }
+
+    pub(super) fn remove_agent(&mut self, agent_id: AgentId) -> Result<(), Error> {
+        Ok(self.agents.set(self.tree, agent_id, None)?)
+    }
+
+    pub(super) fn review(&mut self, entry_id: BeadId) -> Result<Review, Error> {
+        Ok(self
+            .reviews
+            .get(self.tree, entry_id)?
+            .ok_or(Refusal::ReviewNotFound(entry_id))?)
+    }
+
+    pub(super) fn set_review(&mut self, review: Review) -> Result<(), Error> {
+        Ok(self.reviews.set(self.tree, review.entry_id, Some(review))?)
+    }
+
+    pub(super) fn remove_review(&mut self, entry_id: BeadId) -> Result<(), Error> {
+        Ok(self.reviews.set(self.tree, entry_id, None)?)
+    }
+
+    /// The agents of a rig, oldest first, as this draft leaves them.
+    pub(super) fn agents_of(&mut self, rig_id: RigId) -> Result<Vec<Agent>, Error> {
+        let pointers = self.tree.scan(&AgentByRig::of_rig(rig_id));
+        let ids = pointers
+            .map(|row| row.map(|(_, to)| to.id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut agents = Vec::with_capacity(ids.len());
+        for agent_id in ids {
+            agents.extend(self.find_agent(agent_id)?);
+        }
+        let known: Vec<AgentId> = agents.iter().map(|agent| agent.agent_id).collect();
+        let new = self
+            .agents
+            .touched()
+            .filter(|agent| agent.rig_id == Some(rig_id) && !known.contains(&agent.agent_id));
+        agents.extend(new.cloned().collect::<Vec<_>>());
+        agents.sort_by_key(|agent| agent.seq);
+        Ok(agents)
+    }
+
+    /// All agents of the town, as this draft leaves them.
+    pub(super) fn all_agents(&mut self) -> Result<Vec<Agent>, Error> {
+        let rows = self.tree.scan(&AgentKey::all());
+        let ids = rows
+            .map(|row| row.map(|(key, _)| key.agent_id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut agents = Vec::with_capacity(ids.len());
+        for agent_id in ids {
+            agents.extend(self.find_agent(agent_id)?);
+        }
+        Ok(agents)
+    }
+
+    pub(super) fn mayor(&mut self) -> Result<Option<Agent>, Error> {
+        let in_draft = self
+            .agents
+            .touched()
+            .find(|agent| agent.role == AgentRole::Mayor)
+            .cloned();
+        if in_draft.is_some() {
+            return Ok(in_draft);
+        }
+        Ok(self
+            .all_agents()?
+            .into_iter()
+            .find(|agent| agent.role == AgentRole::Mayor))
+    }
+
+    pub(super) fn agent_name_taken(&mut self, name: &str) -> Result<bool, Error> {
+        let key = AgentByName {
+            name: name.to_owned(),
+        };
+        self.agent_index_taken(&key, |agent| agent.name == name)
+    }
+
+    pub(super) fn identity_taken(&mut self, identity: &str) -> Result<bool, Error> {
+        let key = AgentByIdentity {
+            identity: identity.to_owned(),
+        };
+        self.agent_index_taken(&key, |agent| agent.identity == identity)
+    }
+
+    fn agent_index_taken<K: Key<Row = Pointer<AgentId>>>(
+        &mut self,
+        key: &K,
+        same: impl Fn(&Agent) -> bool,
+    ) -> Result<bool, Error> {
+        if self.agents.touched().any(&same) {
+            return Ok(true);
+        }
+        match self.tree.get(key)? {
+            Some(holder) => Ok(self
+                .find_agent(holder.id)?
+                .is_some_and(|agent| same(&agent))),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn rig_name_taken(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.tree.contains(&RigByName {
+            name: name.to_owned(),
+        })?)
+    }
+
+    /// The beads assigned to an agent, as this draft leaves them.
+    pub(super) fn beads_of_agent(&mut self, agent_id: AgentId) -> Result<Vec<Bead>, Error> {
+        let pointers = self.tree.scan(&BeadByAssignee::of_agent(agent_id));
+        let ids = pointers
+            .map(|row| row.map(|(_, to)| to.id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut beads = Vec::with_capacity(ids.len());
+        for bead_id in ids {
+            beads.extend(self.find_bead(bead_id)?);
+        }
+        beads.retain(|bead| bead.assignee_agent_id == Some(agent_id));
+        Ok(beads)
+    }
+
+    /// The mail that waits for an agent, oldest first.
+    pub(super) fn undelivered(&self, agent_id: AgentId) -> Result<Vec<Mail>, Error> {
+        Ok(super::queries::undelivered(self.tree, agent_id)?)
+    }
+
+    pub(super) fn set_mail(&mut self, mail: &Mail) {
+        rows::stage_mail(&mut self.extra, mail);
+    }
+
+    pub(super) fn remove_mail_of(&mut self, agent_id: AgentId) -> Result<(), Error> {
+        for row in self.tree.scan(&MailKey::to(agent_id)) {
+            rows::stage_mail_removal(&mut self.extra, &row?.1);
+        }
+        Ok(())
+    }
+
+    /// The open escalation about `matter`, if there is one.
+    pub(super) fn escalation_about(&mut self, matter: &str) -> Result<Option<Bead>, Error> {
+        let key = EscalationFold {
+            matter: matter.to_owned(),
+        };
+        let Some(pointer) = self.tree.get(&key)? else {
+            return Ok(None);
+        };
+        Ok(self
+            .find_bead(pointer.id)?
+            .filter(|bead| !bead.status.is_terminal()))
+    }
+
+    pub(super) fn set_escalation_about(&mut self, matter: &str, bead_id: BeadId) {
+        let key = EscalationFold {
+            matter: matter.to_owned(),
+        };
+        self.extra.put(&key, &Pointer { id: bead_id });
+    }
+
+    pub(super) fn link(&self) -> Result<Option<LinkPosition>, Error> {
+        Ok(self.tree.get(&LinkKey {})?)
+    }
+
+    pub(super) fn set_link(&mut self, position: LinkPosition) {
+        self.extra.put(&LinkKey {}, &position);
+    }
+
+    pub(super) fn set_alarm(&mut self, due_at: Timestamp) {
+        self.extra
+            .put(&storage::AlarmKey {}, &storage::Alarm { due_at });
+    }
+
+    pub(super) fn remove_bead_events(&mut self, bead_id: BeadId) -> Result<(), Error> {
+        for row in self.tree.scan(&BeadEventKey::of_bead(bead_id)) {
+            self.extra.delete(&row?.0);
+        }
+        Ok(())
+    }
+
+    pub(super) fn config(&self) -> Result<crate::config::TownConfig, Error> {
+        super::queries::config(self.tree)
+    }
+
+    pub(super) fn set_config(&mut self, config: &crate::config::TownConfig) {
+        self.extra.put(
+            &storage::ConfigKey {},
+            &storage::Text {
+                value: config.to_json(),
+            },
+        );
+    }
+
+    /// Whether the bead exists in this town at all.
+    pub(super) fn has_bead(&self, bead_id: BeadId) -> Result<bool, Error> {
+        Ok(self.tree.contains(&BeadKey { bead_id })?)
+    }
+}

@@ -1,0 +1,337 @@
+//! Side effects: what is asked of the container once the batch that decided it is durable.
+//!
+//! One task per town carries them out in order. Every call is bounded; what fails comes back to
+//! the actor as a command, and what is lost in a crash is noticed when the link is up again.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::agent_log::Logs;
+use crate::container::prompts::{self, RolePrompt};
+use crate::container::protocol::{MergeBranch, MessageAgent, StartAgent, StopAgent};
+use crate::container::{CallError, ContainerHandle};
+use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town, TownId};
+use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
+use crate::telemetry;
+
+use super::command::Command;
+use super::handle::CommandSender;
+use super::queries;
+
+/// How long a session may take to end its turn after its work is done, before it is aborted.
+const WHEN_IDLE_WITHIN_MS: u64 = 60_000;
+
+/// What an agent is told that ended its turn with work still on its hook.
+const REMINDER: &str = "Your hook still holds this bead. If the work is finished, commit it, push \
+    your branch and call gt_done. If it is not, go on with it. If you can't, call gt_escalate and \
+    say what is in the way.";
+
+/// Something to be asked of the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    WakeContainer,
+    StartAgent(AgentId),
+    StopAgent(AgentId),
+    RemoveAgent(AgentId),
+    /// Tell an agent that stopped too early to go on.
+    Remind(AgentId),
+    TellMayor(AgentId),
+    /// Ask whether the container knows an agent that it was asked to start.
+    Verify(AgentId),
+    Merge(BeadId),
+}
+
+/// Makes the token with which an agent's tools authenticate.
+pub type AgentTokens = Arc<dyn Fn(TownId, &Agent) -> String + Send + Sync>;
+
+/// What effects need besides the town's rows.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) container: ContainerHandle,
+    pub(super) logs: Logs,
+    pub(super) api_url: Arc<str>,
+    pub(super) tokens: AgentTokens,
+}
+
+/// Why an effect did not happen.
+#[derive(Debug, thiserror::Error)]
+enum EffectError {
+    #[error("the container refused")]
+    Call(#[from] CallError),
+    #[error("the database failed")]
+    Storage(#[from] storage::Error),
+    #[error("{0} is gone")]
+    Gone(&'static str),
+}
+
+pub(super) async fn run(
+    tree: Tree,
+    surroundings: Surroundings,
+    commands: CommandSender,
+    mut effects: mpsc::UnboundedReceiver<Effect>,
+) {
+    let runner = Runner {
+        tree,
+        surroundings,
+        commands,
+    };
+    while let Some(effect) = effects.recv().await {
+        tracing::debug!(?effect, "carrying out");
+        if let Err(error) = runner.carry_out(&effect).await {
+            let reason = telemetry::chain(&error);
+            tracing::warn!(?effect, reason, "an effect failed");
+            runner.report_failure(effect, reason).await;
+        }
+    }
+}
+
+struct Runner {
+    tree: Tree,
+    surroundings: Surroundings,
+    commands: CommandSender,
+}
+
+impl Runner {
+    async fn carry_out(&self, effect: &Effect) -> Result<(), EffectError> {
+        match effect {
+            Effect::WakeContainer => {
+                self.surroundings.container.wake();
+                Ok(())
+            }
+            Effect::StartAgent(agent_id) => self.start_agent(*agent_id).await,
+            Effect::StopAgent(agent_id) => self.stop_agent(*agent_id).await,
+            Effect::RemoveAgent(agent_id) => self.remove_agent(*agent_id).await,
+            Effect::Remind(agent_id) => self.message(*agent_id, REMINDER).await,
+            Effect::TellMayor(agent_id) => self.tell_mayor(*agent_id).await,
+            Effect::Verify(agent_id) => self.verify(*agent_id).await,
+            Effect::Merge(entry_id) => self.merge(*entry_id).await,
+        }
+    }
+
+    async fn report_failure(&self, effect: Effect, reason: String) {
+        let command = match effect {
+            Effect::StartAgent(agent_id) => Command::StartFailed(agent_id, reason),
+            Effect::TellMayor(agent_id) => Command::Told(agent_id, Vec::new(), false),
+            Effect::Merge(entry_id) => Command::MergeFailed(entry_id, reason),
+            // The others are asked again when the state still wants them, or have nothing to undo.
+            Effect::WakeContainer
+            | Effect::StopAgent(_)
+            | Effect::RemoveAgent(_)
+            | Effect::Remind(_)
+            | Effect::Verify(_) => return,
+        };
+        self.commands.deliver(command).await;
+    }
+
+    fn agent(&self, agent_id: AgentId) -> Result<Agent, EffectError> {
+        self.tree
+            .get(&AgentKey { agent_id })?
+            .ok_or(EffectError::Gone("the agent"))
+    }
+
+    /// The newest config, resolved for a rig.
+    fn config(
+        &self,
+        rig_id: Option<RigId>,
+    ) -> Result<crate::config::ResolvedTownConfig, EffectError> {
+        let rig = match rig_id {
+            Some(rig_id) => self.tree.get(&RigKey { rig_id })?,
+            None => None,
+        };
+        let token = rig.as_ref().and_then(|rig| rig.kilocode_token.as_deref());
+        Ok(queries::config_row(&self.tree)?.resolve(rig_id, token, &self.surroundings.api_url))
+    }
+
+    async fn start_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        let agent = self.agent(agent_id)?;
+        let start = self.start_request(&agent)?;
+        let config = self.config(agent.rig_id)?;
+        match self
+            .surroundings
+            .container
+            .start_agent(&config, &start)
+            .await
+        {
+            Ok(()) => Ok(()),
+            // It runs already: the outcome of that start is what counts.
+            Err(CallError::Refused { status: 409, .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn start_request(&self, agent: &Agent) -> Result<StartAgent, EffectError> {
+        let town: Town = self
+            .tree
+            .get(&TownKey {})?
+            .ok_or(EffectError::Gone("the town"))?;
+        let rig = match agent.rig_id {
+            Some(rig_id) => self.tree.get(&RigKey { rig_id })?,
+            None => None,
+        };
+        let bead = match agent.hook {
+            Some(bead_id) => self.tree.get(&BeadKey { bead_id })?,
+            None => None,
+        };
+        let branch = bead.as_ref().map(|bead| branch_name(agent, bead.bead_id));
+        let config = queries::config_row(&self.tree)?;
+        let system_prompt = prompts::system_prompt(&RolePrompt {
+            role: agent.role,
+            agent_name: &agent.name,
+            identity: &agent.identity,
+            town_name: &town.name,
+            rig_name: rig.as_ref().map(|rig| rig.name.as_str()),
+            branch: branch.as_deref(),
+            default_branch: rig.as_ref().map(|rig| rig.default_branch.as_str()),
+            custom_instructions: config.custom_instructions.get(agent.role),
+        });
+        let checkpoint = agent.checkpoint.as_ref().map(crate::model::Json::as_str);
+        let prompt = bead.as_ref().map_or_else(String::new, |bead| {
+            prompts::bead_prompt(&bead.title, bead.body.as_deref(), checkpoint, &[])
+        });
+        Ok(StartAgent {
+            agent_id: agent.agent_id,
+            rig_id: agent.rig_id,
+            town_id: town.town_id,
+            role: agent.role,
+            name: agent.name.clone(),
+            identity: agent.identity.clone(),
+            prompt,
+            system_prompt,
+            model: None,
+            git_url: rig.as_ref().map(|rig| rig.git_url.clone()),
+            branch,
+            default_branch: rig.map(|rig| rig.default_branch),
+            session_id: agent.dispatch.session_id.clone(),
+            agent_token: (self.surroundings.tokens)(town.town_id, agent),
+            env_vars: std::collections::BTreeMap::new(),
+        })
+    }
+
+    async fn stop_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        let rig_id = self.agent(agent_id).ok().and_then(|agent| agent.rig_id);
+        let stop = StopAgent {
+            when_idle_within_ms: WHEN_IDLE_WITHIN_MS,
+        };
+        let config = self.config(rig_id)?;
+        match self
+            .surroundings
+            .container
+            .stop_agent(&config, agent_id, &stop)
+            .await
+        {
+            // Not running is what was wanted; the actor may not have heard of it yet.
+            Err(
+                CallError::Refused {
+                    status: 404 | 409, ..
+                }
+                | CallError::Asleep,
+            ) => {
+                self.commands.deliver(Command::NotRunning(agent_id)).await;
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    async fn remove_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        let config = self.config(None)?;
+        let removed = self
+            .surroundings
+            .container
+            .remove_agent(&config, agent_id)
+            .await;
+        self.surroundings.logs.delete(agent_id).await?;
+        match removed {
+            Ok(()) | Err(CallError::Refused { status: 404, .. } | CallError::Asleep) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn message(&self, agent_id: AgentId, prompt: &str) -> Result<(), EffectError> {
+        let agent = self.agent(agent_id)?;
+        let config = self.config(agent.rig_id)?;
+        let message = MessageAgent {
+            prompt: prompt.to_owned(),
+            system_prompt: None,
+        };
+        Ok(self
+            .surroundings
+            .container
+            .message_agent(&config, agent_id, &message)
+            .await?)
+    }
+
+    /// People's messages become one prompt; they count as delivered once the session took it.
+    async fn tell_mayor(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        let mails = queries::undelivered(&self.tree, agent_id)?;
+        if !mails.is_empty() {
+            let text: Vec<&str> = mails.iter().map(|mail| mail.body.as_str()).collect();
+            self.message(agent_id, &text.join("\n\n")).await?;
+        }
+        let told = mails.into_iter().map(|mail| mail.mail_id).collect();
+        self.commands
+            .deliver(Command::Told(agent_id, told, true))
+            .await;
+        Ok(())
+    }
+
+    async fn verify(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        match self.surroundings.container.knows_agent(agent_id).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.commands.deliver(Command::NotRunning(agent_id)).await;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn merge(&self, entry_id: BeadId) -> Result<(), EffectError> {
+        let review = self
+            .tree
+            .get(&ReviewKey { entry_id })?
+            .ok_or(EffectError::Gone("the merge request"))?;
+        let rig = self
+            .tree
+            .get(&RigKey {
+                rig_id: review.rig_id,
+            })?
+            .ok_or(EffectError::Gone("the rig"))?;
+        let source = self.tree.get(&BeadKey {
+            bead_id: review.source_bead_id,
+        })?;
+        let title = source.map_or_else(|| review.branch.clone(), |bead| bead.title);
+        let merge = MergeBranch {
+            rig_id: review.rig_id,
+            message: format!("Merge {}: {title}", review.branch),
+            branch: review.branch,
+            target_branch: rig.default_branch,
+            git_url: rig.git_url,
+            entry_id,
+        };
+        let config = self.config(Some(review.rig_id))?;
+        Ok(self.surroundings.container.merge(&config, &merge).await?)
+    }
+}
+
+/// The branch of an agent's work on a bead: readable, and never the same for two.
+fn branch_name(agent: &Agent, bead_id: BeadId) -> String {
+    let name: String = agent
+        .name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let prefix = if agent.role == AgentRole::Polecat {
+        "gt"
+    } else {
+        agent.role.as_str()
+    };
+    format!("{prefix}/{}-{}", name.trim_matches('-'), bead_id.short())
+}

@@ -1,0 +1,82 @@
+//! Transitions of escalations: matters that a person must look at.
+
+use serde_json::json;
+
+use crate::model::{Bead, BeadType, Priority, RigId};
+
+use super::beads;
+use super::command::{Escalation, NewBead};
+use super::draft::{Draft, Fact};
+use super::refusal::Error;
+
+/// Raises an escalation, or folds it into the open one about the same matter.
+pub(super) fn raise(
+    draft: &mut Draft<'_>,
+    rig_id: Option<RigId>,
+    escalation: Escalation,
+) -> Result<Bead, Error> {
+    if let Some(matter) = &escalation.matter
+        && let Some(mut open) = draft.escalation_about(matter)?
+    {
+        let metadata = json!({"title": escalation.title, "body": escalation.body});
+        draft.fact(
+            "escalation.repeated",
+            Fact {
+                metadata,
+                ..beads::fact_of(&open)
+            },
+        );
+        open.updated_at = draft.now;
+        draft.set_bead(open.clone())?;
+        return Ok(open);
+    }
+    let matter = escalation.matter.clone();
+    let bead = beads::create(
+        draft,
+        rig_id,
+        NewBead {
+            bead_type: BeadType::Escalation,
+            title: escalation.title,
+            body: escalation.body,
+            priority: escalation.priority,
+            labels: Vec::new(),
+            metadata: escalation.metadata,
+            assignee_agent_id: None,
+            parent_bead_id: None,
+            created_by: escalation.created_by,
+        },
+    )?;
+    let metadata = json!({"title": bead.title, "severity": bead.priority.as_str()});
+    draft.fact(
+        "escalation.created",
+        Fact {
+            metadata,
+            ..beads::fact_of(&bead)
+        },
+    );
+    if let Some(matter) = matter {
+        draft.set_escalation_about(&matter, bead.bead_id);
+    }
+    Ok(bead)
+}
+
+/// One of the town's own.
+pub(super) fn raise_own(
+    draft: &mut Draft<'_>,
+    rig_id: Option<RigId>,
+    priority: Priority,
+    matter: String,
+    title: String,
+    body: String,
+) -> Result<(), Error> {
+    let metadata = crate::model::Json::from_valid(json!({"matter": matter}).to_string());
+    let escalation = Escalation {
+        title,
+        body: Some(body),
+        priority,
+        metadata,
+        created_by: Some("gastownd".to_owned()),
+        matter: Some(matter),
+    };
+    raise(draft, rig_id, escalation).map(drop)
+}

@@ -1,0 +1,171 @@
+//! Transitions that take over what the container says. Each message is taken over once: its place
+//! in the container's stream is stored in the same batch as what follows from it.
+
+use crate::container::{AgentReport, ExitKind, MergeReport};
+use crate::model::{AgentId, Epoch, ReviewStatus};
+use crate::storage::{LinkPosition, ReviewByStatus};
+
+use super::command::ReviewOutcome;
+use super::dispatch;
+use super::draft::Draft;
+use super::effects::Effect;
+use super::refusal::Error;
+use super::reviews;
+
+/// Tries of a merge that may succeed by itself later.
+const MERGE_ATTEMPTS_MAX: u32 = 5;
+
+/// Takes over the message at `place` if it is new. One that the state refuses is taken over with no
+/// change: refusing it again and again would hold up everything behind it.
+pub(super) fn take_over(
+    draft: &mut Draft<'_>,
+    place: LinkPosition,
+    transition: impl FnOnce(&mut Draft<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let known = draft.link()?;
+    if known.is_some_and(|last| last.epoch == place.epoch && place.seq <= last.seq) {
+        return Ok(());
+    }
+    match transition(draft) {
+        Ok(()) => {}
+        Err(Error::Refused(refusal)) => {
+            tracing::warn!(town = %draft.town_id, %refusal, "a container's message does not fit");
+            draft.reset();
+        }
+        Err(error) => return Err(error),
+    }
+    draft.set_link(place);
+    Ok(())
+}
+
+/// The link to a container is up. One of another life than the last knows nothing of what was
+/// asked of that; one of the same life is asked about what may not have reached it.
+pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
+    let same_life = draft.link()?.is_some_and(|last| last.epoch == epoch);
+    for agent in draft.all_agents()? {
+        if agent.dispatch.requested_at.is_none() {
+            continue;
+        }
+        if same_life {
+            draft.effect(Effect::Verify(agent.agent_id));
+        } else {
+            dispatch::stopped(draft, agent.agent_id, "the container was started anew")?;
+        }
+    }
+    for entry_id in running(draft)? {
+        if same_life {
+            draft.effect(Effect::Merge(entry_id));
+        } else {
+            let now = draft.now;
+            reviews::requeue(draft, entry_id, now, "the container was started anew")?;
+        }
+    }
+    if !same_life {
+        draft.set_link(LinkPosition { epoch, seq: 0 });
+    }
+    Ok(())
+}
+
+/// The container's process is gone.
+pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
+    for agent in draft.all_agents()? {
+        if agent.dispatch.requested_at.is_some() {
+            dispatch::failed(draft, agent.agent_id, ExitKind::AgentServer, reason)?;
+        }
+    }
+    for entry_id in running(draft)? {
+        let now = draft.now;
+        reviews::requeue(draft, entry_id, now, reason)?;
+    }
+    Ok(())
+}
+
+/// The container could not be started: that is a failed try of everything that waits for it.
+pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
+    for mut agent in draft.all_agents()? {
+        let waits = agent.hook.is_some()
+            && agent.dispatch.requested_at.is_none()
+            && agent.dispatch.due_at <= draft.now;
+        if waits {
+            agent.dispatch.attempts += 1;
+            let agent_id = agent.agent_id;
+            draft.set_agent(agent)?;
+            dispatch::failed(draft, agent_id, ExitKind::Config, reason)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn report(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    report: AgentReport,
+) -> Result<(), Error> {
+    match report {
+        AgentReport::Started {
+            session_id,
+            resumed,
+        } => dispatch::started(draft, agent_id, session_id, resumed),
+        AgentReport::Stopped { reason } => dispatch::stopped(draft, agent_id, &reason),
+        AgentReport::Failed { kind, reason } => dispatch::failed(draft, agent_id, kind, &reason),
+        // An error ends the run; its exit follows and says the same.
+        AgentReport::Idle { failed: true } => Ok(()),
+        AgentReport::Idle { failed: false } => dispatch::idle(draft, agent_id),
+        AgentReport::Waiting { ask_id, title } => {
+            dispatch::waiting(draft, agent_id, &ask_id, &title)
+        }
+        AgentReport::Resumed { ask_id } => dispatch::resumed(draft, agent_id, &ask_id),
+    }
+}
+
+pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Error> {
+    let MergeReport {
+        entry_id,
+        status,
+        message,
+        commit_sha,
+        retryable,
+    } = merge;
+    let review = match draft.review(entry_id) {
+        Ok(review) => review,
+        // The merge request was deleted meanwhile.
+        Err(Error::Refused(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // A merge that was taken for stuck may still end well; a finished review stays finished.
+    if !matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running) {
+        return Ok(());
+    }
+    if status == ReviewStatus::Failed && retryable && review.attempts < MERGE_ATTEMPTS_MAX {
+        let due_at = draft.now.after(draft.settings.backoff(review.attempts));
+        return reviews::requeue(draft, entry_id, due_at, &message);
+    }
+    let outcome = ReviewOutcome {
+        status,
+        message,
+        commit_sha,
+    };
+    reviews::complete(draft, review.rig_id, entry_id, outcome)
+}
+
+/// A merge could not even be asked for.
+pub(super) fn merge_failed(
+    draft: &mut Draft<'_>,
+    entry_id: crate::model::BeadId,
+    reason: &str,
+) -> Result<(), Error> {
+    let Ok(review) = draft.review(entry_id) else {
+        return Ok(());
+    };
+    let due_at = draft.now.after(draft.settings.backoff(review.attempts));
+    reviews::requeue(draft, entry_id, due_at, reason)
+}
+
+fn running(draft: &mut Draft<'_>) -> Result<Vec<crate::model::BeadId>, Error> {
+    let rows = draft
+        .tree
+        .scan(&ReviewByStatus::of_status(ReviewStatus::Running));
+    Ok(rows
+        .map(|row| row.map(|(_, to)| to.id))
+        .collect::<Result<Vec<_>, _>>()?)
+}

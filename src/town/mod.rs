@@ -1,0 +1,50 @@
+//! Towns: the whole control plane, one actor per town.
+//!
+//! Owner of every row of a town's tree. [`Towns`] opens towns and keeps their list; a
+//! [`TownHandle`] is a town's API: reads go straight to the tree, every change is a command that
+//! the town's actor turns into one atomic batch. A command runs a *transition*: a pure function
+//! over a [`draft::Draft`] that either collects changes and facts or refuses and leaves nothing.
+//!
+//! The alarm is a reconciler: `reconcile` looks at a view of the town and says what should be
+//! done; what it says is applied in one batch, and side effects (the container, git) start only
+//! after that batch is durable. They come back as commands.
+//!
+//! Invariants:
+//! - Persist, then publish, then reply. No reply and no event shows what a crash could take back.
+//! - Only transitions change a status, and a terminal bead changes only by an explicit reopen.
+//! - A bead is on at most one hook, and rows and their indexes change in one batch.
+//! - Facts are ordered by the town's sequence, never by time.
+//!
+//! Absent on purpose: HTTP shapes, and everything about processes and git (see `container`).
+
+mod actor;
+mod agents;
+mod beads;
+mod command;
+mod dispatch;
+mod draft;
+mod effects;
+mod escalations;
+mod handle;
+mod link;
+mod mail;
+mod names;
+mod queries;
+mod reconcile;
+mod refusal;
+mod registry;
+mod reviews;
+mod rigs;
+mod rows;
+mod settings;
+
+pub use command::{
+    AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
+    NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung, StatusChange,
+};
+pub use effects::AgentTokens;
+pub use handle::TownHandle;
+pub use queries::{AgentFilter, BeadFilter, Page};
+pub use refusal::{Error, Refusal};
+pub use registry::{Towns, TownsOptions};
+pub use settings::TownSettings;

@@ -1,0 +1,161 @@
+//! Reads. They go straight to the tree and wait for no write; before they answer, what they may
+//! have seen is durable (see `Tree::settled`).
+
+use crate::config::TownConfig;
+use crate::model::{
+    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
+};
+use crate::storage::{
+    self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadKey, ConfigKey, MailKey,
+    MailUndelivered, RigKey, Tree,
+};
+
+/// Which part of a list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// At most this many.
+    pub limit: usize,
+    /// After so many.
+    pub offset: usize,
+}
+
+/// Which beads of a rig are wanted; all conditions hold.
+#[derive(Clone, Debug, Default)]
+pub struct BeadFilter {
+    /// Only of this status.
+    pub status: Option<BeadStatus>,
+    /// Only of this type.
+    pub bead_type: Option<BeadType>,
+    /// Only assigned to this agent.
+    pub assignee: Option<AgentId>,
+}
+
+/// Which agents of a rig are wanted; all conditions hold.
+#[derive(Clone, Debug, Default)]
+pub struct AgentFilter {
+    /// Only of this role.
+    pub role: Option<AgentRole>,
+    /// Only of this status.
+    pub status: Option<AgentStatus>,
+}
+
+pub(super) fn config(tree: &Tree) -> Result<TownConfig, super::Error> {
+    Ok(config_row(tree)?)
+}
+
+/// The town's config; the empty one if none was ever set.
+pub(super) fn config_row(tree: &Tree) -> Result<TownConfig, storage::Error> {
+    let Some(text) = tree.get(&ConfigKey {})? else {
+        return Ok(TownConfig::default());
+    };
+    TownConfig::from_json(&text.value).ok_or(storage::Error::Damaged {
+        what: "town config",
+        detail: "not a config document".to_owned(),
+    })
+}
+
+pub(super) fn rigs(tree: &Tree) -> Result<Vec<Rig>, storage::Error> {
+    let mut rigs = tree
+        .scan(&RigKey::all())
+        .map(|row| row.map(|(_, rig)| rig))
+        .collect::<Result<Vec<_>, _>>()?;
+    // Keys are random: the newest first needs a sort, and a town has few rigs.
+    rigs.sort_by_key(|rig| (std::cmp::Reverse(rig.created_at), rig.rig_id));
+    Ok(rigs)
+}
+
+/// Beads of a rig, newest first.
+pub(super) fn beads(
+    tree: &Tree,
+    rig_id: RigId,
+    filter: &BeadFilter,
+    page: Page,
+) -> Result<Vec<Bead>, storage::Error> {
+    // Of the indexes the one of an agent is the shortest.
+    let ids: Box<dyn Iterator<Item = Result<BeadId, storage::Error>>> = match filter.assignee {
+        Some(agent_id) => Box::new(
+            tree.scan(&BeadByAssignee::of_agent(agent_id))
+                .rev()
+                .map(|row| Ok(row?.1.id)),
+        ),
+        None => Box::new(
+            tree.scan(&BeadByRig::of_rig(rig_id))
+                .rev()
+                .map(|row| Ok(row?.1.id)),
+        ),
+    };
+    let beads = ids.filter_map(|id| {
+        id.and_then(|bead_id| tree.get(&BeadKey { bead_id }))
+            .transpose()
+    });
+    let wanted = beads.filter(|bead| {
+        bead.as_ref().map_or(true, |bead| {
+            bead.rig_id == Some(rig_id)
+                && filter.status.is_none_or(|status| bead.status == status)
+                && filter
+                    .bead_type
+                    .is_none_or(|bead_type| bead.bead_type == bead_type)
+        })
+    });
+    wanted.skip(page.offset).take(page.limit).collect()
+}
+
+pub(super) fn bead(
+    tree: &Tree,
+    rig_id: RigId,
+    bead_id: BeadId,
+) -> Result<Option<Bead>, storage::Error> {
+    Ok(tree
+        .get(&BeadKey { bead_id })?
+        .filter(|bead| bead.rig_id == Some(rig_id)))
+}
+
+/// Agents of a rig, oldest first.
+pub(super) fn agents(
+    tree: &Tree,
+    rig_id: RigId,
+    filter: &AgentFilter,
+) -> Result<Vec<Agent>, storage::Error> {
+    let mut agents = Vec::new();
+    for row in tree.scan(&AgentByRig::of_rig(rig_id)) {
+        let agent = tree.get(&AgentKey {
+            agent_id: row?.1.id,
+        })?;
+        agents.extend(agent.filter(|agent| {
+            filter.role.is_none_or(|role| agent.role == role)
+                && filter.status.is_none_or(|status| agent.status == status)
+        }));
+    }
+    Ok(agents)
+}
+
+pub(super) fn agent(
+    tree: &Tree,
+    rig_id: RigId,
+    agent_id: AgentId,
+) -> Result<Option<Agent>, storage::Error> {
+    Ok(tree
+        .get(&AgentKey { agent_id })?
+        .filter(|agent| agent.rig_id == Some(rig_id)))
+}
+
+pub(super) fn all_agents(tree: &Tree) -> Result<Vec<Agent>, storage::Error> {
+    tree.scan(&AgentKey::all())
+        .map(|row| row.map(|(_, agent)| agent))
+        .collect()
+}
+
+pub(super) fn mayor(tree: &Tree) -> Result<Option<Agent>, storage::Error> {
+    let mut agents = all_agents(tree)?.into_iter();
+    Ok(agents.find(|agent| agent.role == AgentRole::Mayor))
+}
+
+/// The mail that waits for an agent, oldest first.
+pub(super) fn undelivered(tree: &Tree, agent_id: AgentId) -> Result<Vec<Mail>, storage::Error> {
+    let mut mails = Vec::new();
+    for row in tree.scan(&MailUndelivered::to(agent_id)) {
+        let (MailUndelivered { to_agent_id, seq }, _) = row?;
+        mails.extend(tree.get(&MailKey { to_agent_id, seq })?);
+    }
+    Ok(mails)
+}

@@ -1,0 +1,100 @@
+//! Why a command was not carried out.
+
+use crate::agent_log::AppendError;
+use crate::config::Issue;
+use crate::model::{AgentId, BeadId, RigId};
+use crate::{container, storage};
+
+/// The state or the content of a command forbids it; nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No such town, or not this user's.
+    #[error("there is no such town")]
+    TownNotFound,
+    /// No such rig in this town.
+    #[error("there is no rig {0} in this town")]
+    RigNotFound(RigId),
+    /// No such bead in this rig or town.
+    #[error("there is no bead {0} here")]
+    BeadNotFound(BeadId),
+    /// No such agent in this rig or town.
+    #[error("there is no agent {0} here")]
+    AgentNotFound(AgentId),
+    /// No such merge request here.
+    #[error("there is no merge request {0} here")]
+    ReviewNotFound(BeadId),
+    /// The town has no mayor.
+    #[error("this town has no mayor")]
+    MayorNotFound,
+    /// A rig of that name exists.
+    #[error("this town already has a rig named {0:?}")]
+    RigNameTaken(String),
+    /// An agent of that name exists.
+    #[error("this town already has an agent named {0:?}")]
+    AgentNameTaken(String),
+    /// An agent of that identity exists.
+    #[error("this town already has an agent with the identity {0:?}")]
+    IdentityTaken(String),
+    /// There is one of that role already.
+    #[error("there can be only one {0} here")]
+    RoleTaken(&'static str),
+    /// The bead is closed or failed.
+    #[error("bead {0} is {1}; only status \"open\" sent by a user changes it")]
+    BeadTerminal(BeadId, &'static str),
+    /// The bead is on a hook.
+    #[error("bead {0} is on the hook of agent {1}")]
+    BeadHooked(BeadId, AgentId),
+    /// The bead's branch is in the review queue.
+    #[error("bead {0} waits for its merge request {1}")]
+    BeadInReview(BeadId, BeadId),
+    /// The agent's hook is taken.
+    #[error("agent {0} already has bead {1} on its hook")]
+    AgentHooked(AgentId, BeadId),
+    /// The agent has nothing on its hook.
+    #[error("agent {0} has nothing on its hook")]
+    HookEmpty(AgentId),
+    /// The merge request is finished.
+    #[error("merge request {0} is already {1}")]
+    ReviewFinished(BeadId, &'static str),
+    /// The rig has as many polecats as it may.
+    #[error(
+        "this rig already has {0} polecats and all are busy; max_polecats_per_rig allows no more"
+    )]
+    TooManyPolecats(u32),
+    /// Fields that are wrong.
+    #[error("the request is not valid")]
+    Invalid(Vec<Issue>),
+}
+
+/// Why a call of a town failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`Refusal`].
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too many commands wait; try again.
+    #[error("the town is overloaded")]
+    Overloaded,
+    /// The town or the server is shutting down.
+    #[error("the town is closing")]
+    Closing,
+    /// The database failed.
+    #[error("the database failed")]
+    Storage(#[from] storage::Error),
+    /// An event could not be appended.
+    #[error("the event could not be stored")]
+    Append(#[from] AppendError),
+    /// The container could not do it.
+    #[error("the town's container failed")]
+    Container(#[from] container::CallError),
+}
+
+impl Refusal {
+    /// One wrong field.
+    pub(super) fn invalid(field: &str, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![Issue {
+            path: vec![field.to_owned()],
+            message: message.into(),
+        }])
+    }
+}

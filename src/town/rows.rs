@@ -1,0 +1,196 @@
+//! Rows and the index rows that follow from them, staged together.
+
+use crate::model::{Agent, AgentId, Bead, BeadId, Mail, Review, Rig, RigId};
+use crate::storage::{
+    AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadByRig,
+    BeadByStatus, BeadByTown, BeadKey, Count, Error, Key, MailKey, MailUndelivered, Pointer,
+    ReviewByStatus, ReviewKey, RigByName, RigKey, Tree,
+};
+
+/// A row with an id of its own.
+pub(super) trait Row: Clone + PartialEq {
+    type Id: Copy + Eq + std::hash::Hash;
+
+    fn load(tree: &Tree, id: Self::Id) -> Result<Option<Self>, Error>;
+
+    /// Stages the change from `before` to `after`, with every index row.
+    fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>);
+}
+
+/// Stages one index entry: `None` where the row is not in that index.
+fn index<K>(batch: &mut Batch, before: Option<K>, after: Option<K>, entry: &K::Row)
+where
+    K: Key + PartialEq,
+{
+    if before == after {
+        return;
+    }
+    if let Some(key) = before {
+        batch.delete(&key);
+    }
+    if let Some(key) = after {
+        batch.put(&key, entry);
+    }
+}
+
+impl Row for Rig {
+    type Id = RigId;
+
+    fn load(tree: &Tree, rig_id: RigId) -> Result<Option<Self>, Error> {
+        tree.get(&RigKey { rig_id })
+    }
+
+    fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
+        let Some(any) = after.or(before) else { return };
+        batch.set(&RigKey { rig_id: any.rig_id }, after);
+        let by_name = |rig: &Self| RigByName {
+            name: rig.name.clone(),
+        };
+        index(
+            batch,
+            before.map(by_name),
+            after.map(by_name),
+            &Pointer { id: any.rig_id },
+        );
+    }
+}
+
+impl Row for Bead {
+    type Id = BeadId;
+
+    fn load(tree: &Tree, bead_id: BeadId) -> Result<Option<Self>, Error> {
+        tree.get(&BeadKey { bead_id })
+    }
+
+    fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
+        let Some(any) = after.or(before) else { return };
+        let entry = Pointer { id: any.bead_id };
+        batch.set(
+            &BeadKey {
+                bead_id: any.bead_id,
+            },
+            after,
+        );
+        let by_town = |bead: &Self| BeadByTown { seq: bead.seq };
+        index(batch, before.map(by_town), after.map(by_town), &entry);
+        let by_rig = |bead: &Self| {
+            bead.rig_id.map(|rig_id| BeadByRig {
+                rig_id,
+                seq: bead.seq,
+            })
+        };
+        index(
+            batch,
+            before.and_then(by_rig),
+            after.and_then(by_rig),
+            &entry,
+        );
+        let by_status = |bead: &Self| BeadByStatus {
+            status: bead.status,
+            seq: bead.seq,
+        };
+        index(batch, before.map(by_status), after.map(by_status), &entry);
+        let by_agent = |bead: &Self| {
+            bead.assignee_agent_id.map(|agent_id| BeadByAssignee {
+                agent_id,
+                seq: bead.seq,
+            })
+        };
+        index(
+            batch,
+            before.and_then(by_agent),
+            after.and_then(by_agent),
+            &entry,
+        );
+    }
+}
+
+impl Row for Agent {
+    type Id = AgentId;
+
+    fn load(tree: &Tree, agent_id: AgentId) -> Result<Option<Self>, Error> {
+        tree.get(&AgentKey { agent_id })
+    }
+
+    fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
+        let Some(any) = after.or(before) else { return };
+        let entry = Pointer { id: any.agent_id };
+        batch.set(
+            &AgentKey {
+                agent_id: any.agent_id,
+            },
+            after,
+        );
+        let by_rig = |agent: &Self| {
+            agent.rig_id.map(|rig_id| AgentByRig {
+                rig_id,
+                seq: agent.seq,
+            })
+        };
+        index(
+            batch,
+            before.and_then(by_rig),
+            after.and_then(by_rig),
+            &entry,
+        );
+        let by_name = |agent: &Self| AgentByName {
+            name: agent.name.clone(),
+        };
+        index(batch, before.map(by_name), after.map(by_name), &entry);
+        let by_identity = |agent: &Self| AgentByIdentity {
+            identity: agent.identity.clone(),
+        };
+        index(
+            batch,
+            before.map(by_identity),
+            after.map(by_identity),
+            &entry,
+        );
+    }
+}
+
+impl Row for Review {
+    type Id = BeadId;
+
+    fn load(tree: &Tree, entry_id: BeadId) -> Result<Option<Self>, Error> {
+        tree.get(&ReviewKey { entry_id })
+    }
+
+    fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
+        let Some(any) = after.or(before) else { return };
+        batch.set(
+            &ReviewKey {
+                entry_id: any.entry_id,
+            },
+            after,
+        );
+        let by_status = |review: &Self| ReviewByStatus {
+            status: review.status,
+            seq: review.seq,
+        };
+        let entry = Pointer { id: any.entry_id };
+        index(batch, before.map(by_status), after.map(by_status), &entry);
+    }
+}
+
+/// Mail is written once and marked once, so it needs no entry in a draft's tables.
+pub(super) fn stage_mail(batch: &mut Batch, mail: &Mail) {
+    let Mail {
+        to_agent_id, seq, ..
+    } = *mail;
+    batch.put(&MailKey { to_agent_id, seq }, mail);
+    let waiting = MailUndelivered { to_agent_id, seq };
+    if mail.delivered_at.is_none() {
+        batch.put(&waiting, &Count { value: seq });
+    } else {
+        batch.delete(&waiting);
+    }
+}
+
+pub(super) fn stage_mail_removal(batch: &mut Batch, mail: &Mail) {
+    let Mail {
+        to_agent_id, seq, ..
+    } = *mail;
+    batch.delete(&MailKey { to_agent_id, seq });
+    batch.delete(&MailUndelivered { to_agent_id, seq });
+}
