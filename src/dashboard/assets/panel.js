@@ -18,6 +18,7 @@ export class AgentPanel {
     this.role = element("span", { class: "role" });
     this.status = element("span", { class: "status" });
     this.work = element("p", { class: "work" });
+    this.trouble = element("p", { class: "trouble" });
     this.usage = element("span", { class: "usage" });
     this.todos = element("details", { class: "todos", hidden: true });
     this.enlarge = element("button", {
@@ -43,6 +44,7 @@ export class AgentPanel {
       { class: "agent" },
       element("header", {}, this.name, this.role, this.status, this.usage, this.enlarge),
       this.work,
+      this.trouble,
       this.todos,
       this.log,
       this.newest,
@@ -57,6 +59,8 @@ export class AgentPanel {
     setText(this.name, agent.name);
     setText(this.role, agent.role === agent.name.toLowerCase() ? "" : agent.role);
     setText(this.work, bead?.title ?? "");
+    const { dispatch_attempts: tries, last_error: error } = agent;
+    setText(this.trouble, tries > 0 && error ? `Try ${tries} failed: ${error}` : "");
     this.log.setAttribute("aria-label", `What ${agent.name} writes`);
     this.#drawStatus();
   }
