@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use gastownd::lifecycle::Lifecycle;
 use gastownd::sdk::{
-    AgentServer, AgentServerKind, PermissionReply, SessionId, create_agent_server,
+    AgentServer, AgentServerKind, Error, PermissionReply, SessionId, create_agent_server,
 };
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::support::agent_server::{self, Listener, prompt};
 use crate::support::mark::Mark;
 use crate::support::repository::Repository;
 use crate::support::scripted_model::{self, ScriptedModel};
 use crate::support::tool_server::ToolServer;
+
+/// How many programs run at once: each wants a core for itself while it starts.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// How long the program may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -29,6 +33,7 @@ struct Real {
     server: AgentServer,
     listener: Listener,
     session: SessionId,
+    _place: SemaphorePermit<'static>,
 }
 
 impl Real {
@@ -37,6 +42,7 @@ impl Real {
     }
 
     async fn with_config(kind: AgentServerKind, change: impl FnOnce(&mut Value)) -> Self {
+        let place = PLACES.acquire().await.unwrap();
         let lifecycle = Lifecycle::new();
         let model = ScriptedModel::start(&lifecycle).await;
         let repository = Repository::new();
@@ -63,6 +69,7 @@ impl Real {
             server,
             listener,
             session,
+            _place: place,
         }
     }
 
@@ -209,6 +216,20 @@ async fn asks_and_is_answered(kind: AgentServerKind) {
         .unwrap();
     real.hear("session.idle").await;
     assert!(work.join("asked.txt").exists());
+    std::fs::remove_file(work.join("asked.txt")).unwrap();
+    real.prompt("SCENARIO:bash").await;
+    let asked = real.hear("permission.asked").await;
+    let ask_id = asked["id"].as_str().unwrap();
+    client
+        .reply_permission(&work, ask_id, PermissionReply::Reject)
+        .await
+        .unwrap();
+    real.hear("session.idle").await;
+    assert!(!work.join("asked.txt").exists());
+    let again = client
+        .reply_permission(&work, ask_id, PermissionReply::Once)
+        .await;
+    assert!(matches!(again, Err(Error::Refused { .. })), "{again:?}");
     real.prompt("SCENARIO:ask").await;
     let asked = real.hear("question.asked").await;
     let answers = [vec!["Blue".to_owned()]];
