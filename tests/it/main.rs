@@ -6,6 +6,7 @@ mod agent_server;
 mod browser;
 mod deb;
 mod guard;
+mod main_job;
 mod rehearsal;
 mod sdk_real;
 #[path = "../support/mod.rs"]

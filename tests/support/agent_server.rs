@@ -57,7 +57,7 @@ pub(crate) fn options(
 }
 
 /// Where `tests/agents/install` puts the pinned program.
-fn program(kind: AgentServerKind) -> Option<PathBuf> {
+pub(crate) fn program(kind: AgentServerKind) -> Option<PathBuf> {
     let name = match kind {
         AgentServerKind::Opencode => "opencode",
         AgentServerKind::Kilo => "kilo",

@@ -6,4 +6,5 @@ pub(crate) mod mark;
 pub(crate) mod program;
 pub(crate) mod repository;
 pub(crate) mod scripted_model;
+pub(crate) mod server;
 pub(crate) mod tool_server;

@@ -61,6 +61,17 @@ impl Program {
         status.unwrap_or_else(|error| panic!("{} did not end after SIGTERM: {error}", self.name))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.has_ended = true;
+        self.ended.recv_timeout(PATIENCE).unwrap();
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid)
             .ok()

@@ -33,6 +33,17 @@ impl Repository {
         self.folder.path().join("work")
     }
 
+    /// The bare repository.
+    pub(crate) fn origin(&self) -> PathBuf {
+        self.folder.path().join("origin.git")
+    }
+
+    /// Output of a git command in the bare repository.
+    #[track_caller]
+    pub(crate) fn git(&self, args: &[&str]) -> String {
+        git(&self.origin(), args)
+    }
+
     /// A folder beside it, for a home.
     pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")

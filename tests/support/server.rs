@@ -1,0 +1,350 @@
+//! A real gastownd server process, its data folder, and clients of its HTTP and WebSocket.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fastwebsockets::{Frame, OpCode, WebSocket};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::program::Program;
+
+/// How long anything that must happen may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server process on a data folder that goes with the test.
+pub(crate) struct Server {
+    program: Option<Program>,
+    address: String,
+    pub(crate) data: TempDir,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts it on a new data folder, without login and without isolation, on a free port.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let data = tempfile::Builder::new().prefix("gt").tempdir().unwrap();
+        Self::start_on(data, arguments)
+    }
+
+    /// Starts it on a given data folder.
+    pub(crate) fn start_on(data: TempDir, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let mut server = Self {
+            program: None,
+            address: String::new(),
+            data,
+            arguments,
+        };
+        server.launch("127.0.0.1:0");
+        server
+    }
+
+    fn launch(&mut self, listen: &str) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gastownd"));
+        command
+            .args([
+                "serve",
+                "--no-auth",
+                "--allow-local-repos",
+                "--isolation",
+                "none",
+            ])
+            .args(["--listen", listen, "--data-dir"])
+            .arg(self.data.path())
+            .args(&self.arguments)
+            .env(
+                "GASTOWND_LOG",
+                std::env::var("GASTOWND_LOG").unwrap_or("warn".to_owned()),
+            );
+        let program = Program::start(&mut command);
+        self.address = program.told_after("listening on http://").trim().to_owned();
+        self.program = Some(program);
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.as_ref().unwrap().pid()
+    }
+
+    /// SIGKILL, and nothing else; what it started lives on.
+    pub(crate) fn kill(&mut self) {
+        self.program.take().unwrap().kill();
+    }
+
+    /// Starts it again on the same folder and port.
+    pub(crate) fn restart(&mut self) {
+        let address = self.address.clone();
+        self.launch(&address);
+    }
+
+    /// SIGTERM; its exit status.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.program.take().unwrap().terminate()
+    }
+
+    /// A request; the status and the whole answer.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        let (status, body) = request(&self.address, method, path, &[], body).await;
+        let value = serde_json::from_slice(&body).unwrap_or_else(|error| {
+            panic!(
+                "{method} {path}: {error}: {}",
+                String::from_utf8_lossy(&body)
+            )
+        });
+        (status, value)
+    }
+
+    /// A request that must succeed; its `data`.
+    #[track_caller]
+    pub(crate) fn must<'a>(
+        &'a self,
+        method: &'a str,
+        path: &'a str,
+        body: Value,
+    ) -> impl Future<Output = Value> + 'a {
+        async move {
+            let (status, mut answer) = self.call(method, path, body).await;
+            assert!(status.is_success(), "{method} {path}: {status} {answer}");
+            answer["data"].take()
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.must("GET", path, Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        self.must("POST", path, body).await
+    }
+
+    /// A town of the user `u`, with this config; its path `/api/towns/{id}`.
+    pub(crate) async fn town(&self, config: Value) -> String {
+        let town = self
+            .post("/api/users/u/towns", json!({"name": "Test"}))
+            .await;
+        let path = format!("/api/towns/{}", town["id"].as_str().unwrap());
+        self.must("PATCH", &format!("{path}/config"), config).await;
+        path
+    }
+
+    /// A rig of that town on a local repository; its path.
+    pub(crate) async fn rig(&self, town: &str, repository: &Path) -> String {
+        let town_id = town.rsplit('/').next().unwrap();
+        let body = json!({"town_id": town_id, "name": "rig", "git_url": repository});
+        let rig = self.post("/api/users/u/rigs", body).await;
+        format!("{town}/rigs/{}", rig["id"].as_str().unwrap())
+    }
+
+    /// Waits until a GET of `path` satisfies `wanted`; its data.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        path: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let data = self.get(path).await;
+            if wanted(&data) {
+                return data;
+            }
+            assert!(
+                Instant::now() < limit,
+                "never came: {what}; {path} is {data:#}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Opens the WebSocket of a town and takes the hello.
+    pub(crate) async fn stream(&self, town: &str) -> Stream {
+        let mut stream = Stream::connect(&self.address, &format!("{town}/ws"), &[]).await;
+        assert_eq!(stream.next().await.unwrap()["type"], "hello");
+        stream
+    }
+
+    /// The processes that belong to this data folder, the server not counted.
+    pub(crate) fn leftovers(&self) -> Vec<u32> {
+        processes_of(self.data.path())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.terminate();
+        }
+        // Containers outlive their server on purpose; here they go, politely first.
+        for signal in [Signal::TERM, Signal::KILL] {
+            let limit = Instant::now() + Duration::from_secs(15);
+            let mut told = Vec::new();
+            while Instant::now() < limit {
+                let left = self.leftovers();
+                if left.is_empty() {
+                    return;
+                }
+                for pid in left {
+                    if !told.contains(&pid) {
+                        told.push(pid);
+                        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+                        let _ = kill_process(pid, signal);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+/// Processes whose command line or working directory names `folder`.
+pub(crate) fn processes_of(folder: &Path) -> Vec<u32> {
+    let folder = folder.to_string_lossy().into_owned();
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != std::process::id())
+        .filter(|pid| {
+            let own = PathBuf::from(format!("/proc/{pid}"));
+            let command = std::fs::read(own.join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            let directory = std::fs::read_link(own.join("cwd")).unwrap_or_default();
+            (command.contains(&folder) || directory.starts_with(&folder))
+                && !command.contains(" serve --no-auth")
+        })
+        .collect()
+}
+
+/// One HTTP exchange on a connection of its own.
+pub(crate) async fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> (StatusCode, Bytes) {
+    let (status, _, body) = exchange(address, method, path, headers, body).await;
+    (status, body)
+}
+
+/// The same with the answer's headers.
+pub(crate) async fn exchange(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> (StatusCode, hyper::HeaderMap, Bytes) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method.parse::<Method>().unwrap())
+        .uri(path)
+        .header("host", address);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body))).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    (
+        head.status,
+        head.headers,
+        body.collect().await.unwrap().to_bytes(),
+    )
+}
+
+/// A WebSocket client.
+pub(crate) struct Stream {
+    socket: WebSocket<TokioIo<hyper::upgrade::Upgraded>>,
+}
+
+struct Spawner;
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(future);
+    }
+}
+
+impl Stream {
+    pub(crate) async fn connect(address: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut request = Request::builder()
+            .uri(path)
+            .header("host", address)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header(
+                "sec-websocket-key",
+                fastwebsockets::handshake::generate_key(),
+            );
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        let (socket, _) = fastwebsockets::handshake::client(&Spawner, request, stream)
+            .await
+            .unwrap();
+        Self { socket }
+    }
+
+    pub(crate) async fn say(&mut self, message: Value) {
+        let frame = Frame::text(message.to_string().into_bytes().into());
+        self.socket.write_frame(frame).await.unwrap();
+    }
+
+    /// Subscribes to an agent from behind that event.
+    pub(crate) async fn subscribe(&mut self, agent_id: &str, after: u64) {
+        self.say(json!({"type": "subscribe", "agentId": agent_id, "afterEventId": after}))
+            .await;
+    }
+
+    /// The next message; `None` when the connection has ended.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame())
+                .await
+                .expect("a message within patience");
+            let Ok(frame) = frame else { return None };
+            match frame.opcode {
+                OpCode::Text => return Some(serde_json::from_slice(&frame.payload).unwrap()),
+                OpCode::Close => return None,
+                _ => {}
+            }
+        }
+    }
+
+    /// The next event; what else is said is passed over.
+    pub(crate) async fn event(&mut self) -> Option<Value> {
+        loop {
+            let message = self.next().await?;
+            if message.get("id").is_some() && message.get("data").is_some() {
+                return Some(message);
+            }
+        }
+    }
+}
