@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod container;
 mod guard;
 mod rehearsal;
 mod sdk_real;

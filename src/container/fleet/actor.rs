@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::agent::{Agent, Ending, Session, Stage, Turn, failed, stopped};
+use super::agent::{Agent, EndStep, Ending, Session, Stage, Turn, failed, stopped};
 use super::command::{Command, Denied, Failure, Prepared, Reply, Run, StreamItem};
 use super::drain::Drain;
 use super::handle::FleetHandle;
@@ -329,12 +329,16 @@ impl Fleet {
             }
             Stage::Running(_) if !agent.is_busy() => self.finish_saved(agent_id, exit),
             // It is on its way out already.
-            Stage::Running(_) if agent.ending.as_ref().is_some_and(|ending| ending.aborted) => {}
+            Stage::Running(_)
+                if agent
+                    .ending
+                    .as_ref()
+                    .is_some_and(|ending| ending.step != EndStep::WhenIdle) => {}
             Stage::Running(_) if patience.is_zero() => self.abort(agent_id, exit),
             Stage::Running(_) => {
                 agent.ending = Some(Ending {
                     exit,
-                    aborted: false,
+                    step: EndStep::WhenIdle,
                 });
                 agent.deadline = Some(Instant::now() + patience);
             }
@@ -350,7 +354,7 @@ impl Fleet {
         agent.prompts.clear();
         agent.ending = Some(Ending {
             exit,
-            aborted: true,
+            step: EndStep::Aborted,
         });
         agent.deadline = Some(Instant::now() + SETTLE_TIME);
         if let (Some(server), Some(Session { id, directory })) = (server, agent.session().cloned())
@@ -379,7 +383,7 @@ impl Fleet {
         agent.turn = Turn::Idle;
         agent.ending = Some(Ending {
             exit: exit.clone(),
-            aborted: true,
+            step: EndStep::Saving,
         });
         agent.deadline = Some(Instant::now() + super::drain::SAVE_TIME);
         let (run, name, commands) = (
@@ -717,10 +721,10 @@ impl Fleet {
             .filter_map(|(agent_id, agent)| Some((*agent_id, agent.ending.clone()?)))
             .collect();
         for (agent_id, ending) in due {
-            if ending.aborted {
-                self.finish(agent_id, ending.exit);
-            } else {
-                self.abort(agent_id, ending.exit);
+            match ending.step {
+                EndStep::WhenIdle => self.abort(agent_id, ending.exit),
+                EndStep::Aborted => self.finish_saved(agent_id, ending.exit),
+                EndStep::Saving => self.finish(agent_id, ending.exit),
             }
         }
         if now >= self.stats_due {
