@@ -25,7 +25,7 @@ use crate::support::tool_server::ToolServer;
 const TOKEN: &str = "the-agents-own-token";
 
 /// Far above what anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running container with a town around it.
 struct Container {
@@ -95,7 +95,7 @@ impl Container {
         json!({
             "agentId": agent.to_string(), "rigId": self.rig.to_string(), "townId": self.town.to_string(),
             "role": "polecat", "name": "Toast", "identity": "toast@town",
-            "prompt": "Work on your hook.", "systemPrompt": "You are a polecat.",
+            "prompt": "Work on this now: Add a poem", "systemPrompt": "You are a polecat.",
             "gitUrl": self.origin(), "branch": "gastown/toast/1", "defaultBranch": "main",
             "agentToken": TOKEN, "envVars": {},
         })
@@ -212,6 +212,17 @@ impl Link {
             .collect()
     }
 
+    /// The parts of the messages, to see in a failure what the agent did.
+    fn last_parts(&self) -> String {
+        let parts = self
+            .heard
+            .iter()
+            .filter(|message| message["type"] == "message.part.updated");
+        parts
+            .map(|message| message["data"]["part"].to_string() + "\n")
+            .collect()
+    }
+
     fn sequences(&self) -> Vec<u64> {
         self.heard
             .iter()
@@ -231,7 +242,12 @@ async fn a_bead_is_worked_on_heard_of_and_merged() {
     assert_eq!(started["resumed"], false);
     assert_eq!(link.hear("agent.idle").await, json!({}));
     assert!(link.types().contains(&"message.part.delta"));
-    assert_eq!(container.tools.called().last().unwrap(), "done");
+    assert_eq!(
+        container.tools.called().last().unwrap(),
+        "done",
+        "{}",
+        link.last_parts()
+    );
     let count = link.sequences().len() as u64;
     assert_eq!(link.sequences(), (0..count).collect::<Vec<_>>());
     let owned = link
@@ -383,11 +399,9 @@ async fn a_question_is_told_and_answered() {
         .await;
     assert_eq!(status["status"], "waiting");
     assert_eq!(status["asks"][0]["askId"], ask);
-    let wrong = container.post(
-        &format!("/agents/{agent}/permissions/{ask}"),
-        &json!({"reply": "once"}),
-    );
-    assert_eq!(wrong.await, StatusCode::NOT_FOUND);
+    let permission = format!("/agents/{agent}/permissions/{ask}");
+    let wrong = container.post(&permission, &json!({"reply": "once"})).await;
+    assert_eq!(wrong, StatusCode::NOT_FOUND);
     let answer = json!({"answers": [["Blue"]]});
     let done = container
         .post(&format!("/agents/{agent}/questions/{ask}"), &answer)
