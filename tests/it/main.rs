@@ -4,6 +4,7 @@
 
 mod agent_server;
 mod browser;
+mod container;
 mod deb;
 mod guard;
 mod main_job;

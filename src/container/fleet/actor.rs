@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::agent::{Agent, Ending, Session, Stage, Turn, failed, stopped};
+use super::agent::{Agent, EndStep, Ending, Session, Stage, Turn, failed, stopped};
 use super::command::{Command, Denied, Failure, Prepared, Reply, Run, StreamItem};
 use super::drain::Drain;
 use super::handle::FleetHandle;
@@ -22,8 +22,8 @@ use crate::container::agent_config::{self, ServerSettings};
 use crate::container::control_server::{Links, Spool};
 use crate::container::git::{Git, GitEnvironment, Repository};
 use crate::container::protocol::{
-    AgentExited, AgentResumed, AgentStarted, ContainerStats, ExitKind, ExitStatus, Health,
-    MessageAgent, StartAgent, StopAgent, message_type,
+    AgentStarted, ContainerStats, ExitKind, Health, MessageAgent, StartAgent, StopAgent,
+    message_type,
 };
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, BeadId, RigId, Timestamp};
@@ -39,7 +39,7 @@ const EVENTS_MAX: usize = 512;
 const PROMPTS_MAX: usize = 32;
 
 /// How long an aborted session may take to say that it is idle.
-const SETTLE_TIME: Duration = Duration::from_secs(10);
+pub(super) const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// How often the container tells what it uses.
 const STATS_INTERVAL: Duration = Duration::from_secs(30);
@@ -80,9 +80,9 @@ pub(super) enum ServerState {
 /// A start that waits for the agent server.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    run: Run,
-    settings: ServerSettings,
-    reply: Reply<Result<Arc<RunningServer>, Failure>>,
+    pub(super) run: Run,
+    pub(super) settings: ServerSettings,
+    pub(super) reply: Reply<Result<Arc<RunningServer>, Failure>>,
 }
 
 /// The actor.
@@ -90,15 +90,15 @@ pub(crate) struct Fleet {
     pub(super) options: FleetOptions,
     git: Git,
     received: mpsc::Receiver<Command>,
-    events: mpsc::Receiver<(u64, StreamItem)>,
+    pub(super) events: mpsc::Receiver<(u64, StreamItem)>,
     pub(super) commands: mpsc::Sender<Command>,
-    launch: Launch,
+    pub(super) launch: Launch,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     /// Which agent a session belongs to, children included.
     pub(super) sessions: HashMap<String, AgentId>,
     repositories: HashMap<RigId, Repository>,
     pub(super) server: ServerState,
-    last_generation: u64,
+    pub(super) last_generation: u64,
     last_run: u64,
     pub(super) merges: HashSet<BeadId>,
     pub(super) drain: Option<Drain>,
@@ -314,120 +314,6 @@ impl Fleet {
         Ok(())
     }
 
-    // ---- how an agent ends ----------------------------------------------------------------
-
-    /// Ends an agent once its session is idle, aborting it after `patience`.
-    pub(super) fn begin_end(&mut self, agent_id: AgentId, exit: AgentExited, patience: Duration) {
-        let Some(agent) = self.agents.get_mut(&agent_id) else {
-            return;
-        };
-        match &agent.stage {
-            Stage::Ended(_) => {}
-            Stage::Starting(task) => {
-                task.abort();
-                self.finish(agent_id, exit);
-            }
-            Stage::Running(_) if !agent.is_busy() => self.finish_saved(agent_id, exit),
-            // It is on its way out already.
-            Stage::Running(_) if agent.ending.as_ref().is_some_and(|ending| ending.aborted) => {}
-            Stage::Running(_) if patience.is_zero() => self.abort(agent_id, exit),
-            Stage::Running(_) => {
-                agent.ending = Some(Ending {
-                    exit,
-                    aborted: false,
-                });
-                agent.deadline = Some(Instant::now() + patience);
-            }
-        }
-    }
-
-    /// Aborts the session; the agent ends when that shows, or after a while without.
-    pub(super) fn abort(&mut self, agent_id: AgentId, exit: AgentExited) {
-        let server = self.running_server();
-        let Some(agent) = self.agents.get_mut(&agent_id) else {
-            return;
-        };
-        agent.prompts.clear();
-        agent.ending = Some(Ending {
-            exit,
-            aborted: true,
-        });
-        agent.deadline = Some(Instant::now() + SETTLE_TIME);
-        if let (Some(server), Some(Session { id, directory })) = (server, agent.session().cloned())
-        {
-            self.options
-                .lifecycle
-                .spawn_detached("abort a session", async move {
-                    if let Err(error) = server.client().session().abort(&directory, &id).await {
-                        tracing::warn!(session = %id, "failed to abort: {error}");
-                    }
-                });
-        }
-    }
-
-    /// Finishes; a drained agent's uncommitted work is saved first.
-    pub(super) fn finish_saved(&mut self, agent_id: AgentId, exit: AgentExited) {
-        let Some(agent) = self.agents.get_mut(&agent_id) else {
-            return;
-        };
-        let Place::Worktree(repository, _) = agent.place.clone() else {
-            return self.finish(agent_id, exit);
-        };
-        if exit.status != ExitStatus::Drained {
-            return self.finish(agent_id, exit);
-        }
-        agent.turn = Turn::Idle;
-        agent.ending = Some(Ending {
-            exit: exit.clone(),
-            aborted: true,
-        });
-        agent.deadline = Some(Instant::now() + super::drain::SAVE_TIME);
-        let (run, name, commands) = (
-            (agent_id, agent.run),
-            agent.start.name.clone(),
-            self.commands.clone(),
-        );
-        self.options
-            .lifecycle
-            .spawn_detached("save work", async move {
-                if let Err(error) = Box::pin(repository.save_work(agent_id, &name)).await {
-                    tracing::warn!(agent = %agent_id, "failed to save work: {}", error.story());
-                }
-                // Nobody listens any more only when the fleet has ended.
-                let _ = commands.send(Command::Saved(run, exit)).await;
-            });
-    }
-
-    /// Ends the agent now and tells so. The one place where `agent.exited` is said.
-    pub(super) fn finish(&mut self, agent_id: AgentId, exit: AgentExited) {
-        let Some(agent) = self
-            .agents
-            .get_mut(&agent_id)
-            .filter(|agent| agent.is_alive())
-        else {
-            return;
-        };
-        let asks: Vec<String> = agent.asks.keys().cloned().collect();
-        let removal = agent.removal.take();
-        agent.end(exit.clone());
-        self.sessions.retain(|_, owner| *owner != agent_id);
-        for ask_id in asks {
-            self.say(
-                Some(agent_id),
-                message_type::AGENT_RESUMED,
-                &AgentResumed { ask_id },
-            );
-        }
-        self.say(Some(agent_id), message_type::AGENT_EXITED, &exit);
-        if let Some(reply) = removal {
-            self.remove_ended(agent_id, reply);
-        }
-    }
-
-    fn fail(&mut self, agent_id: AgentId, failure: Failure) {
-        self.finish(agent_id, failed(failure.kind, failure.reason));
-    }
-
     // ---- what the tasks report ------------------------------------------------------------
 
     fn prepared(&mut self, run: Run, result: Result<Prepared, Failure>) {
@@ -528,173 +414,6 @@ impl Fleet {
         }
     }
 
-    // ---- the agent server -----------------------------------------------------------------
-
-    fn need_server(
-        &mut self,
-        run: Run,
-        config: &ResolvedTownConfig,
-        reply: Reply<Result<Arc<RunningServer>, Failure>>,
-    ) {
-        let Some(agent) = self.agents.get(&run.0).filter(|agent| agent.run == run.1) else {
-            return;
-        };
-        let settings = ServerSettings::of(config, &self.options.git.for_agents()).and_then(|own| {
-            agent_config::model_for(config, agent.start.role, agent.start.model.as_deref())?;
-            Ok(own.with_env(&agent.start.env_vars))
-        });
-        let settings = match settings {
-            Ok(settings) => settings,
-            Err(error) => {
-                return answer(
-                    reply,
-                    Err(Failure {
-                        kind: ExitKind::Config,
-                        reason: error.story(),
-                    }),
-                );
-            }
-        };
-        let waiter = Waiter {
-            run,
-            settings,
-            reply,
-        };
-        match &mut self.server {
-            ServerState::Absent => self.begin_server(vec![waiter]),
-            ServerState::Starting { waiters, .. } | ServerState::Stopping { waiters, .. } => {
-                waiters.push(waiter);
-            }
-            ServerState::Running(server) => {
-                let server = server.clone();
-                if server.settings == waiter.settings || self.is_in_use(server.generation) {
-                    self.grant(waiter, &server);
-                } else {
-                    self.stop_server(&server, vec![waiter]);
-                }
-            }
-        }
-    }
-
-    fn begin_server(&mut self, waiters: Vec<Waiter>) {
-        let Some(first) = waiters.first() else {
-            self.server = ServerState::Absent;
-            return;
-        };
-        self.last_generation += 1;
-        self.launch
-            .begin(self.last_generation, first.settings.clone());
-        self.server = ServerState::Starting {
-            generation: self.last_generation,
-            waiters,
-        };
-    }
-
-    /// Whether any agent works on the agent server of that generation.
-    fn is_in_use(&self, generation: u64) -> bool {
-        self.agents
-            .values()
-            .any(|agent| agent.server == Some(generation))
-    }
-
-    fn grant(&mut self, waiter: Waiter, server: &Arc<RunningServer>) {
-        if let Some(agent) = self.agents.get_mut(&waiter.run.0)
-            && agent.run == waiter.run.1
-            && agent.is_alive()
-        {
-            agent.server = Some(server.generation);
-            answer(waiter.reply, Ok(server.clone()));
-        }
-    }
-
-    pub(super) fn stop_server(&mut self, server: &Arc<RunningServer>, waiters: Vec<Waiter>) {
-        self.server = ServerState::Stopping {
-            generation: server.generation,
-            waiters,
-        };
-        let server = server.clone();
-        // Its end is told by the task that watches it.
-        self.options
-            .lifecycle
-            .spawn_detached("stop the agent server", async move { server.stop().await });
-    }
-
-    fn server_started(&mut self, generation: u64, result: Result<Arc<RunningServer>, Failure>) {
-        let state = std::mem::replace(&mut self.server, ServerState::Absent);
-        let waiters = match state {
-            ServerState::Starting {
-                generation: expected,
-                waiters,
-            } if expected == generation => waiters,
-            other => {
-                self.server = other;
-                return;
-            }
-        };
-        match result {
-            Ok(server) => {
-                tracing::info!(kind = %server.kind, generation, "the agent server is up");
-                self.server = ServerState::Running(server.clone());
-                for waiter in waiters {
-                    self.grant(waiter, &server);
-                }
-            }
-            Err(failure) => {
-                for waiter in waiters {
-                    answer(waiter.reply, Err(failure.clone()));
-                }
-            }
-        }
-    }
-
-    fn server_ended(&mut self, generation: u64, reason: &str) {
-        let current = match &self.server {
-            ServerState::Running(server) => server.generation,
-            ServerState::Stopping { generation, .. } => *generation,
-            ServerState::Starting { .. } | ServerState::Absent => return,
-        };
-        if current != generation {
-            return;
-        }
-        // What it said before it ended comes first.
-        while let Ok((generation, item)) = self.events.try_recv() {
-            self.on_stream(generation, item);
-        }
-        let state = std::mem::replace(&mut self.server, ServerState::Absent);
-        let users: Vec<AgentId> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| agent.server == Some(generation))
-            .map(|(agent_id, _)| *agent_id)
-            .collect();
-        for agent_id in users {
-            if let Some(Stage::Starting(task)) =
-                self.agents.get(&agent_id).map(|agent| &agent.stage)
-            {
-                task.abort();
-            }
-            let reason = format!("the agent server is gone: {reason}");
-            self.fail(
-                agent_id,
-                Failure {
-                    kind: ExitKind::AgentServer,
-                    reason,
-                },
-            );
-        }
-        if let ServerState::Stopping { waiters, .. } = state {
-            self.begin_server(waiters);
-        }
-    }
-
-    /// The agent server, if one runs.
-    pub(super) fn running_server(&self) -> Option<Arc<RunningServer>> {
-        match &self.server {
-            ServerState::Running(server) => Some(server.clone()),
-            _ => None,
-        }
-    }
-
     // ---- time -----------------------------------------------------------------------------
 
     fn next_deadline(&self) -> Instant {
@@ -717,10 +436,10 @@ impl Fleet {
             .filter_map(|(agent_id, agent)| Some((*agent_id, agent.ending.clone()?)))
             .collect();
         for (agent_id, ending) in due {
-            if ending.aborted {
-                self.finish(agent_id, ending.exit);
-            } else {
-                self.abort(agent_id, ending.exit);
+            match ending.step {
+                EndStep::WhenIdle => self.abort(agent_id, ending.exit),
+                EndStep::Aborted => self.finish_saved(agent_id, ending.exit),
+                EndStep::Saving => self.finish(agent_id, ending.exit),
             }
         }
         if now >= self.stats_due {

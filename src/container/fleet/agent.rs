@@ -87,8 +87,18 @@ pub(super) enum Turn {
 #[derive(Clone, Debug)]
 pub(super) struct Ending {
     pub(super) exit: AgentExited,
-    /// Whether the session was told to stop already.
-    pub(super) aborted: bool,
+    pub(super) step: EndStep,
+}
+
+/// How far an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndStep {
+    /// The session may finish its turn.
+    WhenIdle,
+    /// The session was told to stop, or its turn failed.
+    Aborted,
+    /// The session is over; what it left is being saved.
+    Saving,
 }
 
 /// What follows from an event, beyond the event itself.
@@ -98,6 +108,8 @@ pub(super) enum Consequence {
     Resumed(String),
     /// The turn ended, with an error or without.
     Idle(Option<String>),
+    /// An aborted or failed turn ended for the second time: now a prompt would be heard again.
+    Quiet,
     /// The model failed; the session is to be aborted if it still tries.
     ModelFailed {
         text: String,
@@ -198,6 +210,7 @@ impl Agent {
                     true,
                 ));
             }
+            Observation::Offline { message } => return Some(self.failed(message, true)),
             Observation::Failed { message } => return Some(self.failed(message, false)),
             Observation::Aborted => return None,
             _ => {}
@@ -207,7 +220,11 @@ impl Agent {
 
     fn turn_ended(&mut self) -> Option<Consequence> {
         if self.turn != Turn::Busy {
-            return None;
+            let ends = self
+                .ending
+                .as_ref()
+                .is_some_and(|ending| ending.step == EndStep::Aborted);
+            return (ends && self.turn == Turn::Idle).then_some(Consequence::Quiet);
         }
         self.turn = Turn::Idle;
         self.tools.clear();

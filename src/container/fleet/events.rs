@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::actor::Fleet;
-use super::agent::{Consequence, Ending, Session, Stage, Turn, failed};
+use super::agent::{Consequence, EndStep, Ending, Session, Stage, Turn, failed};
 use super::command::{Command, Run, StreamItem, TurnSeen};
 use super::observation::Observation;
 use crate::container::protocol::{AgentIdle, AgentResumed, ExitKind, message_type};
@@ -15,6 +15,10 @@ use crate::sdk::Event;
 
 /// After an error the session says within moments that it is idle; if not, that is not waited for.
 const IDLE_AFTER_ERROR: Duration = Duration::from_secs(10);
+
+/// How long after the first idle event of an aborted or failed turn the second is waited for; it was
+/// seen after 40 to 100 ms, and in some cases it never comes.
+const QUIET_TIME: Duration = Duration::from_secs(1);
 
 impl Fleet {
     pub(super) fn on_stream(&mut self, generation: u64, item: StreamItem) {
@@ -88,6 +92,7 @@ impl Fleet {
                 );
             }
             Consequence::Idle(error) => self.went_idle(agent_id, error),
+            Consequence::Quiet => self.finish_ending(agent_id),
             Consequence::ModelFailed { text, still_trying } => {
                 self.model_failed(agent_id, text, still_trying);
             }
@@ -100,13 +105,33 @@ impl Fleet {
             message_type::AGENT_IDLE,
             &AgentIdle { error },
         );
-        let Some(agent) = self.agents.get(&agent_id) else {
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
             return;
         };
-        // A prompt that is still to be taken goes on with the turn.
-        if let Some(Ending { exit, .. }) = agent.ending.clone()
-            && !agent.is_busy()
-        {
+        match &agent.ending {
+            // After an abort or an error the session tells a second time that it is idle, and what
+            // it is asked before that is lost. So the agent is not free for a new start yet.
+            Some(Ending {
+                step: EndStep::Aborted,
+                ..
+            }) => {
+                agent.deadline = Some(Instant::now() + QUIET_TIME);
+            }
+            // A prompt that is still to be taken goes on with the turn.
+            Some(Ending {
+                step: EndStep::WhenIdle,
+                ..
+            }) if !agent.is_busy() => self.finish_ending(agent_id),
+            _ => {}
+        }
+    }
+
+    fn finish_ending(&mut self, agent_id: AgentId) {
+        let ending = self
+            .agents
+            .get(&agent_id)
+            .and_then(|agent| agent.ending.clone());
+        if let Some(Ending { exit, .. }) = ending {
             self.finish_saved(agent_id, exit);
         }
     }
@@ -126,7 +151,7 @@ impl Fleet {
             agent.prompts.clear();
             agent.ending = Some(Ending {
                 exit,
-                aborted: true,
+                step: EndStep::Aborted,
             });
             agent.deadline = Some(Instant::now() + IDLE_AFTER_ERROR);
         }

@@ -17,11 +17,13 @@ mod agent;
 mod asks;
 mod command;
 mod drain;
+mod ending;
 mod events;
 mod handle;
 mod merges;
 mod observation;
 mod server;
+mod serving;
 mod start;
 mod stats;
 

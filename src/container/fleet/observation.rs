@@ -17,6 +17,8 @@ pub(super) enum Observation {
     Idle,
     /// The model could not be reached and is tried again.
     Retry { attempt: u32, message: String },
+    /// The model could not be reached, and the agent server waits until it is told to go on.
+    Offline { message: String },
     /// The session's turn was ended by [`abort`](crate::sdk::Sessions::abort).
     Aborted,
     /// The session's turn failed.
@@ -55,13 +57,17 @@ struct StatusChanged {
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Status {
     Busy,
-    Idle,
     Retry {
         #[serde(default)]
         attempt: u32,
         #[serde(default)]
         message: String,
     },
+    Offline {
+        #[serde(default)]
+        message: String,
+    },
+    // `idle` too: `session.idle` says the same, and it is the one that is counted.
     #[serde(other)]
     Other,
 }
@@ -175,7 +181,7 @@ impl Observation {
     fn of_status(status: Status) -> Self {
         match status {
             Status::Busy => Self::Busy,
-            Status::Idle => Self::Idle,
+            Status::Offline { message } => Self::Offline { message },
             Status::Retry { attempt, message } => Self::Retry { attempt, message },
             Status::Other => Self::Activity,
         }

@@ -1,0 +1,130 @@
+//! How an agent ends: let finish, aborted, saved, and told of once.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::actor::{Fleet, SETTLE_TIME};
+use super::agent::{EndStep, Ending, Session, Stage, Turn, failed};
+use super::command::{Command, Failure};
+use super::start::Place;
+use crate::container::protocol::{AgentExited, AgentResumed, ExitStatus, message_type};
+use crate::model::AgentId;
+
+impl Fleet {
+    /// Ends an agent once its session is idle, aborting it after `patience`.
+    pub(super) fn begin_end(&mut self, agent_id: AgentId, exit: AgentExited, patience: Duration) {
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        match &agent.stage {
+            Stage::Ended(_) => {}
+            Stage::Starting(task) => {
+                task.abort();
+                self.finish(agent_id, exit);
+            }
+            Stage::Running(_) if !agent.is_busy() => self.finish_saved(agent_id, exit),
+            // It is on its way out already.
+            Stage::Running(_)
+                if agent
+                    .ending
+                    .as_ref()
+                    .is_some_and(|ending| ending.step != EndStep::WhenIdle) => {}
+            Stage::Running(_) if patience.is_zero() => self.abort(agent_id, exit),
+            Stage::Running(_) => {
+                agent.ending = Some(Ending {
+                    exit,
+                    step: EndStep::WhenIdle,
+                });
+                agent.deadline = Some(Instant::now() + patience);
+            }
+        }
+    }
+
+    /// Aborts the session; the agent ends when that shows, or after a while without.
+    pub(super) fn abort(&mut self, agent_id: AgentId, exit: AgentExited) {
+        let server = self.running_server();
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        agent.prompts.clear();
+        agent.ending = Some(Ending {
+            exit,
+            step: EndStep::Aborted,
+        });
+        agent.deadline = Some(Instant::now() + SETTLE_TIME);
+        if let (Some(server), Some(Session { id, directory })) = (server, agent.session().cloned())
+        {
+            self.options
+                .lifecycle
+                .spawn_detached("abort a session", async move {
+                    if let Err(error) = server.client().session().abort(&directory, &id).await {
+                        tracing::warn!(session = %id, "failed to abort: {error}");
+                    }
+                });
+        }
+    }
+
+    /// Finishes; a drained agent's uncommitted work is saved first.
+    pub(super) fn finish_saved(&mut self, agent_id: AgentId, exit: AgentExited) {
+        let Some(agent) = self.agents.get_mut(&agent_id) else {
+            return;
+        };
+        let Place::Worktree(repository, _) = agent.place.clone() else {
+            return self.finish(agent_id, exit);
+        };
+        if exit.status != ExitStatus::Drained {
+            return self.finish(agent_id, exit);
+        }
+        agent.turn = Turn::Idle;
+        agent.ending = Some(Ending {
+            exit: exit.clone(),
+            step: EndStep::Saving,
+        });
+        agent.deadline = Some(Instant::now() + super::drain::SAVE_TIME);
+        let (run, name, commands) = (
+            (agent_id, agent.run),
+            agent.start.name.clone(),
+            self.commands.clone(),
+        );
+        self.options
+            .lifecycle
+            .spawn_detached("save work", async move {
+                if let Err(error) = Box::pin(repository.save_work(agent_id, &name)).await {
+                    tracing::warn!(agent = %agent_id, "failed to save work: {}", error.story());
+                }
+                // Nobody listens any more only when the fleet has ended.
+                let _ = commands.send(Command::Saved(run, exit)).await;
+            });
+    }
+
+    /// Ends the agent now and tells so. The one place where `agent.exited` is said.
+    pub(super) fn finish(&mut self, agent_id: AgentId, exit: AgentExited) {
+        let Some(agent) = self
+            .agents
+            .get_mut(&agent_id)
+            .filter(|agent| agent.is_alive())
+        else {
+            return;
+        };
+        let asks: Vec<String> = agent.asks.keys().cloned().collect();
+        let removal = agent.removal.take();
+        agent.end(exit.clone());
+        self.sessions.retain(|_, owner| *owner != agent_id);
+        for ask_id in asks {
+            self.say(
+                Some(agent_id),
+                message_type::AGENT_RESUMED,
+                &AgentResumed { ask_id },
+            );
+        }
+        self.say(Some(agent_id), message_type::AGENT_EXITED, &exit);
+        if let Some(reply) = removal {
+            self.remove_ended(agent_id, reply);
+        }
+    }
+
+    pub(super) fn fail(&mut self, agent_id: AgentId, failure: Failure) {
+        self.finish(agent_id, failed(failure.kind, failure.reason));
+    }
+}
