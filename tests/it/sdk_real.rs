@@ -290,23 +290,29 @@ async fn tells_when_the_model_fails(kind: AgentServerKind) {
     real.end().await;
 }
 
-/// A model that stops in the middle: told as a new attempt (opencode) or as an error (Kilo). One
+/// A model that stops in the middle: told as a new attempt, or by Kilo as an error or as being offline. One
 /// that says nothing more can be aborted.
 async fn tells_when_the_model_breaks_off(kind: AgentServerKind) {
     let mut real = Real::new(kind).await;
     real.prompt("SCENARIO:close").await;
     let session = real.session.clone();
-    real.listener
+    let told = real
+        .listener
         .hear(
             &session,
             "a new attempt or an error",
             |event_type, properties| {
-                event_type == "session.error" || properties["status"]["type"] == "retry"
+                let status = &properties["status"]["type"];
+                event_type == "session.error" || status == "retry" || status == "offline"
             },
         )
         .await;
-    real.abort().await;
-    real.hear("session.idle").await;
+    if told["error"].is_object() {
+        real.hear_idle_twice().await;
+    } else {
+        real.abort().await;
+        real.hear("session.idle").await;
+    }
     real.prompt("SCENARIO:stall").await;
     real.hear("message.part.delta").await;
     real.abort().await;
