@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use gastownd::lifecycle::Lifecycle;
 use gastownd::sdk::{
-    AgentServer, AgentServerKind, Error, PermissionReply, SessionId, create_agent_server,
+    AgentServer, AgentServerKind, AgentServerOptions, Error, PermissionReply, SessionId,
+    create_agent_server,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -50,9 +51,7 @@ impl Real {
         change(&mut config);
         let work = repository.work();
         let mark = Mark::new();
-        let mut options = agent_server::options(kind, repository.home(), &work, config);
-        let (name, value) = mark.pair();
-        options.env.insert(name.to_owned(), value.to_owned());
+        let options = marked(&mark, kind, &repository, config);
         let server = create_agent_server(options, &lifecycle).await.unwrap();
         let listener = Listener::subscribe(&server).await;
         let session = server
@@ -111,6 +110,16 @@ impl Real {
         self.hear("session.idle").await;
     }
 
+    /// Ends the server and starts it again in the same home.
+    async fn restart(&mut self, kind: AgentServerKind) {
+        self.server.stop(GRACE).await;
+        self.mark
+            .wait_until("nothing is left", |running| running.is_empty());
+        let options = marked(&self.mark, kind, &self.repository, self.model.config());
+        self.server = create_agent_server(options, &self.lifecycle).await.unwrap();
+        self.listener = Listener::subscribe(&self.server).await;
+    }
+
     async fn abort(&self) {
         let work = self.repository.work();
         self.server
@@ -132,6 +141,19 @@ impl Real {
         self.server.stop(GRACE).await;
         assert!(self.server.client().health().await.is_err());
     }
+}
+
+/// Options whose every process bears the mark.
+fn marked(
+    mark: &Mark,
+    kind: AgentServerKind,
+    repository: &Repository,
+    config: Value,
+) -> AgentServerOptions {
+    let mut options = agent_server::options(kind, repository.home(), &repository.work(), config);
+    let (name, value) = mark.pair();
+    options.env.insert(name.to_owned(), value.to_owned());
+    options
 }
 
 async fn does_a_bead_with_its_tools(kind: AgentServerKind) {
@@ -268,6 +290,58 @@ async fn tells_when_the_model_fails(kind: AgentServerKind) {
     real.end().await;
 }
 
+/// A model that stops in the middle: told as a new attempt, or by Kilo as an error or as being offline. One
+/// that says nothing more can be aborted.
+async fn tells_when_the_model_breaks_off(kind: AgentServerKind) {
+    let mut real = Real::new(kind).await;
+    real.prompt("SCENARIO:close").await;
+    let session = real.session.clone();
+    let told = real
+        .listener
+        .hear(
+            &session,
+            "a new attempt or an error",
+            |event_type, properties| {
+                let status = &properties["status"]["type"];
+                event_type == "session.error" || status == "retry" || status == "offline"
+            },
+        )
+        .await;
+    if told["error"].is_object() {
+        real.hear_idle_twice().await;
+    } else {
+        real.abort().await;
+        real.hear("session.idle").await;
+    }
+    real.prompt("SCENARIO:stall").await;
+    real.hear("message.part.delta").await;
+    real.abort().await;
+    real.hear("session.idle").await;
+    real.end().await;
+}
+
+/// What a server knew is there when it is started again, and the conversation goes on.
+async fn resumes_its_session(kind: AgentServerKind) {
+    let mut real = Real::new(kind).await;
+    real.prompt("SCENARIO:say").await;
+    real.hear("session.idle").await;
+    real.restart(kind).await;
+    let (work, session) = (real.repository.work(), real.session.clone());
+    assert!(
+        real.server
+            .client()
+            .session()
+            .exists(&work, &session)
+            .await
+            .unwrap()
+    );
+    real.prompt("SCENARIO:say").await;
+    real.hear("session.idle").await;
+    let over = "The scenario say is over.";
+    assert_eq!(real.messages().await.matches(over).count(), 2);
+    real.end().await;
+}
+
 /// Nobody listens where the model should be: opencode tries again by itself.
 #[tokio::test]
 async fn opencode_tries_again_when_the_model_is_not_there() {
@@ -347,4 +421,24 @@ async fn opencode_tells_when_the_model_fails() {
 #[tokio::test]
 async fn kilo_tells_when_the_model_fails() {
     tells_when_the_model_fails(AgentServerKind::Kilo).await;
+}
+
+#[tokio::test]
+async fn opencode_tells_when_the_model_breaks_off() {
+    tells_when_the_model_breaks_off(AgentServerKind::Opencode).await;
+}
+
+#[tokio::test]
+async fn opencode_resumes_its_session() {
+    resumes_its_session(AgentServerKind::Opencode).await;
+}
+
+#[tokio::test]
+async fn kilo_tells_when_the_model_breaks_off() {
+    tells_when_the_model_breaks_off(AgentServerKind::Kilo).await;
+}
+
+#[tokio::test]
+async fn kilo_resumes_its_session() {
+    resumes_its_session(AgentServerKind::Kilo).await;
 }

@@ -123,7 +123,7 @@ fn work_in_text(text: &str) -> Work {
 
 /// Whether a message hands this work out, rather than asks something while it is on the hook.
 fn is_about(text: &str, work: &Work) -> bool {
-    text.contains(&work.title)
+    text.contains(work.title.trim())
 }
 
 /// A message without directives is directed by the bead's body.

@@ -11,6 +11,10 @@ use super::script::{Script, Step};
 /// Where a file goes that the bead does not name.
 const FOLDER: &str = "docs";
 
+/// What may stand before and after a file's name in a sentence.
+const OPENING: [char; 5] = ['`', '"', '\'', '(', '['];
+const CLOSING: [char; 11] = ['`', '"', '\'', ')', ']', '.', ',', ':', ';', '!', '?'];
+
 /// How long a file's name made from a title may be.
 const SLUG_MAX: usize = 60;
 
@@ -152,7 +156,7 @@ fn arguments(words: &[&str]) -> Vec<String> {
 fn file_for(work: &Work) -> String {
     let named = |text: &str| {
         text.split_whitespace()
-            .map(|word| word.trim_matches(|end: char| !end.is_alphanumeric() && end != '_'))
+            .map(|word| word.trim_start_matches(OPENING).trim_end_matches(CLOSING))
             .find(|word| is_file_name(word))
             .map(ToOwned::to_owned)
     };
@@ -168,6 +172,7 @@ fn is_file_name(word: &str) -> bool {
         return false;
     };
     word.chars().all(plain)
+        && !word.starts_with('/')
         && !word.contains("..")
         && !word.contains("//")
         // Shorter ones are abbreviations, as "e.g".
@@ -254,6 +259,7 @@ mod tests {
             "docs/read-http-example-org-a-md.md",
         );
         check("Change ../../etc/x.md", "", "docs/change-etc-x-md.md");
+        check("Change /etc/x.md", "", "docs/change-etc-x-md.md");
         check("???", "", "docs/note.md");
     }
 
