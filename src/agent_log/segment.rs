@@ -178,7 +178,7 @@ mod tests {
             .collect();
         for (n, len) in lens.iter().enumerate() {
             builder.push(None, |out| {
-                out.extend(std::iter::repeat_n((n % 251) as u8, *len))
+                out.extend(std::iter::repeat_n(u8::try_from(n % 251).unwrap(), *len))
             });
         }
         let mut next = 5;

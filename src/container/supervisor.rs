@@ -27,7 +27,7 @@ use crate::telemetry;
 
 use super::client::{CallError, Client};
 use super::isolation::{self, Isolation, LaunchPaths};
-use super::protocol::{Health, MergeBranch, MessageAgent, StartAgent, StopAgent};
+use super::protocol::{Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent};
 use super::relay::{self, LinkState, LinkTarget};
 
 /// How long a container process may take until it answers.
@@ -157,13 +157,10 @@ impl ContainerHandle {
         &self,
         config: &ResolvedTownConfig,
         agent_id: AgentId,
+        remove: &RemoveAgent,
     ) -> Result<(), CallError> {
-        self.post(
-            &format!("/agents/{agent_id}/remove"),
-            config,
-            &serde_json::json!({}),
-        )
-        .await
+        self.post(&format!("/agents/{agent_id}/remove"), config, remove)
+            .await
     }
 
     /// Says something to an agent's session.

@@ -160,7 +160,11 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
     }
     draft.remove_mail_of(agent_id)?;
     draft.remove_agent(agent_id)?;
-    draft.effect(Effect::RemoveAgent(agent_id));
+    draft.effect(Effect::RemoveAgent {
+        agent_id,
+        rig_id: agent.rig_id,
+        name: agent.name.clone(),
+    });
     let metadata = json!({"name": agent.name});
     draft.fact(
         "agent.deleted",

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::agent_log::Logs;
 use crate::container::prompts::{self, RolePrompt};
-use crate::container::protocol::{MergeBranch, MessageAgent, StartAgent, StopAgent};
+use crate::container::protocol::{MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent};
 use crate::container::{CallError, ContainerHandle};
 use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town, TownId};
 use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
@@ -33,7 +33,12 @@ pub(super) enum Effect {
     WakeContainer,
     StartAgent(AgentId),
     StopAgent(AgentId),
-    RemoveAgent(AgentId),
+    /// A deleted agent: its worktree and its events go.
+    RemoveAgent {
+        agent_id: AgentId,
+        rig_id: Option<RigId>,
+        name: String,
+    },
     /// Tell an agent that stopped too early to go on.
     Remind(AgentId),
     TellMayor(AgentId),
@@ -101,7 +106,11 @@ impl Runner {
             }
             Effect::StartAgent(agent_id) => self.start_agent(*agent_id).await,
             Effect::StopAgent(agent_id) => self.stop_agent(*agent_id).await,
-            Effect::RemoveAgent(agent_id) => self.remove_agent(*agent_id).await,
+            Effect::RemoveAgent {
+                agent_id,
+                rig_id,
+                name,
+            } => self.remove_agent(*agent_id, *rig_id, name).await,
             Effect::Remind(agent_id) => self.message(*agent_id, REMINDER).await,
             Effect::TellMayor(agent_id) => self.tell_mayor(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
@@ -117,7 +126,7 @@ impl Runner {
             // The others are asked again when the state still wants them, or have nothing to undo.
             Effect::WakeContainer
             | Effect::StopAgent(_)
-            | Effect::RemoveAgent(_)
+            | Effect::RemoveAgent { .. }
             | Effect::Remind(_)
             | Effect::Verify(_) => return,
         };
@@ -234,12 +243,21 @@ impl Runner {
         }
     }
 
-    async fn remove_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
-        let config = self.config(None)?;
+    async fn remove_agent(
+        &self,
+        agent_id: AgentId,
+        rig_id: Option<RigId>,
+        name: &str,
+    ) -> Result<(), EffectError> {
+        let config = self.config(rig_id)?;
+        let remove = RemoveAgent {
+            rig_id,
+            name: name.to_owned(),
+        };
         let removed = self
             .surroundings
             .container
-            .remove_agent(&config, agent_id)
+            .remove_agent(&config, agent_id, &remove)
             .await;
         self.surroundings.logs.delete(agent_id).await?;
         match removed {

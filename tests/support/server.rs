@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fastwebsockets::{Frame, OpCode, WebSocket};
+use gastownd::lifecycle::Lifecycle;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -112,18 +113,10 @@ impl Server {
     }
 
     /// A request that must succeed; its `data`.
-    #[track_caller]
-    pub(crate) fn must<'a>(
-        &'a self,
-        method: &'a str,
-        path: &'a str,
-        body: Value,
-    ) -> impl Future<Output = Value> + 'a {
-        async move {
-            let (status, mut answer) = self.call(method, path, body).await;
-            assert!(status.is_success(), "{method} {path}: {status} {answer}");
-            answer["data"].take()
-        }
+    pub(crate) async fn must(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, mut answer) = self.call(method, path, body).await;
+        assert!(status.is_success(), "{method} {path}: {status} {answer}");
+        answer["data"].take()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
@@ -255,7 +248,9 @@ pub(crate) async fn exchange(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .unwrap();
-    tokio::spawn(connection);
+    lifecycle().spawn_detached("test client", async move {
+        let _ = connection.await;
+    });
     let mut request = Request::builder()
         .method(method.parse::<Method>().unwrap())
         .uri(path)
@@ -278,6 +273,11 @@ pub(crate) struct Stream {
     socket: WebSocket<TokioIo<hyper::upgrade::Upgraded>>,
 }
 
+/// Tasks of test clients end with the test's runtime.
+fn lifecycle() -> Lifecycle {
+    Lifecycle::new()
+}
+
 struct Spawner;
 
 impl<F> hyper::rt::Executor<F> for Spawner
@@ -285,7 +285,9 @@ where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        tokio::spawn(future);
+        lifecycle().spawn_detached("test client", async move {
+            future.await;
+        });
     }
 }
 
