@@ -17,7 +17,7 @@ use crate::town::{NewRig, SlingOrder, TownHandle};
 use super::arguments::DemoArguments;
 use super::error::Error;
 use super::run::{own_path, until_ended};
-use super::serve::{announce, until_asked};
+use super::serve::{announce, catch_signals, until_asked};
 
 /// Whose town it is; the page shows this user's towns.
 const OWNER: &str = "admin";
@@ -69,14 +69,15 @@ async fn show(
     let repository = make_sample(&folder, &program)
         .await
         .map_err(Error::DemoRepository)?;
+    let mut signals = catch_signals()?;
     let server = Server::start(settings, program, Lifecycle::new()).await?;
     let address = server.address();
     announce(&format!("watch it on http://{address}"))?;
     let outcome = tokio::select! {
         outcome = play(&server, &repository) => outcome,
-        asked = crate::server::asked_to_stop() => {
+        () = signals.next() => {
             server.stop().await;
-            return asked.map_err(|source| Error::Signals { source });
+            return Ok(());
         }
     };
     if exit || outcome.is_err() {
@@ -84,7 +85,7 @@ async fn show(
         return outcome;
     }
     announce("press Ctrl-C to end")?;
-    until_asked(server, address).await
+    until_asked(server, signals).await
 }
 
 /// Makes the town, slings the beads and tells how they fare.

@@ -1,14 +1,13 @@
 //! `gastownd serve`.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::runtime::Builder;
 
 use crate::config::Settings;
 use crate::lifecycle::Lifecycle;
-use crate::server::{self, Server};
+use crate::server::{self, Server, StopSignals};
 use crate::telemetry;
 
 use super::error::Error;
@@ -30,6 +29,8 @@ async fn serve(settings: Settings, program: PathBuf) -> Result<(), Error> {
     if settings.isolation == crate::config::Isolation::None {
         tracing::warn!("isolation is none: agents can read and change whatever this user can");
     }
+    // Before anybody can know that we run, and so want us to stop.
+    let signals = catch_signals()?;
     let server = Server::start(settings, program, Lifecycle::new()).await?;
     let address = server.address();
     if let Some(token) = server.new_admin_token() {
@@ -40,7 +41,11 @@ async fn serve(settings: Settings, program: PathBuf) -> Result<(), Error> {
         );
     }
     announce(&format!("gastownd listening on http://{address}"))?;
-    until_asked(server, address).await
+    until_asked(server, signals).await
+}
+
+pub(super) fn catch_signals() -> Result<StopSignals, Error> {
+    StopSignals::catch().map_err(|source| Error::Signals { source })
 }
 
 /// Prints a line that a program may wait for.
@@ -52,17 +57,15 @@ pub(super) fn announce(line: &str) -> Result<(), Error> {
 }
 
 /// Serves until a signal, then stops in order; a second signal cuts that short.
-pub(super) async fn until_asked(server: Server, address: SocketAddr) -> Result<(), Error> {
+pub(super) async fn until_asked(server: Server, mut signals: StopSignals) -> Result<(), Error> {
     let outcome = tokio::select! {
-        asked = server::asked_to_stop() => asked.map_err(|source| Error::Signals { source }),
+        () = signals.next() => Ok(()),
         () = server.failed() => Err(server::Error::Poisoned.into()),
     };
-    tracing::info!(%address, "stopping");
+    tracing::info!(address = %server.address(), "stopping");
     tokio::select! {
-        () = server.stop() => outcome,
-        again = server::asked_to_stop() => {
-            tracing::warn!("asked a second time: stopping at once");
-            again.map_err(|source| Error::Signals { source }).and(outcome)
-        }
+        () = server.stop() => {}
+        () = signals.next() => tracing::warn!("asked a second time: stopping at once"),
     }
+    outcome
 }
