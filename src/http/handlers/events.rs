@@ -14,6 +14,9 @@ use crate::town::Error as TownError;
 
 /// Events of one batch: one commit's worth.
 const BATCH_LEN_MAX: usize = 1000;
+/// Bytes of events in one answer. A page may be shorter than its limit for that; whoever pages goes
+/// on behind the last id all the same.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of one event's data.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
@@ -35,10 +38,12 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
     let mut next = log.position().first_id.max(after + 1);
     let end = next.saturating_add(limit);
     let mut slices = Vec::new();
-    while next < end {
+    let mut bytes = 0;
+    while next < end && bytes < PAGE_BYTES_MAX {
         let read = log.read_from(next).await.map_err(TownError::from)?;
         let Some(last) = read.last() else { break };
         next = last.last_id() + 1;
+        bytes += read.iter().map(|slice| slice.bytes().len()).sum::<usize>();
         slices.extend(read);
     }
     let id = agent_id.to_string();
