@@ -50,7 +50,13 @@ pub(super) fn stage(tree: &sled::Tree, write: Write, batch: &mut sled::Batch) ->
     Ok(())
 }
 
-/// The value that a head row stands for.
+/// Whether the value behind a head row is in rows of its own.
+pub(super) fn is_split(head: &[u8]) -> bool {
+    head.first() == Some(&SPLIT)
+}
+
+/// The value that a head row stands for. If it is split, nobody may write between the reading of
+/// the head and the end of this.
 pub(super) fn load(tree: &sled::Tree, key: &[u8], head: &IVec) -> Result<Vec<u8>, Error> {
     let count = chunk_count(head)?;
     if count == 0 {

@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
+use crate::telemetry;
+
 use super::Error;
 use super::trees::TreeState;
 
@@ -22,8 +24,19 @@ const GROUP_LEN_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub(super) struct Committer {
     jobs: Sender<Job>,
-    poison: Arc<watch::Sender<Option<String>>>,
+    standing: Arc<watch::Sender<Standing>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// Whether writes are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    Open,
+    /// The server is ending.
+    Closed,
+    /// A write failed, for this reason. Nothing is flushed any more: a batch may be applied in part,
+    /// and a sync that follows a failed one may succeed although the bytes are lost.
+    Poisoned(String),
 }
 
 enum Job {
@@ -39,8 +52,8 @@ impl Committer {
     pub(super) fn start(db: sled::Db, path: &Path) -> Result<Self, Error> {
         let disk = Disk::open(db, path)?;
         let (jobs, waiting) = mpsc::channel();
-        let poison = Arc::new(watch::Sender::new(None));
-        let committing = poison.clone();
+        let standing = Arc::new(watch::Sender::new(Standing::Open));
+        let committing = standing.clone();
         let thread = std::thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || run(&disk, &waiting, &committing))
@@ -50,7 +63,7 @@ impl Committer {
             })?;
         Ok(Self {
             jobs,
-            poison,
+            standing,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -77,26 +90,45 @@ impl Committer {
 
     /// Refuses all further writes; the first reason is kept.
     pub(super) fn poison(&self, reason: &str) {
-        poison(&self.poison, reason);
+        poison(&self.standing, reason);
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
-        match &*self.poison.borrow() {
-            Some(reason) => Err(Error::Poisoned {
-                reason: reason.clone(),
-            }),
-            None => Ok(()),
+    /// Poisons the database if the caller panics before it drops the answer.
+    pub(super) fn poison_on_panic(&self, during: &'static str) -> PoisonOnPanic {
+        PoisonOnPanic {
+            standing: self.standing.clone(),
+            during,
         }
     }
 
-    /// Resolves when writes are refused from now on.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.standing.borrow().check()
+    }
+
+    /// Resolves when a write has failed.
     pub(super) async fn poisoned(&self) {
-        let mut poison = self.poison.subscribe();
-        let _ = poison.wait_for(Option::is_some).await;
+        let mut standing = self.standing.subscribe();
+        let failed = |standing: &Standing| matches!(standing, Standing::Poisoned(_));
+        let _ = standing.wait_for(failed).await;
+    }
+
+    /// Resolves when writes are refused from now on, for whatever reason.
+    pub(super) async fn refusing(&self) {
+        let mut standing = self.standing.subscribe();
+        let _ = standing
+            .wait_for(|standing| *standing != Standing::Open)
+            .await;
     }
 
     /// Makes durable what is queued, then ends the thread.
     pub(super) fn stop(&self) {
+        self.standing.send_if_modified(|standing| {
+            let open = *standing == Standing::Open;
+            if open {
+                *standing = Standing::Closed;
+            }
+            open
+        });
         let _ = self.jobs.send(Job::Stop);
         let thread = self
             .thread
@@ -109,18 +141,47 @@ impl Committer {
     }
 }
 
-fn poison(slot: &watch::Sender<Option<String>>, reason: &str) {
-    slot.send_if_modified(|slot| {
-        let first = slot.is_none();
+impl Standing {
+    fn check(&self) -> Result<(), Error> {
+        let reason = match self {
+            Self::Open => return Ok(()),
+            Self::Closed => "it is closed".to_owned(),
+            Self::Poisoned(reason) => reason.clone(),
+        };
+        Err(Error::Poisoned { reason })
+    }
+}
+
+/// See [`Committer::poison_on_panic`].
+pub(super) struct PoisonOnPanic {
+    standing: Arc<watch::Sender<Standing>>,
+    during: &'static str,
+}
+
+impl Drop for PoisonOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            poison(&self.standing, &format!("a panic during {}", self.during));
+        }
+    }
+}
+
+fn poison(standing: &watch::Sender<Standing>, reason: &str) {
+    standing.send_if_modified(|standing| {
+        let first = !matches!(standing, Standing::Poisoned(_));
         if first {
             tracing::error!(reason, "the database stops taking writes");
-            *slot = Some(reason.to_owned());
+            *standing = Standing::Poisoned(reason.to_owned());
         }
         first
     });
 }
 
-fn run(disk: &Disk, waiting: &Receiver<Job>, poison_slot: &watch::Sender<Option<String>>) {
+fn run(disk: &Disk, waiting: &Receiver<Job>, standing: &Arc<watch::Sender<Standing>>) {
+    let _watch = PoisonOnPanic {
+        standing: standing.clone(),
+        during: "a commit",
+    };
     let mut group = Vec::new();
     let mut stopping = false;
     while !stopping {
@@ -138,22 +199,30 @@ fn run(disk: &Disk, waiting: &Receiver<Job>, poison_slot: &watch::Sender<Option<
                 break;
             }
         }
-        let outcome = disk.sync();
-        if let Err(error) = &outcome {
-            poison(poison_slot, &error.to_string());
-        }
+        let failure = flush(disk, standing);
         for (tree, number, on_durable) in group.drain(..) {
-            match &outcome {
-                Ok(()) => {
+            match &failure {
+                None => {
                     tree.durable.send_replace(number);
                     on_durable(Ok(()));
                 }
-                Err(error) => on_durable(Err(Error::Poisoned {
-                    reason: error.to_string(),
+                Some(reason) => on_durable(Err(Error::Poisoned {
+                    reason: reason.clone(),
                 })),
             }
         }
     }
+}
+
+/// Makes durable what was applied; why not, if that can't be done or must not be tried again.
+fn flush(disk: &Disk, standing: &watch::Sender<Standing>) -> Option<String> {
+    if let Standing::Poisoned(reason) = &*standing.borrow() {
+        return Some(reason.clone());
+    }
+    let error = disk.sync().err()?;
+    let reason = telemetry::chain(&error);
+    poison(standing, &reason);
+    Some(reason)
 }
 
 /// What has to be on disk before anybody is told.
@@ -165,19 +234,38 @@ struct Disk {
 
 impl Disk {
     fn open(db: sled::Db, path: &Path) -> Result<Self, Error> {
-        let opening = |path: PathBuf| move |source| Error::Open { path, source };
         let log = path.join("db");
         // A second descriptor of sled's log: syncing any descriptor syncs the inode.
-        let file = File::open(&log).map_err(opening(log))?;
-        // The files' names must survive as well.
-        File::open(path)
-            .and_then(|dir| dir.sync_all())
-            .map_err(opening(path.to_owned()))?;
-        Ok(Self {
+        let file = File::open(&log).map_err(|source| Error::Open { path: log, source })?;
+        let disk = Self {
             db,
             file,
             path: path.to_owned(),
-        })
+        };
+        disk.sync_everything().map_err(|source| Error::Sync {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(disk)
+    }
+
+    /// What a killed process wrote and did not sync is read back by the next one, which would show
+    /// it as durable: so it is made durable first. The names of the files and of the folder that
+    /// they are in must survive as well.
+    fn sync_everything(&self) -> std::io::Result<()> {
+        self.db.flush().map_err(std::io::Error::from)?;
+        for entry in std::fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            if path.is_file() {
+                File::open(&path)?.sync_all()?;
+            }
+        }
+        self.sync_blobs()?;
+        let folders = self.path.ancestors().take(2);
+        for folder in folders {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), Error> {
@@ -185,7 +273,7 @@ impl Disk {
         self.file
             .sync_data()
             .and_then(|()| self.sync_blobs())
-            .map_err(|source| Error::Open {
+            .map_err(|source| Error::Sync {
                 path: self.path.clone(),
                 source,
             })

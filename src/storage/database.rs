@@ -159,18 +159,23 @@ impl Database {
         Ok(self.0.db.open_tree(name.to_string().as_bytes())?.is_empty())
     }
 
-    /// Removes a tree with everything in it; its space is used again.
+    /// Removes a tree with everything in it; its space is used again. Who still holds it can't
+    /// write to it any more. It may be there again after a crash in the next moments: what says
+    /// that it is not wanted must be durable before.
     ///
     /// # Errors
     /// If the engine fails.
     pub fn drop_tree(&self, name: TreeName) -> Result<(), Error> {
-        self.0
-            .trees
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&name);
-        self.0.db.drop_tree(name.to_string().as_bytes())?;
-        Ok(())
+        // Held to the end, so that nobody opens it halfway.
+        let mut trees = self.0.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        let drop = || {
+            self.0.db.drop_tree(name.to_string().as_bytes())?;
+            Ok(())
+        };
+        match trees.remove(&name) {
+            Some(tree) => tree.remove(drop),
+            None => drop(),
+        }
     }
 
     /// Makes everything durable and ends the committer. The lock is released with the last clone.

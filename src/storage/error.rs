@@ -39,6 +39,21 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What was written can't be made durable.
+    #[error("cannot sync {}", path.display())]
+    Sync {
+        /// What was to be synced.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The tree was removed, with everything in it.
+    #[error("tree {tree} was removed")]
+    Removed {
+        /// Its name.
+        tree: String,
+    },
     /// sled failed.
     #[error("database operation failed")]
     Engine(#[from] sled::Error),

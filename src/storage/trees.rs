@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::model::{AgentId, TownId};
+use crate::telemetry;
 
 use super::batch::Batch;
 use super::committer::{Committer, OnDurable};
@@ -58,7 +59,14 @@ struct Inner {
     committer: Committer,
     state: Arc<TreeState>,
     /// Held while a batch is applied, so that numbers, application and queueing have one order.
-    write: Mutex<()>,
+    write: Mutex<Life>,
+}
+
+/// Whether the tree is still one of the database's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Kept,
+    Removed,
 }
 
 /// How far a tree's batches have come.
@@ -86,7 +94,7 @@ impl Tree {
             tree,
             committer,
             state,
-            write: Mutex::new(()),
+            write: Mutex::new(Life::Kept),
         }))
     }
 
@@ -99,7 +107,8 @@ impl Tree {
         let Some(head) = self.0.tree.get(&key)? else {
             return Ok(None);
         };
-        codec::decode(&chunks::load(&self.0.tree, &key, &head)?).map(Some)
+        let value = self.0.value(&key, &head)?;
+        value.map(|value| codec::decode(&value)).transpose()
     }
 
     /// Whether there is a row under `key`.
@@ -115,12 +124,9 @@ impl Tree {
         &self,
         prefix: &Prefix<K>,
     ) -> impl DoubleEndedIterator<Item = Result<(K, K::Row), Error>> + use<K> {
-        let tree = self.0.tree.clone();
-        self.0.tree.scan_prefix(&prefix.bytes).map(move |row| {
-            let (key, head) = row?;
-            let value = chunks::load(&tree, &key, &head)?;
-            Ok((K::decode(&key)?, codec::decode(&value)?))
-        })
+        let inner = self.0.clone();
+        let rows = self.0.tree.scan_prefix(&prefix.bytes);
+        rows.filter_map(move |row| inner.row(row).transpose())
     }
 
     /// Rows with their tails (see [`Batch::append`]) from the last key at or below `from` on.
@@ -137,11 +143,9 @@ impl Tree {
             Some((key, _)) if !self.0.tree.contains_key(&start)? && key[0] == tag => key.to_vec(),
             _ => start,
         };
-        let tree = self.0.tree.clone();
-        Ok(self.0.tree.range(begin..vec![tag + 1]).map(move |row| {
-            let (key, head) = row?;
-            Tailed::load(&tree, &key, &head)
-        }))
+        let inner = self.0.clone();
+        let rows = self.0.tree.range(begin..vec![tag + 1]);
+        Ok(rows.filter_map(move |row| inner.tailed(row).transpose()))
     }
 
     /// The row with the greatest key, with its tail.
@@ -149,13 +153,9 @@ impl Tree {
     /// # Errors
     /// If the engine fails or the row is damaged.
     pub fn last<K: Key>(&self, prefix: &Prefix<K>) -> Result<Option<Tailed<K>>, Error> {
-        match self.0.tree.scan_prefix(&prefix.bytes).next_back() {
-            Some(row) => {
-                let (key, head) = row?;
-                Tailed::load(&self.0.tree, &key, &head).map(Some)
-            }
-            None => Ok(None),
-        }
+        let mut rows = self.0.tree.scan_prefix(&prefix.bytes).rev();
+        rows.find_map(|row| self.0.tailed(row).transpose())
+            .transpose()
     }
 
     /// Applies `batch` at once (readers may see it) and calls `on_durable` from the committer's
@@ -165,15 +165,19 @@ impl Tree {
     /// # Errors
     /// If the batch could not be applied; then `on_durable` is dropped and nothing was written.
     pub fn commit(&self, batch: Batch, on_durable: OnDurable) -> Result<(), Error> {
-        let _write = self.0.write.lock().unwrap_or_else(PoisonError::into_inner);
+        let life = self.0.lock();
         self.0.committer.check()?;
+        if *life == Life::Removed {
+            return Err(self.0.removed());
+        }
+        let _watch = self.0.committer.poison_on_panic("a write");
         let mut staged = sled::Batch::default();
         for write in batch.writes {
             chunks::stage(&self.0.tree, write, &mut staged)?;
         }
         let number = self.0.state.begun.fetch_add(1, Ordering::SeqCst) + 1;
         if let Err(error) = self.0.tree.apply_batch(staged) {
-            self.0.committer.poison(&error.to_string());
+            self.0.committer.poison(&telemetry::chain(&error));
             return Err(error.into());
         }
         self.0
@@ -198,7 +202,7 @@ impl Tree {
             let mut durable = self.0.state.durable.subscribe();
             tokio::select! {
                 _ = durable.wait_for(|number| *number >= seen) => {}
-                () = self.0.committer.poisoned() => {}
+                () = self.0.committer.refusing() => {}
             }
         }
         if *self.0.state.durable.borrow() < seen {
@@ -208,6 +212,63 @@ impl Tree {
         }
     }
 }
+
+impl Tree {
+    /// Lets `drop` remove the tree while nobody writes to it; whoever writes later is refused.
+    pub(super) fn remove(&self, drop: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let mut life = self.0.lock();
+        *life = Life::Removed;
+        drop()
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.write.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn removed(&self) -> Error {
+        let tree = String::from_utf8_lossy(&self.tree.name()).into_owned();
+        Error::Removed { tree }
+    }
+
+    /// The value behind a head; `None` if it was deleted meanwhile. One that is split is read anew
+    /// with writers kept out, because a batch between the head and the last chunk would mix two
+    /// values.
+    fn value(&self, key: &[u8], head: &sled::IVec) -> Result<Option<Vec<u8>>, Error> {
+        if !chunks::is_split(head) {
+            return chunks::load(&self.tree, key, head).map(Some);
+        }
+        let _life = self.lock();
+        let head = self.tree.get(key)?;
+        head.map(|head| chunks::load(&self.tree, key, &head))
+            .transpose()
+    }
+
+    fn row<K: Key>(&self, row: SledRow) -> Result<Option<(K, K::Row)>, Error> {
+        let (key, head) = row?;
+        let Some(value) = self.value(&key, &head)? else {
+            return Ok(None);
+        };
+        Ok(Some((K::decode(&key)?, codec::decode(&value)?)))
+    }
+
+    fn tailed<K: Key>(&self, row: SledRow) -> Result<Option<Tailed<K>>, Error> {
+        let (key, head) = row?;
+        let Some(value) = self.value(&key, &head)? else {
+            return Ok(None);
+        };
+        let (row, tail_at) = codec::decode_with_tail(&value)?;
+        Ok(Some(Tailed {
+            key: K::decode(&key)?,
+            row,
+            value,
+            tail_at,
+        }))
+    }
+}
+
+type SledRow = Result<(sled::IVec, sled::IVec), sled::Error>;
 
 /// A row and the bytes behind it.
 #[derive(Debug)]
@@ -221,17 +282,6 @@ pub struct Tailed<K: Key> {
 }
 
 impl<K: Key> Tailed<K> {
-    fn load(tree: &sled::Tree, key: &[u8], head: &sled::IVec) -> Result<Self, Error> {
-        let value = chunks::load(tree, key, head)?;
-        let (row, tail_at) = codec::decode_with_tail(&value)?;
-        Ok(Self {
-            key: K::decode(key)?,
-            row,
-            value,
-            tail_at,
-        })
-    }
-
     /// The row and its tail, without copying the tail.
     #[must_use]
     pub fn into_parts(self) -> (K::Row, bytes::Bytes) {
