@@ -63,9 +63,49 @@ impl Repository {
 
     /// Makes every push from now on fail with `reason`.
     pub(crate) fn refuse_pushes(&self, reason: &str) {
+        self.before_receiving(&format!("echo '{reason}' >&2; exit 1"));
+    }
+
+    /// Makes every push to that branch from now on fail with `reason`.
+    pub(crate) fn refuse_pushes_to(&self, branch: &str, reason: &str) {
+        self.before_receiving(&format!(
+            "while read old new name; do\n\
+             if [ $name = refs/heads/{branch} ]; then echo '{reason}' >&2; exit 1; fi\n\
+             done"
+        ));
+    }
+
+    /// Keeps every push of a commit with this subject waiting until [`let_go`](Self::let_go).
+    pub(crate) fn hold_pushes_of(&self, subject: &str) {
+        self.before_receiving(&format!(
+            "while read old new name; do\n\
+             if [ \"$(git log -1 --format=%s $new)\" = '{subject}' ]; then\n\
+             until [ -e go ]; do sleep 0.05; done\n\
+             fi\n\
+             done"
+        ));
+    }
+
+    /// Lets held pushes go on.
+    pub(crate) fn let_go(&self) {
+        std::fs::write(self.origin().join("go"), "").unwrap();
+    }
+
+    /// Takes the repository away, as when its host is down; again, and it is back.
+    pub(crate) fn toggle_reachable(&self) {
+        let (here, away) = (self.origin(), self.folder.path().join("away.git"));
+        let (from, to) = if here.exists() {
+            (here, away)
+        } else {
+            (away, here)
+        };
+        std::fs::rename(from, to).unwrap();
+    }
+
+    fn before_receiving(&self, script: &str) {
         use std::os::unix::fs::PermissionsExt;
         let hook = self.folder.path().join("origin.git/hooks/pre-receive");
-        std::fs::write(&hook, format!("#!/bin/sh\necho '{reason}' >&2\nexit 1\n")).unwrap();
+        std::fs::write(&hook, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 }

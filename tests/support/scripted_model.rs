@@ -164,11 +164,19 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
         .collect();
     match (scenario, results.len()) {
         ("polecat", 0) => tool("gt_prime", json!({})),
-        ("polecat", 1) => tool(
+        // The first time it works until it is ended, with children that do not end by themselves.
+        ("linger", 0) => tool(
+            "bash",
+            json!({
+                "command": "if mkdir ~/lingered; then sleep 6000 & setsid sleep 6001 & wait; fi",
+                "description": "Linger",
+            }),
+        ),
+        ("polecat" | "linger", 1) => tool(
             "write",
             json!({"filePath": "docs/greeting.md", "content": "# Hello\n\nWelcome.\n"}),
         ),
-        ("polecat", 2) => tool(
+        ("polecat" | "linger", 2) => tool(
             "bash",
             json!({
                 "command": "git add -A && git commit -q -m 'Greet people' \
@@ -176,7 +184,7 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
                 "description": "Commit and push",
             }),
         ),
-        ("polecat", 3) => {
+        ("polecat" | "linger", 3) => {
             let branch = last_line(results[2]);
             tool(
                 "gt_done",

@@ -29,7 +29,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on a new data folder, without login and without isolation, on a free port.
+    /// Starts it on a new data folder and a free port, without login, and without isolation
+    /// unless `arguments` ask for it.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let data = tempfile::Builder::new().prefix("gt").tempdir().unwrap();
         Self::start_on(data, arguments)
@@ -51,13 +52,7 @@ impl Server {
     fn launch(&mut self, listen: &str) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gastownd"));
         command
-            .args([
-                "serve",
-                "--no-auth",
-                "--allow-local-repos",
-                "--isolation",
-                "none",
-            ])
+            .args(["serve", "--no-auth", "--allow-local-repos"])
             .args(["--listen", listen, "--data-dir"])
             .arg(self.data.path())
             .args(&self.arguments)
@@ -65,6 +60,9 @@ impl Server {
                 "GASTOWND_LOG",
                 std::env::var("GASTOWND_LOG").unwrap_or("warn".to_owned()),
             );
+        if !self.arguments.iter().any(|text| text == "--isolation") {
+            command.args(["--isolation", "none"]);
+        }
         let program = Program::start(&mut command);
         self.address = program.told_after("listening on http://").trim().to_owned();
         self.program = Some(program);
