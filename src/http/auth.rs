@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -170,7 +171,9 @@ impl Authority {
     }
 
     /// Who sends these headers; `None` if nobody we know. A page of another origin gets nothing
-    /// out of a cookie or of a server without login.
+    /// out of a cookie or of a server without login. Without login the name that the client used
+    /// must be a loopback one: a foreign page whose name was pointed at this machine is of the
+    /// same origin, but its name tells.
     #[must_use]
     pub fn identify(&self, headers: &HeaderMap) -> Option<Principal> {
         if let Some(token) = bearer(headers) {
@@ -181,7 +184,8 @@ impl Authority {
             };
         }
         let by_cookie = cookie(headers).is_some_and(|session| self.is_session(session));
-        ((self.open || by_cookie) && is_same_origin(headers)).then_some(Principal::Admin)
+        let trusted = by_cookie || (self.open && is_for_loopback(headers));
+        (trusted && is_same_origin(headers)).then_some(Principal::Admin)
     }
 
     fn sign(&self, claims: &Claims) -> String {
@@ -291,6 +295,26 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(name, _)| *name == COOKIE_NAME)
         .map(|(_, value)| value)
+}
+
+/// Whether the client asked for this machine by a loopback name. Browsers always say a name.
+fn is_for_loopback(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else {
+        return true;
+    };
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => {
+            let name = name.to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
 }
 
 /// Whether the request does not come from a page of another origin. Programs send no `Origin`.

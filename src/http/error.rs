@@ -85,6 +85,8 @@ impl ApiError {
             "rig" => "rig_not_found",
             "agent" => "agent_not_found",
             "bead" => "bead_not_found",
+            "escalation" => "escalation_not_found",
+            "merge request" => "review_not_found",
             _ => "not_found",
         };
         Self::new(
@@ -105,8 +107,8 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    pub(super) fn too_large(limit: usize) -> Self {
-        let message = format!("the body is larger than {limit} bytes");
+    pub(super) fn too_large(what: &str, limit: usize) -> Self {
+        let message = format!("{what} is larger than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 
@@ -167,6 +169,7 @@ impl From<Refusal> for ApiError {
             Refusal::BeadNotFound(_) => (StatusCode::NOT_FOUND, "bead_not_found"),
             Refusal::AgentNotFound(_) => (StatusCode::NOT_FOUND, "agent_not_found"),
             Refusal::ReviewNotFound(_) => (StatusCode::NOT_FOUND, "review_not_found"),
+            Refusal::EscalationNotFound(_) => (StatusCode::NOT_FOUND, "escalation_not_found"),
             Refusal::MayorNotFound => (StatusCode::NOT_FOUND, "mayor_not_found"),
             Refusal::RigNameTaken(_) => (StatusCode::CONFLICT, "rig_name_taken"),
             Refusal::AgentNameTaken(_) => (StatusCode::CONFLICT, "agent_name_taken"),

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::config::Issue;
 use crate::model::{Json, UnknownVariant};
+use crate::town::Page;
 
 use super::error::ApiError;
 
@@ -21,6 +22,9 @@ pub(super) const REFERENCE: RangeInclusive<usize> = 1..=2048;
 /// Characters of a text; the body's own limit is what counts.
 pub(super) const TEXT: RangeInclusive<usize> = 0..=usize::MAX;
 const LABELS_MAX: usize = 100;
+/// Levels of JSON that a client stores in a row. Rows are shown inside other JSON, and readers of
+/// JSON commonly stop at 128 levels.
+const NESTING_MAX: usize = 100;
 
 /// A JSON object's fields, read one by one; what is wrong is collected, so that a client learns
 /// everything at once. Fields that nobody asks for are ignored.
@@ -147,27 +151,33 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(field) else {
             return Json::empty_object();
         };
-        if raw.get().starts_with('{') {
-            return Json::from_valid(raw.get());
+        if !raw.get().starts_with('{') {
+            self.issue(field, "must be an object");
         }
-        self.issue(field, "must be an object");
-        Json::empty_object()
+        self.nesting(field, raw);
+        Json::from_valid(raw.get())
     }
 
     /// Any JSON value; `None` only if the field is missing.
     pub(super) fn json(&mut self, field: &str) -> Option<Json> {
-        self.fields
-            .get(field)
-            .map(|raw| Json::from_valid(raw.get()))
+        let raw = self.fields.get(field).copied()?;
+        self.nesting(field, raw);
+        Some(Json::from_valid(raw.get()))
+    }
+
+    fn nesting(&mut self, field: &str, raw: &RawValue) {
+        if nesting(raw.get()) > NESTING_MAX {
+            self.issue(field, format!("must be at most {NESTING_MAX} levels deep"));
+        }
     }
 
     /// Any JSON value of a bounded length; `null` if the field is missing.
-    pub(super) fn sized_json(&mut self, field: &str, bytes_max: usize) -> Json {
-        let json = self.json(field).unwrap_or_else(|| Json::from_valid("null"));
-        if json.as_str().len() > bytes_max {
-            self.issue(field, format!("must be at most {bytes_max} bytes"));
+    pub(super) fn sized_json(&self, field: &str, bytes_max: usize) -> Result<Json, ApiError> {
+        let raw = self.fields.get(field).map_or("null", |raw| raw.get());
+        if raw.len() > bytes_max {
+            return Err(ApiError::too_large(field, bytes_max));
         }
-        json
+        Ok(Json::from_valid(raw))
     }
 
     /// Short texts; missing or null is none.
@@ -211,6 +221,26 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// How deep the arrays and objects of a JSON text lie in each other.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_text, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// A query string's parameters.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
@@ -249,6 +279,27 @@ impl Query {
         text.parse()
             .map(Some)
             .map_err(|_| ApiError::invalid_field(name, "must be a UUID"))
+    }
+
+    /// `true` or `false`; missing or empty is `None`.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.get(name) {
+            None | Some("") => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(ApiError::invalid_field(name, "must be true or false")),
+        }
+    }
+
+    /// Which part of a list is wanted.
+    pub(super) fn page(&self) -> Result<Page, ApiError> {
+        let limit = self.number("limit", 100, 1..=1000)?;
+        let offset = self.number("offset", 0, 0..=u64::from(u32::MAX))?;
+        let size = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Page {
+            limit: size(limit),
+            offset: size(offset),
+        })
     }
 
     /// A number within bounds.
@@ -308,6 +359,24 @@ mod tests {
         assert_eq!(data.as_str(), r#"{"n": 12345678901234567890123, "x": 1.0}"#);
         assert_eq!(fields.json("null").unwrap().as_str(), "null");
         assert!(fields.json("absent").is_none());
+    }
+
+    #[test]
+    fn what_no_reader_could_read_back_is_refused() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let cases = [
+            (nested(NESTING_MAX), true),
+            (nested(NESTING_MAX + 1), false),
+            (format!("{:?}", nested(NESTING_MAX + 1)), true),
+            (format!(r#""\"{}""#, nested(NESTING_MAX + 1)), true),
+            (format!(r#"["\\",{}]"#, nested(NESTING_MAX)), false),
+        ];
+        for (json, is_sound) in cases {
+            let body = format!(r#"{{"data":{json}}}"#);
+            let mut fields = Fields::of_body(body.as_bytes()).ok().unwrap();
+            fields.json("data");
+            assert_eq!(fields.finish().is_ok(), is_sound, "{json}");
+        }
     }
 
     #[test]

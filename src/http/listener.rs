@@ -207,7 +207,9 @@ async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
     let limited = Limited::new(body, limit);
     match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::too_large("the body", limit))
+        }
         Ok(Err(_)) | Err(_) => Err(ApiError::unreadable_body()),
     }
 }

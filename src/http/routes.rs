@@ -9,7 +9,8 @@ use hyper::Method;
 use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
-    agents, beads, events, mail, mayor, mcp, page, reviews, rigs, session, stream, system, towns,
+    agents, beads, escalations, events, mail, mayor, mcp, page, reviews, rigs, session, stream,
+    system, towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -67,6 +68,8 @@ routes! {
     PATCH "/api/towns/{town}/config" Admin towns::patch_config;
     GET "/api/towns/{town}/ws" Admin stream::town;
     GET "/api/towns/{town}/container/health" Admin towns::container_health;
+    GET "/api/towns/{town}/escalations" Admin escalations::list;
+    POST "/api/towns/{town}/escalations/{escalation}/acknowledge" Admin escalations::acknowledge;
     POST "/api/towns/{town}/mayor/message" Admin mayor::message;
     GET "/api/towns/{town}/mayor/status" Admin mayor::status;
 
@@ -97,7 +100,7 @@ routes! {
     POST "/api/towns/{town}/rigs/{rig}/agent-events/batch" Rig events::append_batch;
     POST "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::submit;
     POST "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete" Admin reviews::complete;
-    POST "/api/towns/{town}/rigs/{rig}/escalations" Rig reviews::escalate;
+    POST "/api/towns/{town}/rigs/{rig}/escalations" Rig escalations::raise;
 
     GET "/mcp/{agent}" Agent mcp::serve;
     POST "/mcp/{agent}" Agent mcp::serve;
@@ -147,9 +150,18 @@ pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Route, Param
 }
 
 fn param_name(name: &str) -> Option<&'static str> {
-    ["user", "town", "rig", "agent", "bead", "entry", "path"]
-        .into_iter()
-        .find(|known| *known == name)
+    [
+        "user",
+        "town",
+        "rig",
+        "agent",
+        "bead",
+        "entry",
+        "escalation",
+        "path",
+    ]
+    .into_iter()
+    .find(|known| *known == name)
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ const CLOSE_NOT_ALLOWED: u16 = 1008;
 const CLOSE_TOO_LONG: u16 = 1009;
 const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_STALLED: u16 = 1013;
+const CLOSE_NO_TOWN: u16 = 4404;
 
 /// Finds the log of a subject the client may see.
 pub trait Feeds: Send + Sync {
@@ -159,6 +160,7 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
 
     /// Gathers what is ready, up to a bound, and writes it.
     async fn send(&mut self) -> Result<(), End> {
+        let mut town_ended = false;
         self.ready.extend(self.signal.take());
         while self.out.byte_len() < GATHER_BYTES_MAX {
             let Some(token) = self.ready.pop_front() else {
@@ -170,7 +172,10 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             match subscription.serve(&mut self.out).await {
                 Ok(Served::CaughtUp) => {}
                 Ok(Served::More) => self.ready.push_back(token),
-                Ok(Served::Ended) => self.forget(token),
+                Ok(Served::Ended) => {
+                    town_ended |= subscription.subject() == Subject::Town;
+                    self.forget(token);
+                }
                 Err(error) => {
                     tracing::error!(%error, "a subscriber's log can't be read");
                     return Err(End::Close(CLOSE_INTERNAL, "the event log can't be read"));
@@ -183,7 +188,11 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             .map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
                 _ => End::Gone,
-            })
+            })?;
+        if town_ended {
+            return Err(End::Close(CLOSE_NO_TOWN, "the town was deleted"));
+        }
+        Ok(())
     }
 
     async fn receive(&mut self, message: Result<Message, MessageError>) -> Result<(), End> {

@@ -146,6 +146,9 @@ impl Actor {
             Command::Escalate(rig_id, escalation, reply) => {
                 self.apply(reply, |draft| escalations::raise(draft, rig_id, escalation))
             }
+            Command::Acknowledge(escalation_id, reply) => self.apply(reply, |draft| {
+                escalations::acknowledge(draft, escalation_id)
+            }),
             Command::TellMayor(message, reply) => {
                 self.apply(reply, |draft| mail::tell_mayor(draft, message))
             }

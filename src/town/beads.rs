@@ -4,11 +4,11 @@ use serde_json::json;
 
 use crate::model::{AgentId, Bead, BeadId, BeadStatus, BeadType, RigId};
 
-use super::agents;
 use super::command::{BeadActor, NewBead, StatusChange};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
+use super::{agents, reviews};
 
 /// The fact about a bead, with its rig filled in.
 pub(super) fn fact_of(bead: &Bead) -> Fact {
@@ -87,6 +87,9 @@ pub(super) fn set_status(
     let holder = holder(draft, &bead)?;
     if let (BeadStatus::Open, Some(holder)) = (status, holder) {
         return Err(Refusal::BeadHooked(bead_id, holder).into());
+    }
+    if status.is_terminal() && bead.bead_type == BeadType::MergeRequest {
+        reviews::withdraw(draft, bead_id)?;
     }
     let by = match &actor {
         BeadActor::Agent(agent_id) => Some(agent_id.to_string()),
@@ -178,6 +181,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
         draft.effect(Effect::StopAgent(agent_id));
     }
     if bead.bead_type == BeadType::MergeRequest {
+        reviews::withdraw(draft, bead_id)?;
         draft.remove_review(bead_id)?;
     }
     draft.remove_bead_events(bead_id)?;

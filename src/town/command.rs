@@ -37,6 +37,7 @@ pub(super) enum Command {
     SubmitReview(RigId, NewReview, Reply<Bead>),
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
+    Acknowledge(BeadId, Reply<Bead>),
     TellMayor(String, Reply<MayorSession>),
     /// The container's link came up or went down, as the supervisor saw it.
     Link(LinkState),

@@ -290,10 +290,13 @@ impl<'a> Draft<'a> {
         Ok(self.agents.set(self.tree, agent_id, None)?)
     }
 
+    pub(super) fn find_review(&mut self, entry_id: BeadId) -> Result<Option<Review>, Error> {
+        Ok(self.reviews.get(self.tree, entry_id)?)
+    }
+
     pub(super) fn review(&mut self, entry_id: BeadId) -> Result<Review, Error> {
         Ok(self
-            .reviews
-            .get(self.tree, entry_id)?
+            .find_review(entry_id)?
             .ok_or(Refusal::ReviewNotFound(entry_id))?)
     }
 

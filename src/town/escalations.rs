@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::model::{Bead, BeadType, Priority, RigId};
+use crate::model::{Bead, BeadId, BeadStatus, BeadType, Priority, RigId};
 
 use super::beads;
 use super::command::{Escalation, NewBead};
 use super::draft::{Draft, Fact};
-use super::refusal::Error;
+use super::refusal::{Error, Refusal};
 
 /// Raises an escalation, or folds it into the open one about the same matter.
 pub(super) fn raise(
@@ -58,6 +58,20 @@ pub(super) fn raise(
         draft.set_escalation_about(&matter, bead.bead_id);
     }
     Ok(bead)
+}
+
+/// A person has taken the matter up: it is in progress, and what repeats it still folds into it.
+pub(super) fn acknowledge(draft: &mut Draft<'_>, escalation_id: BeadId) -> Result<Bead, Error> {
+    let bead = draft
+        .find_bead(escalation_id)?
+        .filter(|bead| bead.bead_type == BeadType::Escalation)
+        .ok_or(Refusal::EscalationNotFound(escalation_id))?;
+    if bead.status != BeadStatus::Open {
+        return Ok(bead);
+    }
+    draft.fact("escalation.acknowledged", beads::fact_of(&bead));
+    beads::change_status(draft, bead, BeadStatus::InProgress, None)?;
+    draft.bead(escalation_id)
 }
 
 /// One of the town's own.

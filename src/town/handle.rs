@@ -118,6 +118,8 @@ impl TownHandle {
         complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome) -> () = CompleteReview;
         /// Raises an escalation.
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
+        /// Notes that a person has taken up an escalation.
+        acknowledge(escalation_id: BeadId) -> Bead = Acknowledge;
         /// Says something to the mayor, who is made if there is none.
         tell_mayor(message: String) -> MayorSession = TellMayor;
     }
@@ -199,6 +201,19 @@ impl TownHandle {
             .read(|tree| queries::bead(tree, rig_id, bead_id))
             .await?;
         Ok(bead.ok_or(Refusal::BeadNotFound(bead_id))?)
+    }
+
+    /// Escalations of the whole town, newest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn escalations(
+        &self,
+        acknowledged: Option<bool>,
+        page: Page,
+    ) -> Result<Vec<Bead>, Error> {
+        self.read(|tree| queries::escalations(tree, acknowledged, page))
+            .await
     }
 
     /// Agents of a rig, oldest first.

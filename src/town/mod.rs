@@ -48,3 +48,6 @@ pub use queries::{AgentFilter, BeadFilter, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;
+
+#[cfg(test)]
+mod tests;

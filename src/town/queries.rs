@@ -6,8 +6,8 @@ use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
 };
 use crate::storage::{
-    self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadKey, ConfigKey, MailKey,
-    MailUndelivered, RigKey, Tree,
+    self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey,
+    ConfigKey, MailKey, MailUndelivered, RigKey, Tree,
 };
 
 /// Which part of a list is wanted.
@@ -95,6 +95,35 @@ pub(super) fn beads(
                 && filter
                     .bead_type
                     .is_none_or(|bead_type| bead.bead_type == bead_type)
+        })
+    });
+    wanted.skip(page.offset).take(page.limit).collect()
+}
+
+/// Escalations of the whole town, newest first; with `acknowledged` only those that a person has
+/// or has not taken up.
+pub(super) fn escalations(
+    tree: &Tree,
+    acknowledged: Option<bool>,
+    page: Page,
+) -> Result<Vec<Bead>, storage::Error> {
+    // Those that nobody took up are open, and few.
+    let ids: Box<dyn Iterator<Item = Result<BeadId, storage::Error>>> = match acknowledged {
+        Some(false) => Box::new(
+            tree.scan(&BeadByStatus::of_status(BeadStatus::Open))
+                .rev()
+                .map(|row| Ok(row?.1.id)),
+        ),
+        _ => Box::new(tree.scan(&BeadByTown::all()).rev().map(|row| Ok(row?.1.id))),
+    };
+    let beads = ids.filter_map(|id| {
+        id.and_then(|bead_id| tree.get(&BeadKey { bead_id }))
+            .transpose()
+    });
+    let wanted = beads.filter(|bead| {
+        bead.as_ref().map_or(true, |bead| {
+            bead.bead_type == BeadType::Escalation
+                && acknowledged.is_none_or(|wanted| wanted == (bead.status != BeadStatus::Open))
         })
     });
     wanted.skip(page.offset).take(page.limit).collect()

@@ -20,6 +20,9 @@ pub enum Refusal {
     /// No such agent in this rig or town.
     #[error("there is no agent {0} here")]
     AgentNotFound(AgentId),
+    /// No such escalation in this town.
+    #[error("there is no escalation {0} here")]
+    EscalationNotFound(BeadId),
     /// No such merge request here.
     #[error("there is no merge request {0} here")]
     ReviewNotFound(BeadId),

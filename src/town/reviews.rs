@@ -23,6 +23,9 @@ pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Re
     if source.status.is_terminal() {
         return Err(Refusal::BeadTerminal(new.bead_id, source.status.as_str()).into());
     }
+    if let Some(waiting) = unfinished_of(draft, new.bead_id)? {
+        return Err(Refusal::BeadInReview(new.bead_id, waiting).into());
+    }
     let metadata = json!({
         "source_bead_id": source.bead_id.to_string(),
         "branch": new.branch,
@@ -167,6 +170,30 @@ pub(super) fn complete(
             "{reason}\n\nThe branch is kept. Set the bead's status to \"open\" and sling it again, or merge the branch by hand."
         ),
     )
+}
+
+/// Somebody ended or deleted the merge request itself: it will not be merged, and the work, if
+/// nobody has it, can be taken up again.
+pub(super) fn withdraw(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
+    let Some(mut review) = draft.find_review(entry_id)? else {
+        return Ok(());
+    };
+    if !matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running) {
+        return Ok(());
+    }
+    review.status = ReviewStatus::Failed;
+    review.message = Some("withdrawn".to_owned());
+    fact(draft, "review.withdrawn", &review, json!({}));
+    let source_bead_id = review.source_bead_id;
+    draft.set_review(review)?;
+    let Some(mut source) = draft.find_bead(source_bead_id)? else {
+        return Ok(());
+    };
+    if source.status != BeadStatus::InProgress || beads::holder(draft, &source)?.is_some() {
+        return Ok(());
+    }
+    source.assignee_agent_id = None;
+    beads::change_status(draft, source, BeadStatus::Open, None)
 }
 
 /// The merge request through which a bead's branch still waits.

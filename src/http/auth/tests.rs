@@ -126,10 +126,33 @@ fn credentials_of_every_kind_and_their_forgeries() {
 
     let open = Authority::load(dir.path(), true).unwrap();
     assert_eq!(open.identify(&HeaderMap::new()), admin_too);
-    assert_eq!(
-        open.identify(&headers(&[host, origin("http://evil")])),
-        None
-    );
+    let by_name = [
+        ("localhost", true),
+        ("LOCALHOST:8787", true),
+        ("app.localhost:1", true),
+        ("127.0.0.1:8787", true),
+        ("127.1.2.3", true),
+        ("[::1]:8787", true),
+        ("[::1]", true),
+        ("::1", true),
+        ("evil.example:8787", false),
+        ("localhost.evil.example", false),
+        ("127.0.0.1.evil.example", false),
+        ("192.168.1.2:8787", false),
+        ("[2001:db8::1]:8787", false),
+        ("", false),
+    ];
+    for (name, is_trusted) in by_name {
+        let found = open.identify(&headers(&[(HOST, name.to_owned())]));
+        assert_eq!(found.is_some(), is_trusted, "{name}");
+        let named = [(HOST, name.to_owned()), bearer(admin)];
+        assert_eq!(authority.identify(&headers(&named)), admin_too, "{name}");
+    }
+    let local = (HOST, "127.0.0.1:1".to_owned());
+    for (from, is_trusted) in [("http://127.0.0.1:1", true), ("http://evil", false)] {
+        let found = open.identify(&headers(&[local.clone(), origin(from)]));
+        assert_eq!(found.is_some(), is_trusted, "{from}");
+    }
 }
 
 struct Clock;

@@ -3,11 +3,10 @@
 use serde_json::json;
 
 use crate::http::context::{Context, Reply, created, ok};
-use crate::http::error::ApiError;
 use crate::http::extract::{NAME, TEXT, TITLE};
 use crate::http::wire::{WireBead, WireSlung};
 use crate::model::{BeadStatus, BeadType, Priority};
-use crate::town::{BeadActor, BeadFilter, NewBead, Page, SlingOrder, StatusChange};
+use crate::town::{BeadActor, BeadFilter, NewBead, SlingOrder, StatusChange};
 
 pub(in crate::http) async fn create(context: Context) -> Reply {
     let (town, rig_id) = (context.town()?, context.rig_id()?);
@@ -33,22 +32,12 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
         bead_type: context.query.choice("type")?,
         assignee: context.query.id("assignee_agent_bead_id")?,
     };
-    let page = page(&context)?;
+    let page = context.query.page()?;
     let beads = context
         .town()?
         .beads(context.rig_id()?, filter, page)
         .await?;
     ok(beads.into_iter().map(WireBead::from).collect::<Vec<_>>())
-}
-
-fn page(context: &Context) -> Result<Page, ApiError> {
-    let limit = context.query.number("limit", 100, 1..=1000)?;
-    let offset = context.query.number("offset", 0, 0..=u64::from(u32::MAX))?;
-    let size = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    Ok(Page {
-        limit: size(limit),
-        offset: size(offset),
-    })
 }
 
 pub(in crate::http) async fn get(context: Context) -> Reply {

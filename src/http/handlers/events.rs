@@ -69,7 +69,7 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
 pub(in crate::http) async fn append(context: Context) -> Reply {
     let mut fields = context.fields()?;
     let now = context.state.clock.now();
-    let (agent_id, event) = event(&mut fields, now);
+    let (agent_id, event) = event(&mut fields, now)?;
     fields.finish()?;
     let agent_id = acting_as(&context, agent_id)?;
     let appended = context
@@ -85,7 +85,7 @@ pub(in crate::http) async fn append_batch(context: Context) -> Reply {
     let mut events = Vec::new();
     let mut agents: Vec<Option<AgentId>> = Vec::new();
     for (index, mut part) in fields.objects("events").into_iter().enumerate() {
-        let (agent_id, event) = event(&mut part, now);
+        let (agent_id, event) = event(&mut part, now)?;
         events.push(event);
         agents.push(agent_id);
         fields.absorb("events", index, part);
@@ -113,11 +113,14 @@ pub(in crate::http) async fn append_batch(context: Context) -> Reply {
     }))
 }
 
-fn event(fields: &mut Fields<'_>, now: crate::model::Timestamp) -> (Option<AgentId>, NewEvent) {
+fn event(
+    fields: &mut Fields<'_>,
+    now: crate::model::Timestamp,
+) -> Result<(Option<AgentId>, NewEvent), ApiError> {
     let agent_id = fields.required_id("agent_id");
     let event_type = fields.required_text("event_type", 1..=256);
-    let data = fields.sized_json("data", EVENT_BYTES_MAX);
-    (
+    let data = fields.sized_json("data", EVENT_BYTES_MAX)?;
+    Ok((
         agent_id,
         NewEvent {
             event_type,
@@ -125,5 +128,5 @@ fn event(fields: &mut Fields<'_>, now: crate::model::Timestamp) -> (Option<Agent
             timestamp: now,
             link: None,
         },
-    )
+    ))
 }

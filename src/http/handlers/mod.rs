@@ -2,6 +2,7 @@
 
 pub(super) mod agents;
 pub(super) mod beads;
+pub(super) mod escalations;
 pub(super) mod events;
 pub(super) mod mail;
 pub(super) mod mayor;

@@ -1,14 +1,13 @@
-//! The review queue and escalations.
+//! The review queue.
 
 use serde_json::json;
 
 use super::agents::acting_as;
 use crate::http::context::{Context, Reply, created, ok};
 use crate::http::error::ApiError;
-use crate::http::extract::{REFERENCE, TEXT, TITLE};
-use crate::http::wire::WireBead;
-use crate::model::{BeadId, Priority, ReviewStatus};
-use crate::town::{Escalation, NewReview, ReviewOutcome};
+use crate::http::extract::{REFERENCE, TEXT};
+use crate::model::{BeadId, ReviewStatus};
+use crate::town::{NewReview, ReviewOutcome};
 
 pub(in crate::http) async fn submit(context: Context) -> Reply {
     let mut fields = context.fields()?;
@@ -63,22 +62,4 @@ pub(in crate::http) async fn complete(context: Context) -> Reply {
         .complete_review(context.rig_id()?, entry_id, outcome)
         .await?;
     ok(json!({"completed": true}))
-}
-
-pub(in crate::http) async fn escalate(context: Context) -> Reply {
-    let mut fields = context.fields()?;
-    let mut escalation = Escalation {
-        title: fields.required_text("title", TITLE),
-        body: fields.text("body", TEXT),
-        priority: fields.choice("priority").unwrap_or(Priority::Medium),
-        metadata: fields.object("metadata"),
-        created_by: None,
-        matter: None,
-    };
-    fields.finish()?;
-    escalation.created_by = context.calling_agent().map(|agent_id| agent_id.to_string());
-    let rig_id = context.rig_id()?;
-    created(WireBead::from(
-        context.town()?.escalate(Some(rig_id), escalation).await?,
-    ))
 }

@@ -9,7 +9,8 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 pub(super) use nouns::{
-    WireAgent, WireBead, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung, WireTown,
+    WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
+    WireTown,
 };
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::model::{Agent, Bead, Json, Mail, Rig, Timestamp, Town};
+use crate::model::{Agent, Bead, BeadStatus, Json, Mail, Rig, Timestamp, Town};
 use crate::town::{MayorSession, Prime, Slung};
 
 /// Whatever prints as its name on the wire.
@@ -121,6 +121,23 @@ impl From<Bead> for WireBead {
             created_at: text(bead.created_at),
             updated_at: text(bead.updated_at),
             closed_at: texts(bead.closed_at),
+        }
+    }
+}
+
+/// An escalation is a bead; acknowledged is one that a person has taken up.
+#[derive(Serialize)]
+pub(in crate::http) struct WireEscalation {
+    #[serde(flatten)]
+    bead: WireBead,
+    acknowledged: bool,
+}
+
+impl From<Bead> for WireEscalation {
+    fn from(bead: Bead) -> Self {
+        Self {
+            acknowledged: bead.status != BeadStatus::Open,
+            bead: bead.into(),
         }
     }
 }
