@@ -1,6 +1,7 @@
 //! `gastownd demo`: a whole town at work, with no model, no key and no network.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,19 +11,21 @@ use crate::config::{Isolation, Settings};
 use crate::container::git::{SAMPLE_BRANCH, make_sample};
 use crate::lifecycle::Lifecycle;
 use crate::model::{BeadId, BeadStatus, Json, Priority, RigId, UserId};
-use crate::server::Server;
+use crate::server::{Server, asked_to_stop};
 use crate::telemetry;
 use crate::town::{NewRig, SlingOrder, TownHandle};
 
 use super::arguments::DemoArguments;
 use super::error::Error;
 use super::run::{own_path, until_ended};
-use super::serve::{announce, until_asked};
+use super::serve::{announce, stop, until_asked};
 
 /// Whose town it is; the page shows this user's towns.
 const OWNER: &str = "admin";
 /// How often the beads are looked at to tell of them in the terminal; the page is pushed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// The agents' pause between two words: a person can follow, and it is over in about 20 s.
+const PACE_MS: u64 = 130;
 
 const BEADS: &[(&str, &str)] = &[
     (
@@ -66,24 +69,35 @@ async fn show(
     folder: PathBuf,
     exit: bool,
 ) -> Result<(), Error> {
-    let repository = make_sample(&folder, &program)
-        .await
-        .map_err(Error::DemoRepository)?;
-    let server = Server::start(settings, program, Lifecycle::new()).await?;
+    let mut asked = pin!(asked_to_stop());
+    let started = async {
+        let repository = make_sample(&folder, &program)
+            .await
+            .map_err(Error::DemoRepository)?;
+        let server = Server::start(settings, program, Lifecycle::new()).await?;
+        Ok::<_, Error>((repository, server))
+    };
+    let (repository, server) = tokio::select! {
+        // First, so that signals are heard before there is anything to leave behind.
+        biased;
+        asked = &mut asked => return asked.map_err(|source| Error::Signals { source }),
+        started = started => started?,
+    };
     let address = server.address();
-    announce(&format!("watch it on http://{address}"))?;
+    announce(&format!("open http://{address}"))?;
     let outcome = tokio::select! {
         outcome = play(&server, &repository) => outcome,
-        asked = crate::server::asked_to_stop() => {
-            server.stop().await;
+        asked = asked => {
+            stop(server).await?;
             return asked.map_err(|source| Error::Signals { source });
         }
     };
     if exit || outcome.is_err() {
-        server.stop().await;
-        return outcome;
+        return stop(server).await.and(outcome);
     }
-    announce("press Ctrl-C to end")?;
+    announce(&format!(
+        "still serving http://{address}; press Ctrl-C to end"
+    ))?;
     until_asked(server, address).await
 }
 
@@ -153,8 +167,11 @@ async fn set_up(
     let owner = UserId::parse(OWNER).expect("the name is sound");
     let town = server.towns().create(owner, "Harbour".to_owned()).await?;
     let town = server.towns().get(town.town_id)?;
-    town.set_config(json!({"agent_server": "rehearsal"}))
-        .await?;
+    town.set_config(json!({
+        "agent_server": "rehearsal",
+        "providers": {"rehearsal": {"pace_ms": PACE_MS}},
+    }))
+    .await?;
     let rig = town
         .create_rig(NewRig {
             name: "almanac".to_owned(),

@@ -51,18 +51,23 @@ pub(super) fn announce(line: &str) -> Result<(), Error> {
         .map_err(|source| Error::Print { source })
 }
 
-/// Serves until a signal, then stops in order; a second signal cuts that short.
+/// Serves until a signal, then stops in order.
 pub(super) async fn until_asked(server: Server, address: SocketAddr) -> Result<(), Error> {
     let outcome = tokio::select! {
         asked = server::asked_to_stop() => asked.map_err(|source| Error::Signals { source }),
         () = server.failed() => Err(server::Error::Poisoned.into()),
     };
     tracing::info!(%address, "stopping");
+    stop(server).await.and(outcome)
+}
+
+/// Stops in order; a signal cuts that short.
+pub(super) async fn stop(server: Server) -> Result<(), Error> {
     tokio::select! {
-        () = server.stop() => outcome,
+        () = server.stop() => Ok(()),
         again = server::asked_to_stop() => {
             tracing::warn!("asked a second time: stopping at once");
-            again.map_err(|source| Error::Signals { source }).and(outcome)
+            again.map_err(|source| Error::Signals { source })
         }
     }
 }
