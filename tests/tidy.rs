@@ -55,8 +55,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "storage",
         ],
     ),
-    // `sdk` for the hidden subcommand `guard`, which is a body of its own.
-    ("cli", &["server", "container", "storage", "sdk"]),
+    // `town` for the demo, which gives its work as a person would; `sdk` for the hidden subcommand
+    // `guard`, which is a body of its own.
+    ("cli", &["server", "town", "container", "storage", "sdk"]),
 ];
 
 /// What only the named places may say: libraries and calls with one door.

@@ -17,12 +17,14 @@ use crate::town::{NewRig, SlingOrder, TownHandle};
 use super::arguments::DemoArguments;
 use super::error::Error;
 use super::run::{own_path, until_ended};
-use super::serve::{announce, catch_signals, until_asked};
+use super::serve::{announce, catch_signals, stop, until_asked};
 
 /// Whose town it is; the page shows this user's towns.
 const OWNER: &str = "admin";
 /// How often the beads are looked at to tell of them in the terminal; the page is pushed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// The agents' pause between two words: a person can follow, and it is over in about 20 s.
+const PACE_MS: u64 = 130;
 
 const BEADS: &[(&str, &str)] = &[
     (
@@ -66,25 +68,34 @@ async fn show(
     folder: PathBuf,
     exit: bool,
 ) -> Result<(), Error> {
-    let repository = make_sample(&folder, &program)
-        .await
-        .map_err(Error::DemoRepository)?;
     let mut signals = catch_signals()?;
-    let server = Server::start(settings, program, Lifecycle::new()).await?;
+    let started = async {
+        let repository = make_sample(&folder, &program)
+            .await
+            .map_err(Error::DemoRepository)?;
+        let server = Server::start(settings, program, Lifecycle::new()).await?;
+        Ok::<_, Error>((repository, server))
+    };
+    let (repository, server) = tokio::select! {
+        () = signals.next() => return Ok(()),
+        started = started => started?,
+    };
     let address = server.address();
-    announce(&format!("watch it on http://{address}"))?;
+    announce(&format!("open http://{address}"))?;
     let outcome = tokio::select! {
         outcome = play(&server, &repository) => outcome,
         () = signals.next() => {
-            server.stop().await;
+            stop(server, signals).await;
             return Ok(());
         }
     };
     if exit || outcome.is_err() {
-        server.stop().await;
+        stop(server, signals).await;
         return outcome;
     }
-    announce("press Ctrl-C to end")?;
+    announce(&format!(
+        "still serving http://{address}; press Ctrl-C to end"
+    ))?;
     until_asked(server, signals).await
 }
 
@@ -154,8 +165,11 @@ async fn set_up(
     let owner = UserId::parse(OWNER).expect("the name is sound");
     let town = server.towns().create(owner, "Harbour".to_owned()).await?;
     let town = server.towns().get(town.town_id)?;
-    town.set_config(json!({"agent_server": "rehearsal"}))
-        .await?;
+    town.set_config(json!({
+        "agent_server": "rehearsal",
+        "providers": {"rehearsal": {"pace_ms": PACE_MS}},
+    }))
+    .await?;
     let rig = town
         .create_rig(NewRig {
             name: "almanac".to_owned(),

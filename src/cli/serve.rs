@@ -56,16 +56,21 @@ pub(super) fn announce(line: &str) -> Result<(), Error> {
         .map_err(|source| Error::Print { source })
 }
 
-/// Serves until a signal, then stops in order; a second signal cuts that short.
+/// Serves until a signal, then stops in order.
 pub(super) async fn until_asked(server: Server, mut signals: StopSignals) -> Result<(), Error> {
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
         () = server.failed() => Err(server::Error::Poisoned.into()),
     };
     tracing::info!(address = %server.address(), "stopping");
+    stop(server, signals).await;
+    outcome
+}
+
+/// Stops in order; a signal cuts that short.
+pub(super) async fn stop(server: Server, mut signals: StopSignals) {
     tokio::select! {
         () = server.stop() => {}
         () = signals.next() => tracing::warn!("asked a second time: stopping at once"),
     }
-    outcome
 }

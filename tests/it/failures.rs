@@ -22,7 +22,12 @@ use crate::support::server::Server;
 const ONE_TRY: &[&str] = &["--dispatch-attempts-max", "1"];
 
 /// A second try soon after the first.
-const TRY_SOON: &[&str] = &["--dispatch-backoff-min", "1s", "--dispatch-attempts-max", "2"];
+const TRY_SOON: &[&str] = &[
+    "--dispatch-backoff-min",
+    "1s",
+    "--dispatch-attempts-max",
+    "2",
+];
 
 #[tokio::test]
 async fn a_missing_agent_program_is_named_and_a_person_called() {
@@ -293,9 +298,9 @@ impl Lingering {
         case.started(&bead).await;
         let sleepers = |processes: &std::collections::BTreeSet<i32>| {
             let command = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-            let sleeps = processes.iter().filter(|pid| {
-                command(pid).is_ok_and(|command| command.starts_with("sleep\0600"))
-            });
+            let sleeps = processes
+                .iter()
+                .filter(|pid| command(pid).is_ok_and(|command| command.starts_with("sleep\0600")));
             sleeps.count() == 2
         };
         until("its children sleep", || sleepers(&mark.processes())).await;
@@ -391,7 +396,10 @@ impl Case {
 
     async fn sling(&self, title: &str, body: &str) -> Slung {
         let order = json!({"title": title, "body": body});
-        let slung = self.server.post(&format!("{}/sling", self.rig), order).await;
+        let slung = self
+            .server
+            .post(&format!("{}/sling", self.rig), order)
+            .await;
         let bead_id = slung["bead"]["bead_id"].as_str().unwrap().to_owned();
         Slung {
             path: format!("{}/beads/{bead_id}", self.rig),

@@ -6,6 +6,7 @@ mod agent_server;
 mod browser;
 mod container;
 mod deb;
+mod demo;
 mod failures;
 mod guard;
 mod main_job;

@@ -1,6 +1,7 @@
 //! What tests stand on: real repositories, loopback servers that play a part, agent servers.
 
 pub(crate) mod agent_server;
+pub(crate) mod container;
 pub(crate) mod facts;
 pub(crate) mod loopback;
 pub(crate) mod mark;

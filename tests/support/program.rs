@@ -41,7 +41,12 @@ impl Program {
 
     /// What stands after `mark` on the first line of its output that has it.
     pub(crate) fn told_after(&self, mark: &str) -> String {
-        let limit = Instant::now() + PATIENCE;
+        self.told_within(PATIENCE, mark)
+    }
+
+    /// The same, where there is a bound on how long it may take.
+    pub(crate) fn told_within(&self, bound: Duration, mark: &str) -> String {
+        let limit = Instant::now() + bound;
         loop {
             let left = limit.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left);
@@ -56,9 +61,14 @@ impl Program {
     /// Asks it to end and waits until it did.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits until it ends.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let status = self.ended.recv_timeout(PATIENCE);
-        self.has_ended = true;
-        status.unwrap_or_else(|error| panic!("{} did not end after SIGTERM: {error}", self.name))
+        self.has_ended = status.is_ok();
+        status.unwrap_or_else(|error| panic!("{} did not end: {error}", self.name))
     }
 
     pub(crate) fn pid(&self) -> u32 {

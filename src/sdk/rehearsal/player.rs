@@ -15,6 +15,9 @@ use crate::sdk::ServerExit;
 /// The wait between two attempts of `retry`, times the attempt's number.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
+/// A tool takes at least as long as this many words, so that it is seen at work.
+const WORDS_PER_TOOL: u32 = 6;
+
 /// Why a turn ended before its script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -190,9 +193,7 @@ impl<'a> Player<'a> {
         let mut part = self.record.new_part(part).await;
         for word in text.split_inclusive(char::is_whitespace) {
             self.record.delta(&part, word).await;
-            if !self.pace.is_zero() {
-                sleep(self.pace).await;
-            }
+            self.pause(1).await;
         }
         part["text"] = text.into();
         part["time"]["end"] = self.stage.now().into();
@@ -208,9 +209,16 @@ impl<'a> Player<'a> {
         work: impl Future<Output = Outcome>,
     ) -> Outcome {
         let (part, start) = self.begin_tool(tool, &input).await;
+        self.pause(WORDS_PER_TOOL).await;
         let outcome = work.await;
         self.end_tool(part, start, title, input, &outcome).await;
         outcome
+    }
+
+    async fn pause(&self, words: u32) {
+        if !self.pace.is_zero() {
+            sleep(self.pace.saturating_mul(words)).await;
+        }
     }
 
     async fn begin_tool(&mut self, tool: &str, input: &Value) -> (Value, i64) {

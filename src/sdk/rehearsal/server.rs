@@ -40,7 +40,7 @@ const CONNECTIONS_MAX: usize = 64;
 pub(in crate::sdk) struct Settings {
     /// What callers must know.
     pub(in crate::sdk) password: String,
-    /// The pause between two words.
+    /// The pause between two words; a tool takes some words' time.
     pub(in crate::sdk) pace: Duration,
     /// Variables for git.
     pub(in crate::sdk) env: BTreeMap<String, String>,
