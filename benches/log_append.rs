@@ -5,7 +5,6 @@
     clippy::unwrap_used,
     reason = "a benchmark that can't go on has nothing to say"
 )]
-#![expect(missing_docs, reason = "made by criterion's macros")]
 
 use std::fs::File;
 use std::io::Write as _;

@@ -300,7 +300,7 @@ impl Lingering {
             let command = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
             let sleeps = processes
                 .iter()
-                .filter(|pid| command(pid).is_ok_and(|command| command.starts_with("sleep\0600")));
+                .filter(|pid| command(pid).is_ok_and(|command| command.starts_with("sleep\u{0}600")));
             sleeps.count() == 2
         };
         until("its children sleep", || sleepers(&mark.processes())).await;
