@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     reason = "a benchmark that can't go on has nothing to say"
 )]
+#![expect(clippy::print_stdout, reason = "its table is what it is for")]
 
 use std::fs::File;
 use std::io::Write as _;

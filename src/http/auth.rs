@@ -304,7 +304,11 @@ fn is_for_loopback(headers: &HeaderMap) -> bool {
     };
     let host = host.to_str().unwrap_or_default();
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some((name, port))
+            if !name.ends_with(':') && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            name
+        }
         _ => host,
     };
     let address = name.trim_start_matches('[').trim_end_matches(']');

@@ -231,4 +231,31 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
 }
 
 #[cfg(test)]
+impl Database {
+    /// Opens the database of a test, again and again for a while: between another test's fork and
+    /// exec its child holds every descriptor of this process, and with them a closed database's
+    /// locks.
+    pub(crate) fn open_in_test(dir: &Path) -> Self {
+        let options = OpenOptions {
+            cache_bytes: 8 << 20,
+        };
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            match Self::open(dir, options) {
+                Ok(database) => return database,
+                Err(error) if is_locked(&error) && std::time::Instant::now() < limit => {
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+fn is_locked(error: &Error) -> bool {
+    matches!(error, Error::InUse { .. }) || format!("{error:?}").contains("could not acquire lock")
+}
+
+#[cfg(test)]
 mod tests;

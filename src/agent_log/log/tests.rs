@@ -3,16 +3,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::frame::EventView;
 use super::*;
 use crate::model::AgentId;
-use crate::storage::{Database, OpenOptions, TreeName};
+use crate::storage::{Database, TreeName};
 
 fn database(dir: &std::path::Path) -> Database {
-    Database::open(
-        dir,
-        OpenOptions {
-            cache_bytes: 8 << 20,
-        },
-    )
-    .unwrap()
+    Database::open_in_test(dir)
 }
 
 async fn log(database: &Database, agent: AgentId) -> Log {

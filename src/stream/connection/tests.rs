@@ -3,7 +3,7 @@ use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf};
 use super::*;
 use crate::agent_log::{Logs, NewEvent};
 use crate::model::{AgentId, Timestamp};
-use crate::storage::{Database, OpenOptions};
+use crate::storage::Database;
 
 #[derive(Clone)]
 struct OneTown(Logs, Vec<AgentId>);
@@ -77,13 +77,7 @@ fn events(count: usize, size: usize) -> Vec<NewEvent> {
 }
 
 fn town(dir: &std::path::Path, agents: usize) -> OneTown {
-    let database = Database::open(
-        dir,
-        OpenOptions {
-            cache_bytes: 8 << 20,
-        },
-    )
-    .unwrap();
+    let database = Database::open_in_test(dir);
     OneTown(
         Logs::new(database, 32 << 10),
         (0..agents).map(|_| AgentId::random()).collect(),
