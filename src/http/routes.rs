@@ -35,7 +35,7 @@ impl std::fmt::Debug for Route {
 macro_rules! routes {
     ($($method:ident $path:literal $scope:ident $room:ident::$handler:ident;)+) => {
         /// Every route of the server.
-        pub const ROUTES: &[Route] = &[$(
+        pub static ROUTES: &[Route] = &[$(
             Route {
                 method: Method::$method,
                 path: $path,

@@ -1,0 +1,7 @@
+//! The transitions, over drafts of a real tree.
+
+mod agents;
+mod beads;
+mod bench;
+mod dispatch;
+mod reviews;

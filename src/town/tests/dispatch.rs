@@ -1,0 +1,149 @@
+use super::bench::{ATTEMPTS_MAX, Bench};
+use crate::container::ExitKind;
+use crate::model::{AgentStatus, BeadStatus, Epoch};
+use crate::town::effects::Effect;
+use crate::town::{dispatch, link};
+
+#[test]
+fn tries_wait_longer_and_longer_and_then_the_bead_fails() {
+    let mut town = Bench::new();
+    let (agent_id, bead_id) = town.hooked();
+    let mut waits = Vec::new();
+    for attempt in 1..=ATTEMPTS_MAX {
+        assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
+        town.act(|draft| dispatch::request(draft, agent_id))
+            .unwrap();
+        let agent = town.agent(agent_id);
+        assert_eq!(agent.dispatch.attempts, attempt);
+        assert_eq!(agent.status, AgentStatus::Working);
+        town.act(|draft| dispatch::failed(draft, agent_id, ExitKind::AgentServer, "crashed"))
+            .unwrap();
+        let agent = town.agent(agent_id);
+        assert_eq!(agent.dispatch.requested_at, None);
+        assert_eq!(agent.dispatch.last_error.as_deref(), Some("crashed"));
+        let wait = agent.dispatch.due_at.since(town.now);
+        waits.push(wait.as_secs());
+        town.later(wait);
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480]);
+    let bead = town.bead(bead_id);
+    assert_eq!(bead.status, BeadStatus::Failed);
+    assert!(bead.failure.unwrap().contains("crashed"));
+    assert_eq!(town.agent(agent_id).hook, None);
+    let escalations = town.escalations();
+    assert_eq!(escalations.len(), 1);
+    assert!(escalations[0].title.starts_with("gave up on"));
+}
+
+#[test]
+fn a_person_is_called_at_the_first_failure_that_only_they_can_mend() {
+    let calls = [
+        (ExitKind::ProgramMissing, true),
+        (ExitKind::Repository, true),
+        (ExitKind::Config, true),
+        (ExitKind::Model, true),
+        (ExitKind::NotReady, false),
+        (ExitKind::Worktree, false),
+        (ExitKind::Session, false),
+        (ExitKind::AgentServer, false),
+    ];
+    for (kind, called) in calls {
+        let mut town = Bench::new();
+        let (agent_id, _) = town.hooked();
+        for _ in 0..3 {
+            town.act(|draft| dispatch::request(draft, agent_id))
+                .unwrap();
+            town.act(|draft| dispatch::failed(draft, agent_id, kind, "no"))
+                .unwrap();
+        }
+        assert_eq!(town.escalations().len(), usize::from(called), "{kind:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_stops_early_is_told_to_go_on_and_then_its_run_has_failed() {
+    let mut town = Bench::new();
+    let (agent_id, _) = town.hooked();
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
+    town.act(|draft| dispatch::started(draft, agent_id, "s".to_owned(), false))
+        .unwrap();
+    for _ in 0..3 {
+        town.act(|draft| dispatch::idle(draft, agent_id)).unwrap();
+    }
+    let reminders = |town: &Bench| {
+        let reminders = town.effects.iter();
+        reminders
+            .filter(|effect| **effect == Effect::Remind(agent_id))
+            .count()
+    };
+    assert_eq!(reminders(&town), 3);
+    town.act(|draft| dispatch::idle(draft, agent_id)).unwrap();
+    assert_eq!(reminders(&town), 3);
+    assert!(town.effects.contains(&Effect::StopAgent(agent_id)));
+    town.act(|draft| dispatch::stopped(draft, agent_id, "asked to"))
+        .unwrap();
+    let agent = town.agent(agent_id);
+    assert_eq!(agent.dispatch.attempts, 1, "it counts as a try");
+    assert!(agent.dispatch.due_at > town.now);
+    assert!(agent.dispatch.last_error.unwrap().contains("gt_done"));
+}
+
+#[test]
+fn a_run_that_was_stopped_is_no_failed_try() {
+    let mut town = Bench::new();
+    let (agent_id, bead_id) = town.hooked();
+    for _ in 0..2 * ATTEMPTS_MAX {
+        town.act(|draft| dispatch::request(draft, agent_id))
+            .unwrap();
+        town.act(|draft| dispatch::stopped(draft, agent_id, "drained"))
+            .unwrap();
+    }
+    assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
+    assert_eq!(town.agent(agent_id).dispatch.due_at, town.now);
+    assert_eq!(town.escalations().len(), 0);
+}
+
+#[test]
+fn an_ask_makes_the_agent_wait_and_calls_a_person_until_it_is_answered() {
+    let mut town = Bench::new();
+    let (agent_id, _) = town.hooked();
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
+    for _ in 0..2 {
+        town.act(|draft| dispatch::waiting(draft, agent_id, "ask", "which colour?"))
+            .unwrap();
+    }
+    assert_eq!(town.agent(agent_id).status, AgentStatus::Waiting);
+    let escalations = town.escalations();
+    assert_eq!(escalations.len(), 1, "one ask is one escalation");
+    town.act(|draft| dispatch::resumed(draft, agent_id, "ask"))
+        .unwrap();
+    assert_eq!(town.agent(agent_id).status, AgentStatus::Working);
+    let answered = town.bead(escalations[0].bead_id);
+    assert_eq!(answered.status, BeadStatus::Closed);
+}
+
+#[test]
+fn a_container_of_another_life_knows_nothing_of_what_ran() {
+    let mut town = Bench::new();
+    let (agent_id, bead_id) = town.hooked();
+    let epoch = Epoch::random();
+    town.act(|draft| link::up(draft, epoch)).unwrap();
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
+    town.act(|draft| link::up(draft, epoch)).unwrap();
+    assert!(town.effects.contains(&Effect::Verify(agent_id)));
+    assert!(town.agent(agent_id).dispatch.requested_at.is_some());
+    town.act(|draft| link::up(draft, Epoch::random())).unwrap();
+    let agent = town.agent(agent_id);
+    assert_eq!(agent.dispatch.requested_at, None);
+    assert_eq!(agent.hook, Some(bead_id), "its work is still its own");
+    assert_eq!(agent.dispatch.attempts, 0, "and the try does not count");
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
+    town.act(|draft| link::down(draft, "killed")).unwrap();
+    let agent = town.agent(agent_id);
+    assert_eq!(agent.dispatch.attempts, 1, "a lost process is a failed try");
+    assert!(agent.dispatch.due_at > town.now);
+}

@@ -1,0 +1,170 @@
+use super::bench::{Bench, review};
+use crate::container::MergeReport;
+use crate::model::{AgentStatus, BeadStatus, Epoch, ReviewStatus};
+use crate::storage::LinkPosition;
+use crate::town::command::{BeadActor, ReviewOutcome};
+use crate::town::refusal::Refusal;
+use crate::town::{beads, link, reviews};
+
+fn outcome(status: ReviewStatus) -> ReviewOutcome {
+    ReviewOutcome {
+        status,
+        message: "said so".to_owned(),
+        commit_sha: None,
+    }
+}
+
+#[test]
+fn done_frees_the_agent_and_leaves_the_bead_to_its_merge() {
+    let mut town = Bench::new();
+    let (bead_id, entry_id) = town.in_review();
+    let bead = town.bead(bead_id);
+    assert_eq!(bead.status, BeadStatus::InProgress);
+    let agent = town.agent(bead.assignee_agent_id.unwrap());
+    assert_eq!((agent.hook, agent.status), (None, AgentStatus::Idle));
+    assert_eq!(town.bead(entry_id).status, BeadStatus::Open);
+    let rig_id = town.rig_id;
+    let again = review(agent.agent_id, bead_id);
+    let refused = town.refused(|draft| reviews::submit(draft, rig_id, again));
+    assert_eq!(refused, "BeadInReview", "one branch is merged once");
+}
+
+#[test]
+fn a_review_ends_once_and_takes_its_work_with_it() {
+    use ReviewStatus::{Conflict, Failed, Merged};
+    for status in [Merged, Failed, Conflict] {
+        let mut town = Bench::new();
+        let (rig_id, other) = (town.rig_id, town.other_rig_id);
+        let (bead_id, entry_id) = town.in_review();
+        let refused =
+            town.refused(|draft| reviews::complete(draft, other, entry_id, outcome(status)));
+        assert_eq!(refused, "ReviewNotFound", "another rig's");
+        let refused =
+            town.refused(|draft| reviews::complete(draft, rig_id, bead_id, outcome(status)));
+        assert_eq!(refused, "ReviewNotFound", "only merge requests");
+        town.act(|draft| reviews::complete(draft, rig_id, entry_id, outcome(status)))
+            .unwrap();
+        let expected = if status == Merged {
+            BeadStatus::Closed
+        } else {
+            BeadStatus::Failed
+        };
+        for bead_id in [bead_id, entry_id] {
+            let bead = town.bead(bead_id);
+            assert_eq!(bead.status, expected, "{status}");
+            assert_eq!(bead.failure.is_some(), status != Merged, "{status}");
+        }
+        assert_eq!(
+            town.escalations().len(),
+            usize::from(status != Merged),
+            "{status}"
+        );
+        for again in [Merged, Failed, Conflict] {
+            let refused =
+                town.refused(|draft| reviews::complete(draft, rig_id, entry_id, outcome(again)));
+            assert_eq!(refused, "ReviewFinished", "{status} then {again}");
+        }
+    }
+}
+
+#[test]
+fn a_withdrawn_merge_request_is_not_merged_and_its_work_is_open_again() {
+    for delete in [false, true] {
+        let mut town = Bench::new();
+        let rig_id = town.rig_id;
+        let (bead_id, entry_id) = town.in_review();
+        if delete {
+            town.act(|draft| beads::delete(draft, rig_id, entry_id))
+                .unwrap();
+        } else {
+            town.set_status(entry_id, BeadStatus::Closed, BeadActor::User(None))
+                .unwrap();
+        }
+        let waiting = town.act(|draft| reviews::unfinished_of(draft, bead_id));
+        assert_eq!(waiting.unwrap(), None);
+        let bead = town.bead(bead_id);
+        assert_eq!(
+            (bead.status, bead.assignee_agent_id),
+            (BeadStatus::Open, None)
+        );
+        // The merge that ran meanwhile is heard of and changes nothing.
+        town.act(|draft| link::merged(draft, report(entry_id, ReviewStatus::Merged, false)))
+            .unwrap();
+        assert_eq!(town.bead(bead_id).status, BeadStatus::Open);
+    }
+}
+
+fn report(entry_id: crate::model::BeadId, status: ReviewStatus, retryable: bool) -> MergeReport {
+    MergeReport {
+        entry_id,
+        status,
+        message: "the network is down".to_owned(),
+        commit_sha: None,
+        retryable,
+    }
+}
+
+#[test]
+fn a_merge_that_may_succeed_later_waits_longer_each_time_and_then_fails() {
+    let mut town = Bench::new();
+    let (bead_id, entry_id) = town.in_review();
+    let mut waits = Vec::new();
+    while town.bead(entry_id).status == BeadStatus::Open {
+        town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+        town.act(|draft| link::merged(draft, report(entry_id, ReviewStatus::Failed, true)))
+            .unwrap();
+        let review = town.act(|draft| draft.review(entry_id)).unwrap();
+        if review.status == ReviewStatus::Pending {
+            waits.push(review.due_at.since(town.now).as_secs());
+        }
+    }
+    assert_eq!(waits, [30, 60, 120, 240]);
+    assert_eq!(town.bead(bead_id).status, BeadStatus::Failed);
+    assert_eq!(town.escalations().len(), 1);
+}
+
+#[test]
+fn a_message_of_the_container_is_taken_over_once() {
+    let mut town = Bench::new();
+    let epoch = Epoch::random();
+    let mut runs = 0;
+    let places = [
+        (epoch, 1, true),
+        (epoch, 1, false),
+        (epoch, 3, true),
+        (epoch, 2, false),
+        (Epoch::random(), 1, true),
+    ];
+    for (epoch, seq, is_new) in places {
+        let before = runs;
+        town.act(|draft| {
+            link::take_over(draft, LinkPosition { epoch, seq }, |_| {
+                runs += 1;
+                Ok(())
+            })
+        })
+        .unwrap();
+        assert_eq!(runs > before, is_new, "{seq}");
+    }
+}
+
+#[test]
+fn a_message_that_the_state_refuses_is_taken_over_with_no_change() {
+    let mut town = Bench::new();
+    let (_, bead_id) = town.hooked();
+    let place = LinkPosition {
+        epoch: Epoch::random(),
+        seq: 7,
+    };
+    let facts = town.facts.len();
+    town.act(|draft| {
+        link::take_over(draft, place, |draft| {
+            beads::finish(draft, bead_id, BeadStatus::Closed, None, None)?;
+            Err(Refusal::MayorNotFound.into())
+        })
+    })
+    .unwrap();
+    assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
+    assert_eq!(town.facts.len(), facts);
+    assert_eq!(town.act(|draft| draft.link()).unwrap(), Some(place));
+}
