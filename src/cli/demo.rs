@@ -29,16 +29,17 @@ const PACE_MS: u64 = 130;
 const BEADS: &[(&str, &str)] = &[
     (
         "Describe how the tide tables are read",
-        "Write a short page that tells a newcomer how to read tides.txt: what the columns mean and \
-         which clock the times are in.",
+        "Write docs/tides.md, a short page that tells a newcomer how to read tides.txt: what the \
+         columns mean and which clock the times are in.",
     ),
     (
         "List the lights by colour",
-        "From lights.txt make a list of the lights, grouped by colour, with their characters.",
+        "In docs/lights.md list the lights of lights.txt, grouped by colour, with their characters.",
     ),
     (
         "Add a page on harbour signals",
-        "Explain the three signals that the harbour master shows at the pilot station.",
+        "Explain in docs/signals.md the three signals that the harbour master shows at the pilot \
+         station.",
     ),
 ];
 
