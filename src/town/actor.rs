@@ -186,9 +186,7 @@ impl Actor {
                     if went_well {
                         return mail::mark_told(draft, agent_id, &mails);
                     }
-                    // The container may have lost it; asking again starts it anew if so.
-                    draft.effect(Effect::Verify(agent_id));
-                    Ok(())
+                    dispatch::not_told(draft, agent_id)
                 });
                 went_well
             }

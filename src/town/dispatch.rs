@@ -96,6 +96,20 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
     draft.set_agent(agent)
 }
 
+/// A message did not reach the agent's session: it is tried again after a while, and the container
+/// is asked whether it still knows the agent.
+pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    if agent.dispatch.requested_at.is_none() {
+        return Ok(());
+    }
+    agent.dispatch.due_at = draft.now.after(draft.settings.backoff(1));
+    draft.effect(Effect::Verify(agent_id));
+    agents::set_status(draft, agent, AgentStatus::Idle, None)
+}
+
 /// The agent asked a person something.
 pub(super) fn waiting(
     draft: &mut Draft<'_>,

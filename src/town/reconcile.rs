@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::container::LinkState;
 use crate::model::{
-    Agent, AgentId, AgentRole, BeadId, Priority, Review, ReviewStatus, RigId, Timestamp,
+    Agent, AgentId, AgentRole, AgentStatus, BeadId, Priority, Review, ReviewStatus, RigId,
+    Timestamp,
 };
 
 /// A merge that has not ended after this long goes back to the queue.
@@ -134,9 +135,11 @@ impl Planner {
                 }
             }
         } else if agent.role == AgentRole::Mayor
-            && agent.dispatch.session_id.is_some()
+            // Not while it starts, and not in the middle of a turn.
+            && agent.status == AgentStatus::Idle
             && view.container == Container::Up
             && !view.being_told.contains(&agent.agent_id)
+            && self.is_due(agent.dispatch.due_at)
         {
             self.actions.push(Action::TellMayor(agent.agent_id));
         }

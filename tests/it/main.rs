@@ -10,6 +10,7 @@ mod demo;
 mod failures;
 mod guard;
 mod main_job;
+mod mayor;
 mod rehearsal;
 mod sdk_real;
 #[path = "../support/mod.rs"]

@@ -161,8 +161,11 @@ fn the_mayor_is_started_and_then_told_once() {
     town.agents.push(mayor);
     assert_eq!(actions(&town), [Action::Dispatch(id)]);
     town.agents[0].dispatch.requested_at = Some(NOW);
-    assert_eq!(actions(&town), []);
+    town.agents[0].status = AgentStatus::Working;
+    // A session of an earlier run is no session yet.
     town.agents[0].dispatch.session_id = Some("s".to_owned());
+    assert_eq!(actions(&town), []);
+    town.agents[0].status = AgentStatus::Idle;
     assert_eq!(actions(&town), [Action::TellMayor(id)]);
     town.being_told.push(id);
     assert_eq!(actions(&town), []);
