@@ -182,21 +182,17 @@ impl Drop for Server {
         if let Some(mut program) = self.program.take() {
             program.terminate();
         }
-        // Containers outlive their server on purpose; here they go, politely first.
-        for signal in [Signal::TERM, Signal::KILL] {
-            let limit = Instant::now() + Duration::from_secs(15);
-            let mut told = Vec::new();
+        // Containers outlive their server on purpose; here they go: a first signal drains, a second
+        // ends at once, for nobody is left to take what they would still say.
+        for signal in [Signal::TERM, Signal::TERM, Signal::KILL] {
+            let limit = Instant::now() + Duration::from_secs(3);
+            for pid in self.leftovers() {
+                let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+                let _ = kill_process(pid, signal);
+            }
             while Instant::now() < limit {
-                let left = self.leftovers();
-                if left.is_empty() {
+                if self.leftovers().is_empty() {
                     return;
-                }
-                for pid in left {
-                    if !told.contains(&pid) {
-                        told.push(pid);
-                        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-                        let _ = kill_process(pid, signal);
-                    }
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
