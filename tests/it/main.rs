@@ -6,6 +6,7 @@ mod agent_server;
 mod browser;
 mod container;
 mod deb;
+mod durability;
 mod guard;
 mod main_job;
 mod rehearsal;

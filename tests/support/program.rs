@@ -1,7 +1,7 @@
 //! A program that a test starts, reads and ends; it does not outlive the test.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -56,9 +56,14 @@ impl Program {
     /// Asks it to end and waits until it did.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let status = self.ended.recv_timeout(PATIENCE);
         self.has_ended = true;
-        status.unwrap_or_else(|error| panic!("{} did not end after SIGTERM: {error}", self.name))
+        status.unwrap_or_else(|error| panic!("{} did not end: {error}", self.name))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -72,7 +77,7 @@ impl Program {
         self.ended.recv_timeout(PATIENCE).unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid)
             .ok()
             .and_then(Pid::from_raw)
@@ -110,4 +115,20 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
         }
     });
     lines
+}
+
+/// Everything that a program says until it ends by itself.
+pub(crate) fn output_of(command: &mut Command) -> Output {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    ended.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("it did not end: {error}")
+    })
 }

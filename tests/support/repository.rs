@@ -2,12 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::server::PATIENCE;
 
 /// A bare repository with one commit on `main`, and a clone of it on the branch `work`.
 pub(crate) struct Repository {
     folder: TempDir,
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        // Whoever waits in a push must not wait for ever.
+        self.let_merges_through();
+    }
 }
 
 impl Repository {
@@ -61,11 +71,38 @@ impl Repository {
         !git(&origin, &["branch", "--list", branch]).is_empty()
     }
 
+    /// Makes every push to `main` wait from now on.
+    pub(crate) fn hold_merges(&self) {
+        let folder = self.folder.path().display();
+        self.on_push(&format!(
+            "#!/bin/sh\nread old new name\n[ \"$name\" = refs/heads/main ] || exit 0\n\
+             touch {folder}/held\nwhile [ ! -e {folder}/open ]; do sleep 0.02; done\n"
+        ));
+    }
+
+    /// Waits until a merge is held.
+    pub(crate) async fn merge_is_held(&self) {
+        let limit = Instant::now() + PATIENCE;
+        while !self.folder.path().join("held").exists() {
+            assert!(Instant::now() < limit, "no merge ever began");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets the merges through that are held, and all later ones.
+    pub(crate) fn let_merges_through(&self) {
+        std::fs::write(self.folder.path().join("open"), "").unwrap();
+    }
+
     /// Makes every push from now on fail with `reason`.
     pub(crate) fn refuse_pushes(&self, reason: &str) {
+        self.on_push(&format!("#!/bin/sh\necho '{reason}' >&2\nexit 1\n"));
+    }
+
+    fn on_push(&self, script: &str) {
         use std::os::unix::fs::PermissionsExt;
         let hook = self.folder.path().join("origin.git/hooks/pre-receive");
-        std::fs::write(&hook, format!("#!/bin/sh\necho '{reason}' >&2\nexit 1\n")).unwrap();
+        std::fs::write(&hook, script).unwrap();
         std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
