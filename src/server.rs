@@ -7,6 +7,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -19,6 +22,10 @@ use crate::lifecycle::Lifecycle;
 use crate::model::Agent;
 use crate::storage::{self, Database, OpenOptions};
 use crate::town::{self, AgentTokens, Towns, TownsOptions};
+
+/// Towns have at least this long to finish what they are at, even if connections used up the grace
+/// period: a command takes milliseconds.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why the server could not start or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,8 @@ pub struct Server {
     settings: Arc<Settings>,
     towns: Towns,
     database: Database,
+    /// The listener and the connections: they end first, while the towns still answer.
+    connections: Lifecycle,
     lifecycle: Lifecycle,
 }
 
@@ -105,15 +114,16 @@ impl Server {
         )
         .await?;
         let new_admin_token = authority.new_admin_token().map(str::to_owned);
+        let connections = Lifecycle::new();
         let state = Arc::new(State {
             towns: towns.clone(),
             authority,
             database: database.clone(),
             clock,
-            lifecycle: lifecycle.clone(),
+            lifecycle: connections.clone(),
             body_max: settings.http.body_max,
         });
-        lifecycle.spawn(
+        connections.spawn(
             "listener",
             http::serve(listener, state, settings.http.connections_max),
         );
@@ -124,6 +134,7 @@ impl Server {
             settings,
             towns,
             database,
+            connections,
             lifecycle,
         })
     }
@@ -159,16 +170,21 @@ impl Server {
         self.towns
             .end_containers(self.settings.container.stop_on_exit, grace)
             .await;
-        self.lifecycle.stop();
+        let deadline = Instant::now() + grace;
+        drain("connections", &self.connections, deadline).await;
         self.towns.close();
-        if tokio::time::timeout(grace, self.lifecycle.drained())
-            .await
-            .is_err()
-        {
-            tracing::warn!(grace = ?grace, "some work did not finish in time");
-        }
+        let deadline = deadline.max(Instant::now() + LAST_WORDS);
+        drain("work", &self.lifecycle, deadline).await;
         self.database.close();
         tracing::info!("stopped");
+    }
+}
+
+async fn drain(what: &'static str, life: &Lifecycle, deadline: Instant) {
+    life.stop();
+    let drained = tokio::time::timeout_at(deadline, life.drained());
+    if drained.await.is_err() {
+        tracing::warn!(what, "not everything finished within the grace period");
     }
 }
 

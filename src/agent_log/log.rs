@@ -224,13 +224,22 @@ impl Log {
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, events: Vec<NewEvent>) -> Result<Appended, AppendError> {
-        self.begin_append(events)?
-            .await
-            .unwrap_or_else(|_| Err(committer_ended().into()))
+        let outcome = self.begin_append(events)?.await;
+        outcome.unwrap_or_else(|_| Err(self.dropped()))
+    }
+
+    /// Why an append was never answered.
+    #[must_use]
+    pub fn dropped(&self) -> AppendError {
+        if self.has_ended() {
+            AppendError::Ended
+        } else {
+            committer_ended().into()
+        }
     }
 
     /// Queues `events` and returns at once; the receiver resolves when they are durable and
-    /// published. Calls keep their order.
+    /// published; [`Log::dropped`] says why if it never does. Calls keep their order.
     ///
     /// # Errors
     /// See [`AppendError`].
@@ -264,6 +273,11 @@ impl Log {
         self.lock().stage(&self.0.subject_fields, batch, events)
     }
 
+    /// Takes the last staged events back, whose batch was refused: their ids are given again.
+    pub fn take_back(&self, first_id: u64) {
+        self.lock().next_id = first_id;
+    }
+
     /// Makes staged events visible; their batch is durable.
     pub fn publish(&self, staged: Staged) {
         self.lock().publish(staged, self.0.tail_bytes_max);
@@ -272,10 +286,18 @@ impl Log {
     /// Starts a commit of everything that waits. `in_flight` is set by the caller.
     fn fly(&self) {
         let mut batch = Batch::new();
-        let (staged, replies) = {
+        let (staged, link_before, replies) = {
             let mut state = self.lock();
             let pending = std::mem::take(&mut state.pending);
             state.pending_bytes = 0;
+            if state.ended {
+                state.in_flight = false;
+                for Pending { reply, .. } in pending {
+                    let _ = reply.send(Err(AppendError::Ended));
+                }
+                return;
+            }
+            let link_before = state.link;
             let mut replies = Vec::with_capacity(pending.len());
             let mut events = Vec::new();
             for Pending {
@@ -298,17 +320,18 @@ impl Log {
             }
             (
                 state.stage(&self.0.subject_fields, &mut batch, &events),
+                link_before,
                 replies,
             )
         };
         let log = self.clone();
         let outcome = self.0.tree.commit(
             batch,
-            Box::new(move |result| log.land(result, Some(staged), replies)),
+            Box::new(move |result| log.land(result, Some(staged), link_before, replies)),
         );
         if let Err(error) = outcome {
             // The callers learn it from their dropped replies.
-            self.land(Err(error), None, Vec::new());
+            self.land(Err(error), None, link_before, Vec::new());
         }
     }
 
@@ -317,13 +340,18 @@ impl Log {
         &self,
         result: Result<(), storage::Error>,
         staged: Option<Staged>,
+        link_before: Option<LinkPosition>,
         replies: Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>,
     ) {
         let more = {
             let mut state = self.lock();
             match (&result, staged) {
                 (Ok(()), Some(staged)) => state.publish(staged, self.0.tail_bytes_max),
-                _ => state.next_id = state.last_id + 1,
+                _ => {
+                    state.next_id = state.last_id + 1;
+                    // What was not stored must be taken when it is sent again.
+                    state.link = link_before;
+                }
             }
             state.in_flight = !state.pending.is_empty();
             state.in_flight
@@ -377,9 +405,14 @@ impl Log {
             return Ok(slices);
         }
         let log = self.clone();
-        tokio::task::spawn_blocking(move || log.read_disk(from))
+        let read = tokio::task::spawn_blocking(move || log.read_disk(from))
             .await
-            .unwrap_or_else(|_| Err(committer_ended()))
+            .unwrap_or_else(|_| Err(committer_ended()));
+        match read {
+            // It was removed in this moment; watchers are told so.
+            Err(_) if self.has_ended() => Ok(Vec::new()),
+            read => read,
+        }
     }
 
     fn read_disk(&self, from: u64) -> Result<Vec<Slice>, storage::Error> {

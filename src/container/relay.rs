@@ -306,7 +306,7 @@ impl<T: LinkTarget> Relay<'_, T> {
             loop {
                 match log.begin_append(events.clone()) {
                     Ok(outcome) => {
-                        outcomes.push(outcome);
+                        outcomes.push((log, outcome));
                         break;
                     }
                     Err(AppendError::Overloaded) => tokio::time::sleep(OVERLOAD_PAUSE).await,
@@ -316,10 +316,10 @@ impl<T: LinkTarget> Relay<'_, T> {
                 }
             }
         }
-        for outcome in outcomes {
-            match outcome.await {
-                Ok(Ok(_) | Err(AppendError::Ended)) => {}
-                Ok(Err(_)) | Err(_) => return Err(LinkEnd::NotStored),
+        for (log, outcome) in outcomes {
+            match outcome.await.unwrap_or_else(|_| Err(log.dropped())) {
+                Ok(_) | Err(AppendError::Ended) => {}
+                Err(_) => return Err(LinkEnd::NotStored),
             }
         }
         Ok(())

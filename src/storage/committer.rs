@@ -56,7 +56,7 @@ impl Committer {
         let committing = standing.clone();
         let thread = std::thread::Builder::new()
             .name("committer".to_owned())
-            .spawn(move || run(&disk, &waiting, &committing))
+            .spawn(move || run(|| disk.sync(), &waiting, &committing))
             .map_err(|source| Error::Open {
                 path: path.to_owned(),
                 source,
@@ -177,7 +177,11 @@ fn poison(standing: &watch::Sender<Standing>, reason: &str) {
     });
 }
 
-fn run(disk: &Disk, waiting: &Receiver<Job>, standing: &Arc<watch::Sender<Standing>>) {
+fn run(
+    sync: impl Fn() -> Result<(), Error>,
+    waiting: &Receiver<Job>,
+    standing: &Arc<watch::Sender<Standing>>,
+) {
     let _watch = PoisonOnPanic {
         standing: standing.clone(),
         during: "a commit",
@@ -199,7 +203,7 @@ fn run(disk: &Disk, waiting: &Receiver<Job>, standing: &Arc<watch::Sender<Standi
                 break;
             }
         }
-        let failure = flush(disk, standing);
+        let failure = flush(&sync, standing);
         for (tree, number, on_durable) in group.drain(..) {
             match &failure {
                 None => {
@@ -215,11 +219,14 @@ fn run(disk: &Disk, waiting: &Receiver<Job>, standing: &Arc<watch::Sender<Standi
 }
 
 /// Makes durable what was applied; why not, if that can't be done or must not be tried again.
-fn flush(disk: &Disk, standing: &watch::Sender<Standing>) -> Option<String> {
+fn flush(
+    sync: impl Fn() -> Result<(), Error>,
+    standing: &watch::Sender<Standing>,
+) -> Option<String> {
     if let Standing::Poisoned(reason) = &*standing.borrow() {
         return Some(reason.clone());
     }
-    let error = disk.sync().err()?;
+    let error = sync().err()?;
     let reason = telemetry::chain(&error);
     poison(standing, &reason);
     Some(reason)
@@ -307,5 +314,65 @@ impl Disk {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+
+    use super::*;
+
+    /// After a failed sync the kernel may say of the next one that it went well, although what the
+    /// first was to write is lost.
+    #[test]
+    fn a_sync_that_failed_is_the_last() {
+        let (jobs, waiting) = mpsc::channel();
+        let (outcomes, told) = mpsc::channel();
+        let tree: Arc<TreeState> = Arc::default();
+        let syncs = Cell::new(0u64);
+        let queue = |number: u64| {
+            let (outcomes, all) = (outcomes.clone(), jobs.clone());
+            let on_durable: OnDurable = Box::new(move |result| {
+                outcomes.send(result).unwrap();
+                if number == 3 {
+                    all.send(Job::Stop).unwrap();
+                }
+            });
+            let tree = tree.clone();
+            let job = Job::Written {
+                tree,
+                number,
+                on_durable,
+            };
+            jobs.send(job).unwrap();
+        };
+        queue(1);
+        let sync = || {
+            syncs.set(syncs.get() + 1);
+            // The next batch arrives while this one is synced.
+            queue(syncs.get() + 1);
+            if syncs.get() == 2 {
+                let (path, source) = (PathBuf::from("here"), io::Error::other("no such disk"));
+                return Err(Error::Sync { path, source });
+            }
+            Ok(())
+        };
+        let standing = Arc::new(watch::Sender::new(Standing::Open));
+        run(sync, &waiting, &standing);
+        let results: Vec<_> = told.try_iter().collect();
+        let [Ok(()), Err(second), Err(third)] = &results[..] else {
+            panic!("only the first is durable: {results:?}");
+        };
+        assert!(
+            second
+                .to_string()
+                .contains("cannot sync here: no such disk")
+        );
+        assert_eq!(second.to_string(), third.to_string());
+        assert_eq!(syncs.get(), 2, "it is not tried again");
+        assert_eq!(*tree.durable.borrow(), 1);
+        assert!(standing.borrow().check().is_err());
     }
 }

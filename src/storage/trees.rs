@@ -70,7 +70,7 @@ enum Life {
 }
 
 /// How far a tree's batches have come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct TreeState {
     begun: AtomicU64,
     pub(super) durable: watch::Sender<u64>,
@@ -86,10 +86,7 @@ impl fmt::Debug for Tree {
 
 impl Tree {
     pub(super) fn new(tree: sled::Tree, committer: Committer) -> Self {
-        let state = Arc::new(TreeState {
-            begun: AtomicU64::new(0),
-            durable: watch::Sender::new(0),
-        });
+        let state = Arc::default();
         Self(Arc::new(Inner {
             tree,
             committer,

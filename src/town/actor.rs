@@ -367,6 +367,7 @@ impl Actor {
         };
         let mut batch = staged.batch;
         let has_facts = !staged.facts.is_empty();
+        let first_fact = self.next_fact;
         let facts = self.feed.stage(&mut batch, &staged.facts);
         self.next_fact += staged.facts.len() as u64;
         let (feed, effects) = (self.feed.clone(), self.effects.clone());
@@ -392,6 +393,8 @@ impl Actor {
         // The reply was dropped with the batch, which its receiver understands.
         if let Err(error) = committed {
             tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "a change could not be written");
+            self.feed.take_back(first_fact);
+            self.next_fact = first_fact;
         }
         wakes
     }

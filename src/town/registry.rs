@@ -1,6 +1,6 @@
 //! The towns of a server: their list, and which of them are open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -108,6 +108,7 @@ impl Towns {
                 towns.remove_data(town_id).await?;
             }
         }
+        towns.drop_orphaned_logs(listed.keys().copied())?;
         for (town_id, entry) in listed {
             towns.open_town(town_id, entry).await?;
         }
@@ -370,6 +371,27 @@ impl Towns {
         }
         self.0.database.drop_tree(TreeName::Town(town_id))?;
         self.set_workspace_aside(town_id);
+        Ok(())
+    }
+
+    /// Removes the logs of agents that were deleted just before a crash: their rows went first.
+    fn drop_orphaned_logs(&self, towns: impl Iterator<Item = TownId>) -> Result<(), Error> {
+        let database = &self.0.database;
+        let mut known = HashSet::new();
+        for town_id in towns {
+            let tree = database.tree(TreeName::Town(town_id))?;
+            for row in tree.scan(&AgentKey::all()) {
+                known.insert(row?.0.agent_id);
+            }
+        }
+        for name in database.trees() {
+            if let TreeName::Agent(agent_id) = name
+                && !known.contains(&agent_id)
+            {
+                tracing::info!(agent = %agent_id, "removing the event log of a deleted agent");
+                database.drop_tree(name)?;
+            }
+        }
         Ok(())
     }
 

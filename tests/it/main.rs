@@ -7,6 +7,7 @@ mod browser;
 mod container;
 mod deb;
 mod demo;
+mod durability;
 mod failures;
 mod guard;
 mod main_job;

@@ -9,4 +9,5 @@ pub(crate) mod program;
 pub(crate) mod repository;
 pub(crate) mod scripted_model;
 pub(crate) mod server;
+pub(crate) mod system_trace;
 pub(crate) mod tool_server;

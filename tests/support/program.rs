@@ -1,7 +1,7 @@
 //! A program that a test starts, reads and ends; it does not outlive the test.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ impl Program {
         self.ended.recv_timeout(PATIENCE).unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid)
             .ok()
             .and_then(Pid::from_raw)
@@ -120,4 +120,20 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
         }
     });
     lines
+}
+
+/// Everything that a program says until it ends by itself.
+pub(crate) fn output_of(command: &mut Command) -> Output {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    ended.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("it did not end: {error}")
+    })
 }

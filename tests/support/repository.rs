@@ -2,12 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::server::PATIENCE;
 
 /// A bare repository with one commit on `main`, and a clone of it on the branch `work`.
 pub(crate) struct Repository {
     folder: TempDir,
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        // Whoever waits in a push must not wait for ever.
+        self.let_merges_through();
+    }
 }
 
 impl Repository {
@@ -59,6 +69,29 @@ impl Repository {
     pub(crate) fn has_branch(&self, branch: &str) -> bool {
         let origin = self.folder.path().join("origin.git");
         !git(&origin, &["branch", "--list", branch]).is_empty()
+    }
+
+    /// Makes every push to `main` wait from now on.
+    pub(crate) fn hold_merges(&self) {
+        let folder = self.folder.path().display();
+        self.before_receiving(&format!(
+            "read old new name\n[ \"$name\" = refs/heads/main ] || exit 0\n\
+             touch {folder}/held\nwhile [ ! -e {folder}/open ]; do sleep 0.02; done\n"
+        ));
+    }
+
+    /// Waits until a merge is held.
+    pub(crate) async fn merge_is_held(&self) {
+        let limit = Instant::now() + PATIENCE;
+        while !self.folder.path().join("held").exists() {
+            assert!(Instant::now() < limit, "no merge ever began");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets the merges through that are held, and all later ones.
+    pub(crate) fn let_merges_through(&self) {
+        std::fs::write(self.folder.path().join("open"), "").unwrap();
     }
 
     /// Makes every push from now on fail with `reason`.

@@ -26,6 +26,8 @@ pub(crate) struct Server {
     address: String,
     pub(crate) data: TempDir,
     arguments: Vec<String>,
+    /// Words of a command that the program is started by; empty if by none.
+    pub(crate) prefix: Vec<String>,
 }
 
 impl Server {
@@ -38,19 +40,32 @@ impl Server {
 
     /// Starts it on a given data folder.
     pub(crate) fn start_on(data: TempDir, arguments: &[&str]) -> Self {
+        Self::start_by(&[], data, arguments)
+    }
+
+    /// Starts it by way of another command, which must become it.
+    pub(crate) fn start_by(prefix: &[&str], data: TempDir, arguments: &[&str]) -> Self {
+        let prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
         let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
         let mut server = Self {
             program: None,
             address: String::new(),
             data,
             arguments,
+            prefix,
         };
         server.launch("127.0.0.1:0");
         server
     }
 
     fn launch(&mut self, listen: &str) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gastownd"));
+        let mut words = self.prefix.iter().map(String::as_str);
+        let own = env!("CARGO_BIN_EXE_gastownd");
+        let mut command = Command::new(words.next().unwrap_or(own));
+        command.args(words);
+        if !self.prefix.is_empty() {
+            command.arg(own);
+        }
         command
             .args(["serve", "--no-auth", "--allow-local-repos"])
             .args(["--listen", listen, "--data-dir"])
@@ -91,6 +106,18 @@ impl Server {
     /// SIGTERM; its exit status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.program.take().unwrap().terminate()
+    }
+
+    /// Sends a signal and waits for its end.
+    pub(crate) fn signal(&mut self, signal: Signal) -> ExitStatus {
+        let mut program = self.program.take().unwrap();
+        program.signal(signal);
+        program.wait()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.program.take().unwrap().wait()
     }
 
     /// A request; the status and the whole answer.
@@ -239,9 +266,22 @@ pub(crate) async fn exchange(
     body: Vec<u8>,
 ) -> (StatusCode, hyper::HeaderMap, Bytes) {
     let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+    exchange_on(stream, address, method, path, headers, body)
         .await
-        .unwrap();
+        .unwrap()
+}
+
+/// The same on a connection that was made; fails if the server goes away.
+pub(crate) async fn exchange_on(
+    stream: TcpStream,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Result<(StatusCode, hyper::HeaderMap, Bytes), hyper::Error> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     lifecycle().spawn_detached("test client", async move {
         let _ = connection.await;
     });
@@ -253,13 +293,10 @@ pub(crate) async fn exchange(
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(Bytes::from(body))).unwrap();
-    let response = sender.send_request(request).await.unwrap();
+    let response = sender.send_request(request).await?;
     let (head, body) = response.into_parts();
-    (
-        head.status,
-        head.headers,
-        body.collect().await.unwrap().to_bytes(),
-    )
+    let body = body.collect().await?.to_bytes();
+    Ok((head.status, head.headers, body))
 }
 
 /// A WebSocket client.
@@ -321,14 +358,22 @@ impl Stream {
 
     /// The next message; `None` when the connection has ended.
     pub(crate) async fn next(&mut self) -> Option<Value> {
+        self.next_or_end().await.ok()
+    }
+
+    /// The next message; at the end the close code, if the server said one.
+    pub(crate) async fn next_or_end(&mut self) -> Result<Value, Option<u16>> {
         loop {
             let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame())
                 .await
                 .expect("a message within patience");
-            let Ok(frame) = frame else { return None };
+            let Ok(frame) = frame else { return Err(None) };
             match frame.opcode {
-                OpCode::Text => return Some(serde_json::from_slice(&frame.payload).unwrap()),
-                OpCode::Close => return None,
+                OpCode::Text => return Ok(serde_json::from_slice(&frame.payload).unwrap()),
+                OpCode::Close => {
+                    let code = frame.payload.first_chunk().copied();
+                    return Err(code.map(u16::from_be_bytes));
+                }
                 _ => {}
             }
         }

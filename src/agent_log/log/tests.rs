@@ -175,3 +175,63 @@ async fn large_events_and_long_backfills_come_back_whole() {
     assert_eq!(events.len(), 2001);
     assert_eq!(events[0].1, large);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_removed_while_events_arrive_refuses_them_and_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path());
+    let logs = crate::agent_log::Logs::new(database.clone(), 16 << 10);
+    for _ in 0..20 {
+        let agent = AgentId::random();
+        let log = logs.open(agent).await.unwrap();
+        let mut writers = tokio::task::JoinSet::new();
+        let (appended, mut first) = tokio::sync::mpsc::channel(1);
+        for _ in 0..4 {
+            let (log, appended) = (log.clone(), appended.clone());
+            writers.spawn(async move {
+                loop {
+                    match log.append(vec![event("1", None)]).await {
+                        Ok(_) => drop(appended.try_send(())),
+                        Err(error) => return error,
+                    }
+                }
+            });
+        }
+        first.recv().await.unwrap();
+        logs.delete(agent).await.unwrap();
+        for error in writers.join_all().await {
+            assert!(matches!(error, AppendError::Ended), "{error:?}");
+        }
+        assert!(read_all(&log, 1).await.is_empty());
+    }
+    assert!(database.is_writable());
+}
+
+#[tokio::test]
+async fn events_that_were_taken_back_leave_no_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path());
+    let tree = database.tree(TreeName::Agent(AgentId::random())).unwrap();
+    let feed = Log::open(tree.clone(), Subject::Town, 16 << 10)
+        .await
+        .unwrap();
+    let stage = |data: &str| {
+        let mut batch = Batch::new();
+        let staged = feed.stage(&mut batch, &[event(data, None)]);
+        (batch, staged)
+    };
+    let (_refused, _) = stage("1");
+    feed.take_back(1);
+    let (batch, staged) = stage("2");
+    let (log, (done, durable)) = (feed.clone(), oneshot::channel());
+    tree.commit(
+        batch,
+        Box::new(move |result| {
+            log.publish(staged);
+            done.send(result).unwrap();
+        }),
+    )
+    .unwrap();
+    durable.await.unwrap().unwrap();
+    assert_eq!(read_all(&feed, 1).await, [(1, "2".to_owned())]);
+}

@@ -136,3 +136,91 @@ async fn settled_waits_for_what_was_seen() {
     tree.settled().await.unwrap();
     outcome.recv().unwrap();
 }
+
+#[test]
+fn a_split_row_is_never_read_half_old_and_half_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let tree = database.tree(TreeName::Town(TownId::random())).unwrap();
+    // Lengths of two, three and no chunks, so that chunks appear and vanish too.
+    let row = |n: usize| Text {
+        value: char::from(b'a' + u8::try_from(n % 26).unwrap())
+            .to_string()
+            .repeat(1 + n % 3 * 7_000),
+    };
+    let put = |n: usize| {
+        let mut batch = Batch::new();
+        batch.put(&ConfigKey {}, &row(n));
+        tree.commit(batch, Box::new(|_| {})).unwrap();
+    };
+    put(1);
+    let writing = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|threads| {
+        let reader = || {
+            let mut reads = 0u32;
+            while writing.load(std::sync::atomic::Ordering::SeqCst) {
+                let Text { value } = tree.get(&ConfigKey {}).unwrap().unwrap();
+                let first = value.as_bytes()[0];
+                assert!(value.bytes().all(|byte| byte == first), "a mixed value");
+                reads += 1;
+            }
+            reads
+        };
+        let readers = [threads.spawn(reader), threads.spawn(reader)];
+        (0..2_000).for_each(put);
+        writing.store(false, std::sync::atomic::Ordering::SeqCst);
+        assert!(readers.into_iter().all(|reader| reader.join().unwrap() > 0));
+    });
+}
+
+#[test]
+fn who_holds_a_removed_tree_is_refused_and_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let name = TreeName::Town(TownId::random());
+    let tree = database.tree(name).unwrap();
+    let batch = || {
+        let mut batch = Batch::new();
+        let value = "x".to_owned();
+        batch.put(&ConfigKey {}, &Text { value });
+        batch
+    };
+    commit(&tree, batch());
+    database.drop_tree(name).unwrap();
+    assert!(!database.has_tree(name));
+    let refused = tree.commit(batch(), Box::new(|_| panic!("it is not written")));
+    assert!(matches!(refused, Err(Error::Removed { .. })), "{refused:?}");
+    assert!(database.is_writable(), "the others are not touched");
+    assert!(database.drop_tree(name).is_ok(), "once more does no harm");
+    let again = database.tree(name).unwrap();
+    assert_eq!(again.get(&ConfigKey {}).unwrap(), None);
+    commit(&again, batch());
+}
+
+#[tokio::test]
+async fn a_panic_in_a_callback_poisons_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let tree = database.tree(TreeName::Meta).unwrap();
+    tree.commit(Batch::new(), Box::new(|_| panic!("on purpose")))
+        .unwrap();
+    database.poisoned().await;
+    let refused = tree.commit(Batch::new(), Box::new(|_| {})).unwrap_err();
+    assert!(refused.to_string().contains("panic"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_closed_database_refuses_and_is_not_called_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), OPTIONS).unwrap();
+    let tree = database.tree(TreeName::Meta).unwrap();
+    database.close();
+    let refused = tree.commit(Batch::new(), Box::new(|_| {})).unwrap_err();
+    assert!(refused.to_string().contains("closed"), "{refused}");
+    tree.settled().await.unwrap();
+    tokio::select! {
+        biased;
+        () = database.poisoned() => panic!("nothing failed"),
+        () = std::future::ready(()) => {}
+    }
+}
