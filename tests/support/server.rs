@@ -26,6 +26,7 @@ pub(crate) struct Server {
     address: String,
     pub(crate) data: TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Server {
@@ -38,12 +39,24 @@ impl Server {
 
     /// Starts it on a given data folder.
     pub(crate) fn start_on(data: TempDir, arguments: &[&str]) -> Self {
+        Self::start_in(data, arguments, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub(crate) fn start_in(
+        data: TempDir,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let variables = environment.iter();
+        let environment = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
         let mut server = Self {
             program: None,
             address: String::new(),
             data,
             arguments,
+            environment: environment.collect(),
         };
         server.launch("127.0.0.1:0");
         server
@@ -56,6 +69,7 @@ impl Server {
             .args(["--listen", listen, "--data-dir"])
             .arg(self.data.path())
             .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
             .env(
                 "GASTOWND_LOG",
                 std::env::var("GASTOWND_LOG").unwrap_or("warn".to_owned()),
@@ -137,8 +151,13 @@ impl Server {
 
     /// A rig of that town on a local repository; its path.
     pub(crate) async fn rig(&self, town: &str, repository: &Path) -> String {
+        self.rig_named("rig", town, repository).await
+    }
+
+    /// The same under a name of its own.
+    pub(crate) async fn rig_named(&self, name: &str, town: &str, repository: &Path) -> String {
         let town_id = town.rsplit('/').next().unwrap();
-        let body = json!({"town_id": town_id, "name": "rig", "git_url": repository});
+        let body = json!({"town_id": town_id, "name": name, "git_url": repository});
         let rig = self.post("/api/users/u/rigs", body).await;
         format!("{town}/rigs/{}", rig["id"].as_str().unwrap())
     }
