@@ -120,6 +120,9 @@ pub(super) struct ContainerArguments {
     /// Accept paths and file:// as git urls
     #[arg(long)]
     pub(super) allow_local_repos: bool,
+    /// Accept http:// as git urls
+    #[arg(long)]
+    pub(super) allow_http_repos: bool,
     /// What to log to stderr
     #[arg(long, default_value = "info")]
     pub(super) log: String,

@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use crate::clock::Clock;
 use crate::container::control_server::{self, ContainerOptions};
 use crate::container::credential_helper;
+use crate::container::git::AllowedRepositories;
 use crate::lifecycle::Lifecycle;
 use crate::{sdk, telemetry};
 
@@ -57,7 +58,10 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         agent_program: arguments.agent_program,
         guard,
         linger: arguments.linger,
-        allow_local_repos: arguments.allow_local_repos,
+        allowed: AllowedRepositories {
+            local: arguments.allow_local_repos,
+            http: arguments.allow_http_repos,
+        },
     };
     // One thread: a container waits far more than it works, and there is one per town.
     let work = control_server::run(options, Clock::system(), Lifecycle::new());

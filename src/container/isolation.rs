@@ -62,6 +62,7 @@ const PASSED_ON: &[&str] = &[
     "ALL_PROXY",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
     "RUST_BACKTRACE",
 ];
 

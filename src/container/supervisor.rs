@@ -5,28 +5,25 @@
 //! process and connects. A container counts as gone only when nobody listens on its socket or its
 //! process has ended, never because it was slow.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
 use serde::Serialize;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::agent_log::Logs;
 use crate::config::ResolvedTownConfig;
 use crate::lifecycle::Lifecycle;
-use crate::model::{AgentId, TownId};
+use crate::model::AgentId;
 use crate::storage::LinkPosition;
 use crate::telemetry;
 
 use super::client::{CallError, Client};
-use super::isolation::{self, Isolation, LaunchPaths};
+use super::launch::{self, LaunchOptions, log_path, socket_path};
 use super::protocol::{Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent};
 use super::relay::{self, LinkState, LinkTarget};
 
@@ -36,35 +33,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 const START_POLL: Duration = Duration::from_millis(10);
 /// A broken link to a live container is tried again this often.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// The end of a container's own log that goes into the reason of its failure.
-const LAST_WORDS_BYTES: u64 = 2 << 10;
-/// A container's own log is begun anew beyond this size.
-const LOG_BYTES_MAX: u64 = 4 << 20;
-/// The longest path a unix socket can have (`sun_path`, less the final zero).
-const SOCKET_PATH_LEN_MAX: usize = 107;
-
-/// How a town's container is launched.
-#[derive(Clone, Debug)]
-pub struct LaunchOptions {
-    /// The town.
-    pub town_id: TownId,
-    /// The gastownd program.
-    pub program: PathBuf,
-    /// The folder of its socket, mode 0700.
-    pub run_dir: PathBuf,
-    /// The folder it works in.
-    pub workspace: PathBuf,
-    /// How it is shut off from the rest of the machine.
-    pub isolation: Isolation,
-    /// How long it goes on without a server.
-    pub linger: Duration,
-    /// The agent program, if not the one on `PATH`.
-    pub agent_program: Option<PathBuf>,
-    /// Whether paths of this machine are git urls.
-    pub allow_local_repos: bool,
-    /// The log filter of the process.
-    pub log: String,
-}
+/// How long a container may take to save its agents' work before one with other walls follows it.
+const RENEWAL_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// A town's container; cheap to clone.
 #[derive(Clone, Debug)]
@@ -75,6 +45,9 @@ struct Inner {
     client: Client,
     wake: Notify,
     up: watch::Sender<bool>,
+    /// How often the town was told that its container is gone.
+    downs: watch::Sender<u64>,
+    options: LaunchOptions,
 }
 
 impl ContainerHandle {
@@ -92,6 +65,8 @@ impl ContainerHandle {
             client,
             wake: Notify::new(),
             up,
+            downs: watch::Sender::new(0),
+            options: options.clone(),
         }));
         let supervisor = Supervisor {
             options,
@@ -121,6 +96,19 @@ impl ContainerHandle {
     #[must_use]
     pub fn is_up(&self) -> bool {
         *self.0.up.borrow()
+    }
+
+    /// Makes sure that a running container has these repositories of this machine in sight. Walls
+    /// can't be moved: one that lacks any saves its agents' work and ends, and the next one goes
+    /// on with it. Resolves when the town has been told.
+    pub async fn show(&self, repositories: &[PathBuf]) {
+        if launch::has_in_sight(&self.0.options, repositories) || self.health().await.is_err() {
+            return;
+        }
+        let mut downs = self.0.downs.subscribe();
+        self.end(true, RENEWAL_TIME_MAX).await;
+        // The handle itself holds the sender, so only the time can run out.
+        let _ = tokio::time::timeout(RENEWAL_TIME_MAX, downs.changed()).await;
     }
 
     /// Starts an agent; the outcome comes over the link.
@@ -223,21 +211,7 @@ impl ContainerHandle {
     /// Ends the container's process if no agent works in it, or, if `even_working`, after its
     /// agents saved their work. Resolves when it is gone, or after `grace`.
     pub async fn end(&self, even_working: bool, grace: Duration) {
-        let Ok(health) = self.health().await else {
-            return;
-        };
-        let path = match (health.agents, even_working) {
-            (0, _) => "/shutdown",
-            (_, true) => "/drain",
-            (_, false) => return,
-        };
-        if let Err(error) = self
-            .0
-            .client
-            .call(Method::POST, path, None, Vec::new())
-            .await
-        {
-            tracing::warn!(%error, "a container could not be asked to end");
+        if !self.ask_to_end(even_working).await {
             return;
         }
         let deadline = Instant::now() + grace;
@@ -248,6 +222,27 @@ impl ContainerHandle {
             tokio::time::sleep(START_POLL).await;
         }
         tracing::warn!("a container did not end in time and is left to itself");
+    }
+
+    /// Whether it was asked to.
+    async fn ask_to_end(&self, even_working: bool) -> bool {
+        let Ok(health) = self.health().await else {
+            return false;
+        };
+        let path = match (health.agents, even_working) {
+            (0, _) => "/shutdown",
+            (_, true) => "/drain",
+            (_, false) => return false,
+        };
+        let asked = self
+            .0
+            .client
+            .call(Method::POST, path, None, Vec::new())
+            .await;
+        if let Err(error) = &asked {
+            tracing::warn!(%error, "a container could not be asked to end");
+        }
+        asked.is_ok()
     }
 
     async fn post(
@@ -263,14 +258,6 @@ impl ContainerHandle {
             .await
             .map(drop)
     }
-}
-
-fn socket_path(run_dir: &Path) -> PathBuf {
-    run_dir.join("control.sock")
-}
-
-fn log_path(run_dir: &Path) -> PathBuf {
-    run_dir.join("container.log")
 }
 
 struct Supervisor<T> {
@@ -296,9 +283,14 @@ impl<T: LinkTarget> Supervisor<T> {
                 }
             }
             adopted = false;
+            // A rig may have come while it was launched, or while there was no server.
+            if !launch::has_in_sight(&self.options, &self.target.local_repositories()) {
+                self.handle.ask_to_end(true).await;
+            }
             let reason = self.keep_link().await;
             tracing::warn!(town = %self.options.town_id, reason, "the container is gone");
             self.target.link(LinkState::Down { reason }).await;
+            self.handle.0.downs.send_modify(|downs| *downs += 1);
         }
     }
 
@@ -326,7 +318,8 @@ impl<T: LinkTarget> Supervisor<T> {
 
     /// Launches the process and waits until it answers.
     async fn launch(&mut self) -> Result<(), String> {
-        let child = self.spawn().map_err(|error| telemetry::chain(&error))?;
+        let child = launch::spawn(&self.options, &self.target.local_repositories())
+            .map_err(|error| telemetry::chain(&error))?;
         self.child = Some(child);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
@@ -348,53 +341,6 @@ impl<T: LinkTarget> Supervisor<T> {
             }
             tokio::time::sleep(START_POLL).await;
         }
-    }
-
-    fn spawn(&self) -> Result<Child, super::Error> {
-        let options = &self.options;
-        private_dir(&options.run_dir)?;
-        private_dir(&options.workspace)?;
-        let socket = socket_path(&options.run_dir);
-        if socket.as_os_str().len() > SOCKET_PATH_LEN_MAX {
-            return Err(super::Error::Socket {
-                path: socket,
-                source: io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!(
-                        "longer than {SOCKET_PATH_LEN_MAX} bytes: use a data folder with a shorter path"
-                    ),
-                ),
-            });
-        }
-        let log = open_log(&log_path(&options.run_dir))?;
-        let paths = LaunchPaths {
-            program: options.program.clone(),
-            run_dir: options.run_dir.clone(),
-            workspace: options.workspace.clone(),
-            extra_read_only: options.agent_program.iter().cloned().collect(),
-            extra_writable: self.target.local_repositories(),
-        };
-        let launch =
-            isolation::launch_command(options.isolation, &paths, &container_arguments(options))?;
-        let errors = log
-            .try_clone()
-            .map_err(|source| workspace_error(&options.run_dir, source))?;
-        Command::new(&launch.program)
-            .args(&launch.args)
-            .env_clear()
-            .envs(launch.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(log))
-            .stderr(Stdio::from(errors))
-            .current_dir(&options.workspace)
-            // Apart from the server's terminal and from signals to its group: it outlives it.
-            .process_group(0)
-            .kill_on_drop(false)
-            .spawn()
-            .map_err(|source| super::Error::Workspace {
-                path: launch.program,
-                source,
-            })
     }
 
     fn has_exited(&mut self) -> bool {
@@ -420,76 +366,11 @@ impl<T: LinkTarget> Supervisor<T> {
             }
             None => "nobody listens on its socket".to_owned(),
         };
-        let words = last_lines(&log_path(&self.options.run_dir)).unwrap_or_default();
+        let words = launch::last_lines(&log_path(&self.options.run_dir)).unwrap_or_default();
         if words.is_empty() {
             format!("the container ended ({status})")
         } else {
             format!("the container ended ({status}): {words}")
         }
-    }
-}
-
-fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
-    let mut arguments: Vec<std::ffi::OsString> = vec![
-        "container".into(),
-        "--town-id".into(),
-        options.town_id.to_string().into(),
-        "--socket".into(),
-        socket_path(&options.run_dir).into(),
-        "--workspace".into(),
-        options.workspace.clone().into(),
-        "--linger".into(),
-        format!("{}s", options.linger.as_secs()).into(),
-        "--log".into(),
-        options.log.clone().into(),
-    ];
-    if let Some(program) = &options.agent_program {
-        arguments.extend(["--agent-program".into(), program.into()]);
-    }
-    if options.allow_local_repos {
-        arguments.push("--allow-local-repos".into());
-    }
-    arguments
-}
-
-fn private_dir(path: &Path) -> Result<(), super::Error> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| workspace_error(path, source))
-}
-
-fn open_log(path: &Path) -> Result<File, super::Error> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let large = std::fs::metadata(path).is_ok_and(|log| log.len() > LOG_BYTES_MAX);
-    let mut options = OpenOptions::new();
-    options.create(true).mode(0o600);
-    if large {
-        options.write(true).truncate(true)
-    } else {
-        options.append(true)
-    };
-    options
-        .open(path)
-        .map_err(|source| workspace_error(path, source))
-}
-
-fn last_lines(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(LAST_WORDS_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().rev().take(3).collect();
-    Ok(lines.into_iter().rev().collect::<Vec<_>>().join(" | "))
-}
-
-fn workspace_error(path: &Path, source: io::Error) -> super::Error {
-    super::Error::Workspace {
-        path: path.to_owned(),
-        source,
     }
 }

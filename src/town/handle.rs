@@ -51,7 +51,7 @@ pub(super) struct Inner {
     pub(super) commands: CommandSender,
     pub(super) container: std::sync::OnceLock<ContainerHandle>,
     pub(super) active: Mutex<HashMap<AgentId, Timestamp>>,
-    pub(super) local_repos: crate::container::git::LocalRepositories,
+    pub(super) allowed_repos: crate::container::git::AllowedRepositories,
 }
 
 impl std::fmt::Debug for TownHandle {
@@ -129,11 +129,13 @@ impl TownHandle {
     /// # Errors
     /// See [`Error`]; a refused command has changed nothing.
     pub async fn create_rig(&self, new: NewRig) -> Result<Rig, Error> {
-        crate::container::git::GitUrl::parse(&new.git_url, self.0.local_repos)
+        crate::container::git::GitUrl::parse(&new.git_url, self.0.allowed_repos)
             .map_err(|error| Refusal::invalid("git_url", error.to_string()))?;
         crate::container::git::BranchName::parse(&new.default_branch)
             .map_err(|error| Refusal::invalid("default_branch", error.to_string()))?;
-        self.call(|reply| Command::CreateRig(new, reply)).await
+        let rig = self.call(|reply| Command::CreateRig(new, reply)).await?;
+        self.container().show(&self.local_repositories()).await;
+        Ok(rig)
     }
 
     /// Its id.

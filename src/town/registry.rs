@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::agent_log::{Log, Logs, Subject};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::container::git::LocalRepositories;
+use crate::container::git::AllowedRepositories;
 use crate::container::{ContainerHandle, Isolation, LaunchOptions};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
@@ -270,11 +270,6 @@ impl Towns {
         let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
-        let local_repos = if settings.allow_local_repos {
-            LocalRepositories::Allowed
-        } else {
-            LocalRepositories::Refused
-        };
         let handle = TownHandle(Arc::new(HandleInner {
             town_id,
             tree: tree.clone(),
@@ -284,7 +279,7 @@ impl Towns {
             commands: commands.clone(),
             container: OnceLock::new(),
             active: Mutex::default(),
-            local_repos,
+            allowed_repos: allowed_repos(settings),
         }));
         let container = ContainerHandle::start(
             self.launch_options(town_id),
@@ -344,7 +339,7 @@ impl Towns {
             },
             linger: settings.container.linger,
             agent_program: settings.agent_program.clone(),
-            allow_local_repos: settings.allow_local_repos,
+            allowed: allowed_repos(settings),
             log: settings.log.clone(),
         }
     }
@@ -416,6 +411,13 @@ impl Towns {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TownId, OpenTown>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn allowed_repos(settings: &Settings) -> AllowedRepositories {
+    AllowedRepositories {
+        local: settings.allow_local_repos,
+        http: settings.allow_http_repos,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gastownd::clock::Clock;
 use gastownd::container::control_server::{self, ContainerOptions};
+use gastownd::container::git::AllowedRepositories;
 use gastownd::lifecycle::Lifecycle;
 use gastownd::model::{AgentId, BeadId, TownId};
 use hyper::StatusCode;
@@ -380,7 +381,10 @@ async fn a_second_container_of_the_same_socket_is_refused() {
         agent_program: None,
         guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),
         linger: Duration::from_secs(600),
-        allow_local_repos: true,
+        allowed: AllowedRepositories {
+            local: true,
+            http: false,
+        },
     };
     let error = control_server::run(options, Clock::system(), Lifecycle::new())
         .await

@@ -12,28 +12,16 @@ use tokio::net::TcpSocket;
 
 use crate::main_job::scripted_town;
 use crate::support::agent_server;
-use crate::support::facts::Facts;
+use crate::support::case::{Case, ONE_TRY, Slung, TRY_SOON, names};
 use crate::support::mark::Mark;
-use crate::support::repository::Repository;
 use crate::support::scripted_model::{self, MODEL, PROVIDER, ScriptedModel};
-use crate::support::server::Server;
-
-/// One try and no more: the first failure is the last.
-const ONE_TRY: &[&str] = &["--dispatch-attempts-max", "1"];
-
-/// A second try soon after the first.
-const TRY_SOON: &[&str] = &[
-    "--dispatch-backoff-min",
-    "1s",
-    "--dispatch-attempts-max",
-    "2",
-];
+use crate::support::server::processes_of;
 
 #[tokio::test]
 async fn a_missing_agent_program_is_named_and_a_person_called() {
     let mut case = Case::new(
         &[TRY_SOON, &["--agent-program", "/not/there/opencode"]].concat(),
-        json!({"agent_server": "opencode", "default_model": "p/m"}),
+        json!({"agent_server": "opencode", "default_model": "p/m", "providers": {"p": {}}}),
     )
     .await;
     let bead = case.sling("Greet people", "").await;
@@ -251,9 +239,7 @@ async fn an_agent_that_asks_waits_and_holds_up_nobody() {
 #[tokio::test]
 async fn a_killed_container_leaves_nothing_running_and_its_work_goes_on() {
     let mut case = Lingering::new().await;
-    let health = format!("{}/container/health", case.case.town);
-    let container = case.case.server.get(&health).await["pid"].as_i64().unwrap();
-    kill(i32::try_from(container).unwrap());
+    kill(container_pid(&case.case).await);
     let failed = case.work_goes_on().await;
     assert!(names(&failed["reason"], "SIGKILL"), "{failed}");
 }
@@ -272,6 +258,34 @@ async fn a_killed_agent_server_leaves_nothing_running_and_its_work_goes_on() {
     let failed = case.work_goes_on().await;
     assert_eq!(failed["kind"], "agent_server", "{failed}");
     assert!(names(&failed["reason"], "agent server"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_killed_container_ends_the_git_that_it_runs_and_merges_again() {
+    let mut case = Case::rehearsed(TRY_SOON).await;
+    let origin = case.repository.origin();
+    case.repository.hold_pushes_of("Merge ");
+    let bead = case.sling("Greet people", "").await;
+    until("the merge's push waits", || {
+        !processes_of(&origin).is_empty()
+    })
+    .await;
+    let waiting = processes_of(&origin);
+    kill(container_pid(&case).await);
+    until("that push has ended", || {
+        let now = processes_of(&origin);
+        waiting.iter().all(|pid| !now.contains(pid))
+    })
+    .await;
+    case.repository.let_go();
+    case.expect_closed(&bead).await;
+    case.end().await;
+}
+
+async fn container_pid(case: &Case) -> i32 {
+    let health = format!("{}/container/health", case.town);
+    let pid = case.server.get(&health).await["pid"].as_i64().unwrap();
+    i32::try_from(pid).unwrap()
 }
 
 /// A bead that the real opencode works at with children that do not end by themselves.
@@ -343,158 +357,4 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
         assert!(Instant::now() < limit, "never came true: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn names(text: &Value, wanted: &str) -> bool {
-    text.as_str().is_some_and(|text| text.contains(wanted))
-}
-
-/// A bead on its way.
-#[derive(Clone)]
-struct Slung {
-    bead_id: String,
-    agent_id: String,
-    path: String,
-}
-
-/// A server with a town and a rig.
-pub(crate) struct Case {
-    server: Server,
-    repository: Repository,
-    town: String,
-    rig: String,
-    facts: Facts,
-}
-
-impl Case {
-    async fn new(arguments: &[&str], config: Value) -> Self {
-        let arguments = [arguments, &["--container-stop-on-exit"]].concat();
-        let server = Server::start(&arguments);
-        let repository = Repository::new();
-        let town = server.town(config).await;
-        let facts = Facts::of(&server, &town).await;
-        let rig = server.rig(&town, &repository.origin()).await;
-        Self {
-            server,
-            repository,
-            town,
-            rig,
-            facts,
-        }
-    }
-
-    async fn rehearsed(arguments: &[&str]) -> Self {
-        Self::new(arguments, rehearsal()).await
-    }
-
-    /// With a real agent program and one try.
-    async fn with_program(kind: AgentServerKind, config: Value) -> Self {
-        let program = agent_server::program(kind).unwrap();
-        let arguments = ["--agent-program", &program.to_string_lossy()];
-        Self::new(&[ONE_TRY, &arguments].concat(), config).await
-    }
-
-    async fn sling(&self, title: &str, body: &str) -> Slung {
-        let order = json!({"title": title, "body": body});
-        let slung = self
-            .server
-            .post(&format!("{}/sling", self.rig), order)
-            .await;
-        let bead_id = slung["bead"]["bead_id"].as_str().unwrap().to_owned();
-        Slung {
-            path: format!("{}/beads/{bead_id}", self.rig),
-            agent_id: slung["agent"]["id"].as_str().unwrap().to_owned(),
-            bead_id,
-        }
-    }
-
-    async fn started(&mut self, bead: &Slung) {
-        let own = |fact: &Value| fact["agent_id"] == bead.agent_id.as_str();
-        self.facts.until("agent.started", own).await;
-    }
-
-    /// What is recorded of that try's failure.
-    async fn failed_try(&mut self, bead: &Slung, attempt: u64) -> Value {
-        let fact = self
-            .facts
-            .until("agent.exited", |fact| {
-                fact["agent_id"] == bead.agent_id.as_str()
-                    && fact["metadata"]["status"] == "failed"
-                    && fact["metadata"]["attempt"] == attempt
-            })
-            .await;
-        fact["metadata"].clone()
-    }
-
-    /// How the bead's merge ended.
-    async fn review(&mut self, bead: &Slung, status: &str) -> Value {
-        let own = |fact: &Value| fact["bead_id"] == bead.bead_id.as_str();
-        let submitted = self.facts.until("review.submitted", own).await;
-        let completed = self.facts.until("review.completed", own).await;
-        let mut review = completed["metadata"].clone();
-        assert_eq!(review["status"], status, "{review}");
-        review["branch"] = submitted["metadata"]["branch"].clone();
-        review
-    }
-
-    async fn expect_closed(&mut self, bead: &Slung) {
-        let own = |fact: &Value| fact["bead_id"] == bead.bead_id.as_str();
-        self.facts.until("bead.closed", own).await;
-        assert_eq!(self.server.get(&bead.path).await["status"], "closed");
-    }
-
-    async fn expect_failed(&mut self, bead: &Slung, reason: &str) {
-        let changed = self
-            .facts
-            .until("bead.status_changed", |fact| {
-                fact["bead_id"] == bead.bead_id.as_str() && fact["new_value"] == "failed"
-            })
-            .await;
-        assert!(names(&changed["metadata"]["reason"], reason), "{changed}");
-        let failed = self.server.get(&bead.path).await;
-        assert_eq!(failed["status"], "failed");
-        assert!(names(&failed["failure_reason"], reason), "{failed}");
-        let agent = format!("{}/agents/{}", self.rig, bead.agent_id);
-        self.server
-            .until("the agent is free", &agent, |agent| {
-                agent["status"] == "idle"
-            })
-            .await;
-    }
-
-    /// The last try failed, and a person is told.
-    async fn expect_given_up(&mut self, bead: &Slung, reason: &str) {
-        self.expect_failed(bead, reason).await;
-        self.expect_escalation("gave up on: ", reason).await;
-    }
-
-    /// An open escalation with these words in its title and its body.
-    async fn expect_escalation(&mut self, title: &str, text: &str) {
-        let raised = |fact: &Value| names(&fact["metadata"]["title"], title);
-        self.facts.until("escalation.created", raised).await;
-        let path = format!("{}/beads?type=escalation&status=open", self.rig);
-        let open = self.server.get(&path).await;
-        let found = open
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|escalation| names(&escalation["title"], title));
-        let found = found.unwrap_or_else(|| panic!("no {title:?} in {open:#}"));
-        assert!(names(&found["body"], text), "{found:#}");
-    }
-
-    /// The server is well, ends when asked to, and nothing of it is left.
-    async fn end(&mut self) {
-        let (status, _) = self.server.call("GET", "/health", Value::Null).await;
-        assert!(status.is_success());
-        assert!(self.server.terminate().success());
-        assert_eq!(self.server.leftovers(), Vec::<u32>::new());
-    }
-}
-
-fn rehearsal() -> Value {
-    json!({
-        "agent_server": "rehearsal", "default_model": "play/one",
-        "providers": {"rehearsal": {"pace_ms": 0}},
-    })
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
 use gastownd::clock::Clock;
 use gastownd::container::control_server::{self, ContainerOptions};
+use gastownd::container::git::AllowedRepositories;
 use gastownd::lifecycle::Lifecycle;
 use gastownd::model::{AgentId, RigId, TownId};
 use http_body_util::{BodyExt, Full};
@@ -50,7 +51,10 @@ impl Container {
             agent_program: None,
             guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),
             linger: Duration::from_secs(600),
-            allow_local_repos: true,
+            allowed: AllowedRepositories {
+                local: true,
+                http: false,
+            },
         };
         let (socket, clock) = (options.socket.clone(), Clock::system());
         let running = lifecycle.clone().spawn("the container", async move {

@@ -45,6 +45,12 @@ impl Facts {
         }
     }
 
+    /// How many of the facts that came so far hold these words anywhere.
+    pub(crate) fn count_text(&self, text: &str) -> usize {
+        let facts = self.seen.iter();
+        facts.filter(|fact| fact.to_string().contains(text)).count()
+    }
+
     /// How many of the facts that came so far are of this type and satisfy `wanted`.
     pub(crate) fn count(&self, fact_type: &str, wanted: impl Fn(&Value) -> bool) -> usize {
         let facts = self.seen.iter();

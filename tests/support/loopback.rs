@@ -32,21 +32,34 @@ where
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
             let (state, answer) = (Arc::clone(&state), answer.clone());
-            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let (state, answer) = (Arc::clone(&state), answer.clone());
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await.unwrap().to_bytes();
-                    let request = Request::from_parts(head, body);
-                    Ok::<_, Infallible>(answer(state, request).await)
-                }
-            });
-            tasks.spawn_detached("test connection", async move {
-                let _ = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
+            let conversation = converse(TokioIo::new(stream), state, answer);
+            tasks.spawn_detached("test connection", conversation);
         }
     });
     address
+}
+
+/// Answers the requests of one connection.
+pub(crate) async fn converse<S, F, A, B>(
+    stream: impl hyper::rt::Read + hyper::rt::Write + Unpin,
+    state: Arc<S>,
+    answer: A,
+) where
+    F: Future<Output = Response<B>>,
+    A: Fn(Arc<S>, Request<Bytes>) -> F + Clone,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (state, answer) = (Arc::clone(&state), answer.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let request = Request::from_parts(head, body);
+            Ok::<_, Infallible>(answer(state, request).await)
+        }
+    });
+    let _ = http1::Builder::new()
+        .serve_connection(stream, service)
+        .await;
 }

@@ -1,8 +1,10 @@
 //! What tests stand on: real repositories, loopback servers that play a part, agent servers.
 
 pub(crate) mod agent_server;
+pub(crate) mod case;
 pub(crate) mod container;
 pub(crate) mod facts;
+pub(crate) mod git_host;
 pub(crate) mod loopback;
 pub(crate) mod mark;
 pub(crate) mod program;

@@ -108,13 +108,14 @@ impl Repository {
         ));
     }
 
-    /// Keeps every push of a commit with this subject waiting until [`let_go`](Self::let_go).
+    /// Keeps every push of a commit whose subject begins like this waiting until
+    /// [`let_go`](Self::let_go).
     pub(crate) fn hold_pushes_of(&self, subject: &str) {
         self.before_receiving(&format!(
             "while read old new name; do\n\
-             if [ \"$(git log -1 --format=%s $new)\" = '{subject}' ]; then\n\
-             until [ -e go ]; do sleep 0.05; done\n\
-             fi\n\
+             case \"$(git log -1 --format=%s $new)\" in\n\
+             '{subject}'*) until [ -e go ]; do sleep 0.05; done;;\n\
+             esac\n\
              done"
         ));
     }

@@ -28,6 +28,7 @@ pub(crate) struct Server {
     arguments: Vec<String>,
     /// Words of a command that the program is started by; empty if by none.
     pub(crate) prefix: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Server {
@@ -40,12 +41,32 @@ impl Server {
 
     /// Starts it on a given data folder.
     pub(crate) fn start_on(data: TempDir, arguments: &[&str]) -> Self {
-        Self::start_by(&[], data, arguments)
+        Self::start_with(&[], data, arguments, &[])
     }
 
     /// Starts it by way of another command, which must become it.
     pub(crate) fn start_by(prefix: &[&str], data: TempDir, arguments: &[&str]) -> Self {
+        Self::start_with(prefix, data, arguments, &[])
+    }
+
+    /// Starts it with more variables in its environment.
+    pub(crate) fn start_in(
+        data: TempDir,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::start_with(&[], data, arguments, environment)
+    }
+
+    fn start_with(
+        prefix: &[&str],
+        data: TempDir,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
+        let variables = environment.iter();
+        let environment = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
         let mut server = Self {
             program: None,
@@ -53,6 +74,7 @@ impl Server {
             data,
             arguments,
             prefix,
+            environment: environment.collect(),
         };
         server.launch("127.0.0.1:0");
         server
@@ -71,6 +93,7 @@ impl Server {
             .args(["--listen", listen, "--data-dir"])
             .arg(self.data.path())
             .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
             .env(
                 "GASTOWND_LOG",
                 std::env::var("GASTOWND_LOG").unwrap_or("warn".to_owned()),
@@ -164,8 +187,13 @@ impl Server {
 
     /// A rig of that town on a local repository; its path.
     pub(crate) async fn rig(&self, town: &str, repository: &Path) -> String {
+        self.rig_named("rig", town, repository).await
+    }
+
+    /// The same under a name of its own.
+    pub(crate) async fn rig_named(&self, name: &str, town: &str, repository: &Path) -> String {
         let town_id = town.rsplit('/').next().unwrap();
-        let body = json!({"town_id": town_id, "name": "rig", "git_url": repository});
+        let body = json!({"town_id": town_id, "name": name, "git_url": repository});
         let rig = self.post("/api/users/u/rigs", body).await;
         format!("{town}/rigs/{}", rig["id"].as_str().unwrap())
     }

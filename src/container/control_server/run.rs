@@ -18,7 +18,7 @@ use super::spool::Spool;
 use super::town_config::TownConfigSlot;
 use crate::clock::Clock;
 use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
-use crate::container::git::{GitEnvironment, LocalRepositories};
+use crate::container::git::{AllowedRepositories, GitEnvironment};
 use crate::container::protocol::HEAD_BYTES_MAX;
 use crate::container::{Error, workspace};
 use crate::lifecycle::Lifecycle;
@@ -40,8 +40,8 @@ pub struct ContainerOptions {
     pub guard: PathBuf,
     /// How long to go on without a server before draining and ending.
     pub linger: Duration,
-    /// Whether local paths may be used as repositories.
-    pub allow_local_repos: bool,
+    /// Which repositories may be used besides the usual ones.
+    pub allowed: AllowedRepositories,
 }
 
 /// How long a connection may take to send a request's head.
@@ -74,14 +74,9 @@ pub async fn run(
         source,
     })?;
 
-    let local = if options.allow_local_repos {
-        LocalRepositories::Allowed
-    } else {
-        LocalRepositories::Refused
-    };
     let (spool, links, town_config) = (Spool::new(), Links::new(), TownConfigSlot::default());
     let (fleet, handle) = Fleet::new(FleetOptions {
-        git: GitEnvironment::new(&options.guard, &credential_path, &home, local),
+        git: GitEnvironment::new(&options.guard, &credential_path, &home, options.allowed),
         workspace: options.workspace,
         agent_program: options.agent_program,
         guard: options.guard,

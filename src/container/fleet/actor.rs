@@ -9,25 +9,23 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::agent::{Agent, EndStep, Ending, Session, Stage, Turn, failed, stopped};
-use super::command::{Command, Denied, Failure, Prepared, Reply, Run, StreamItem};
+use super::agent::{Agent, EndStep, Ending, stopped};
+use super::command::{Command, Denied, Failure, Reply, Run, StreamItem};
 use super::drain::Drain;
 use super::handle::FleetHandle;
 use super::server::{Launch, RunningServer};
-use super::start::{Place, StartTask, session_failure};
+use super::start::{Place, StartTask};
 use super::stats;
 use crate::clock::Clock;
 use crate::config::ResolvedTownConfig;
-use crate::container::agent_config::{self, ServerSettings};
+use crate::container::agent_config::ServerSettings;
 use crate::container::control_server::{Links, Spool};
 use crate::container::git::{Git, GitEnvironment, Repository};
 use crate::container::protocol::{
-    AgentStarted, ContainerStats, ExitKind, Health, MessageAgent, StartAgent, StopAgent,
-    message_type,
+    ContainerStats, Health, MessageAgent, StartAgent, StopAgent, message_type,
 };
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, BeadId, RigId, Timestamp};
-use crate::sdk::Prompt;
 
 /// Requests that wait for the actor. It never waits itself, so the queue is short-lived.
 const COMMANDS_MAX: usize = 256;
@@ -124,7 +122,7 @@ impl Fleet {
         };
         let now = Instant::now();
         let fleet = Self {
-            git: Git::new(&options.git),
+            git: Git::guarded(&options.git),
             options,
             received,
             events,
@@ -240,8 +238,8 @@ impl Fleet {
             return Err(Denied::AlreadyStarted(agent_id));
         }
         let workspace = self.options.workspace.clone();
-        let local = self.options.git.local();
-        let place = Place::of(&start, &workspace, local, |rig| self.repository(rig))
+        let allowed = self.options.git.allowed();
+        let place = Place::of(&start, &workspace, allowed, |rig| self.repository(rig))
             .map_err(Denied::Invalid)?;
         let path = place.path();
         if let Some((other, _)) = self
@@ -312,106 +310,6 @@ impl Fleet {
             Duration::from_millis(stop.when_idle_within_ms),
         );
         Ok(())
-    }
-
-    // ---- what the tasks report ------------------------------------------------------------
-
-    fn prepared(&mut self, run: Run, result: Result<Prepared, Failure>) {
-        if !self.is_current(run) {
-            return;
-        }
-        let Prepared {
-            session,
-            resumed,
-            branch,
-        } = match result {
-            Ok(prepared) => prepared,
-            Err(failure) => return self.fail(run.0, failure),
-        };
-        let Some(agent) = self.agents.get_mut(&run.0) else {
-            return;
-        };
-        let started = AgentStarted {
-            session_id: session.id.to_string(),
-            resumed,
-            branch,
-            worktree: session.directory.to_string_lossy().into_owned(),
-        };
-        self.sessions.insert(session.id.to_string(), run.0);
-        agent.stage = Stage::Running(session);
-        let prompt = std::mem::take(&mut agent.start.prompt);
-        if !prompt.is_empty() {
-            agent.prompts.push_back(prompt);
-        }
-        self.say(Some(run.0), message_type::AGENT_STARTED, &started);
-        self.next_prompt(run.0);
-    }
-
-    /// Hands the next waiting prompt to the session, one at a time so that they stay in order.
-    pub(super) fn next_prompt(&mut self, agent_id: AgentId) {
-        let Some(server) = self.running_server() else {
-            return;
-        };
-        let Some(agent) = self.agents.get_mut(&agent_id) else {
-            return;
-        };
-        let Some(Session { id, directory }) = agent.session().cloned() else {
-            return;
-        };
-        if agent.prompting {
-            return;
-        }
-        let Some(text) = agent.prompts.pop_front() else {
-            return;
-        };
-        let model = agent_config::model_for(
-            &agent.config,
-            agent.start.role,
-            agent.start.model.as_deref(),
-        );
-        let model = match model {
-            Ok(model) => model,
-            Err(error) => {
-                return self.finish(agent_id, failed(ExitKind::Config, error.story()));
-            }
-        };
-        let system = Some(agent.start.system_prompt.clone()).filter(|system| !system.is_empty());
-        agent.prompting = true;
-        if agent.turn == Turn::Idle {
-            agent.turn = Turn::Prompted;
-        }
-        let (run, commands) = ((agent_id, agent.run), self.commands.clone());
-        self.options
-            .lifecycle
-            .spawn_detached("prompt a session", async move {
-                let prompt = Prompt {
-                    text,
-                    system,
-                    model: Some(model),
-                };
-                let result = server
-                    .client()
-                    .session()
-                    .prompt(&directory, &id, &prompt)
-                    .await;
-                // Nobody listens any more only when the fleet has ended.
-                let _ = commands
-                    .send(Command::Prompted(run, result.map_err(session_failure)))
-                    .await;
-            });
-    }
-
-    fn prompted(&mut self, run: Run, result: Result<(), Failure>) {
-        if !self.is_current(run) {
-            return;
-        }
-        if let Some(agent) = self.agents.get_mut(&run.0) {
-            agent.prompting = false;
-        }
-        match result {
-            Ok(()) => self.next_prompt(run.0),
-            Err(failure) => self.fail(run.0, failure),
-        }
     }
 
     // ---- time -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ impl Fleet {
         }
         let invalid = |error: crate::container::Error| Denied::Invalid(error.to_string());
         let task = MergeTask {
-            url: GitUrl::parse(&merge.git_url, self.options.git.local()).map_err(invalid)?,
+            url: GitUrl::parse(&merge.git_url, self.options.git.allowed()).map_err(invalid)?,
             entry_id: merge.entry_id,
             branch: BranchName::parse(&merge.branch).map_err(invalid)?,
             target: BranchName::parse(&merge.target_branch).map_err(invalid)?,

@@ -22,6 +22,7 @@ mod events;
 mod handle;
 mod merges;
 mod observation;
+mod prompting;
 mod server;
 mod serving;
 mod start;

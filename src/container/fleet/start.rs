@@ -11,7 +11,7 @@ use super::command::{Command, Failure, Prepared, Run};
 use super::server::RunningServer;
 use crate::config::ResolvedTownConfig;
 use crate::container::git::{
-    BranchName, GitUrl, Identity, LocalRepositories, Repository, WorktreeTask,
+    AllowedRepositories, BranchName, GitUrl, Identity, Repository, WorktreeTask,
 };
 use crate::container::protocol::{ExitKind, StartAgent};
 use crate::container::{Error, workspace};
@@ -37,7 +37,7 @@ impl Place {
     pub(super) fn of(
         start: &StartAgent,
         workspace: &Path,
-        local: LocalRepositories,
+        allowed: AllowedRepositories,
         repository: impl FnOnce(crate::model::RigId) -> Repository,
     ) -> Result<Self, String> {
         let Some(url) = &start.git_url else {
@@ -47,7 +47,7 @@ impl Place {
         let rig = start.rig_id.ok_or("a start with gitUrl needs a rigId")?;
         let sound = |result: Result<BranchName, Error>| result.map_err(|error| error.to_string());
         let task = WorktreeTask {
-            url: GitUrl::parse(url, local).map_err(|error| error.to_string())?,
+            url: GitUrl::parse(url, allowed).map_err(|error| error.to_string())?,
             agent_id: start.agent_id,
             agent_name: start.name.clone(),
             identity: identity_of(start),

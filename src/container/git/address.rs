@@ -4,13 +4,13 @@ use std::fmt;
 
 use crate::container::Error;
 
-/// Whether paths of this machine may be used as repositories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocalRepositories {
-    /// They may: development and tests.
-    Allowed,
-    /// Only `https`, `ssh` and `git@host:`.
-    Refused,
+/// Which repositories may be used besides those at `https`, `ssh` and `git@host:`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllowedRepositories {
+    /// Paths of this machine: development and tests.
+    pub local: bool,
+    /// `http`, which hides nothing from the network between; credentials are never sent over it.
+    pub http: bool,
 }
 
 /// The address of a repository. It never holds a password and never begins with `-`.
@@ -18,11 +18,11 @@ pub enum LocalRepositories {
 pub struct GitUrl(String);
 
 impl GitUrl {
-    /// Takes `https://`, `ssh://` and `git@host:path`, and local paths where they are allowed.
+    /// Takes `https://`, `ssh://` and `git@host:path`, and what else is `allowed`.
     ///
     /// # Errors
     /// It is none of these, or it carries a password, which belongs in the town's config.
-    pub fn parse(text: &str, local: LocalRepositories) -> Result<Self, Error> {
+    pub fn parse(text: &str, allowed: AllowedRepositories) -> Result<Self, Error> {
         let refuse = |reason| {
             Err(Error::GitUrl {
                 url: without_password(text),
@@ -32,7 +32,11 @@ impl GitUrl {
         if text.is_empty() || text.len() > 2048 || text.chars().any(char::is_control) {
             return refuse("it must be 1 to 2048 characters without control characters");
         }
-        if let Some(rest) = text.strip_prefix("https://") {
+        let http = text.strip_prefix("http://");
+        if http.is_some() && !allowed.http {
+            return refuse("repositories at http:// are not allowed here");
+        }
+        if let Some(rest) = text.strip_prefix("https://").or(http) {
             let authority = rest.split('/').next().unwrap_or_default();
             if authority.contains('@') {
                 return refuse("put the token into the town's git_auth, not into the url");
@@ -55,9 +59,10 @@ impl GitUrl {
             };
         }
         if is_local(text) {
-            return match local {
-                LocalRepositories::Allowed => Ok(Self(text.to_owned())),
-                LocalRepositories::Refused => refuse("local repositories are not allowed here"),
+            return if allowed.local {
+                Ok(Self(text.to_owned()))
+            } else {
+                refuse("local repositories are not allowed here")
             };
         }
         match text.split_once(':') {

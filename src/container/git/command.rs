@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -30,10 +30,16 @@ const LOCK_TRIES: u32 = 5;
 /// Between two tries at a held lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
+/// Commands that wait for a remote, or for filters and credential helpers of the repository's, and
+/// so may run on for long. The others ask questions that git answers at once from its own files.
+const LASTING_COMMANDS: &[&str] = &["fetch", "push", "clone", "checkout", "merge", "worktree"];
+
 /// Runs git in one environment.
 #[derive(Clone, Debug)]
 pub struct Git {
     environment: BTreeMap<String, String>,
+    /// The program that ends a lasting command with everything it started when we end.
+    guard: Option<PathBuf>,
 }
 
 /// What a git command said.
@@ -86,6 +92,16 @@ impl Git {
     pub fn new(environment: &GitEnvironment) -> Self {
         Self {
             environment: environment.for_container(),
+            guard: None,
+        }
+    }
+
+    /// The same, and no lasting command goes on when this process is gone, however it ended.
+    #[must_use]
+    pub fn guarded(environment: &GitEnvironment) -> Self {
+        Self {
+            guard: Some(environment.guard().to_owned()),
+            ..Self::new(environment)
         }
     }
 
@@ -93,7 +109,10 @@ impl Git {
     pub(super) fn with(&self, name: &str, value: &Path) -> Self {
         let mut environment = self.environment.clone();
         environment.insert(name.to_owned(), value.to_string_lossy().into_owned());
-        Self { environment }
+        Self {
+            environment,
+            guard: self.guard.clone(),
+        }
     }
 
     /// Runs `git <command> <arguments>` in `directory` and gives its output if it succeeded.
@@ -142,13 +161,13 @@ impl Git {
         arguments: &[&str],
         limit: Duration,
     ) -> Result<Output, Error> {
-        let mut child = tokio::process::Command::new("git")
+        let mut child = self
+            .program(command)
             .arg(command)
             .args(arguments.iter().map(OsStr::new))
             .current_dir(directory)
             .env_clear()
             .envs(&self.environment)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -156,6 +175,8 @@ impl Git {
             .spawn()
             .map_err(|source| Error::GitMissing { source })?;
         let mut group = Group::of(&child);
+        // Where there is a guard, this is how it knows that we live.
+        let _alive = child.stdin.take();
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
         let whole = async {
@@ -177,6 +198,21 @@ impl Git {
             }
             // Dropping `group` ends whatever git started as well.
             Err(_) => Err(Error::GitTimedOut { command, limit }),
+        }
+    }
+
+    fn program(&self, command: &str) -> tokio::process::Command {
+        match &self.guard {
+            Some(guard) if LASTING_COMMANDS.contains(&command) => {
+                let mut guarded = tokio::process::Command::new(guard);
+                guarded.args(["guard", "--", "git"]).stdin(Stdio::piped());
+                guarded
+            }
+            _ => {
+                let mut bare = tokio::process::Command::new("git");
+                bare.stdin(Stdio::null());
+                bare
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::LocalRepositories;
+use super::AllowedRepositories;
 
 /// Where `gastownd git-credential` finds the container.
 pub const CREDENTIAL_SOCKET_VARIABLE: &str = "GASTOWN_CREDENTIAL_SOCKET";
@@ -12,8 +12,6 @@ pub const CREDENTIAL_SOCKET_VARIABLE: &str = "GASTOWN_CREDENTIAL_SOCKET";
 const PASSED_ON: &[&str] = &[
     "PATH",
     "SSH_AUTH_SOCK",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -23,6 +21,9 @@ const PASSED_ON: &[&str] = &[
     "ALL_PROXY",
     "TMPDIR",
 ];
+
+/// Whose certificates are trusted, where that is set: for repositories on servers of one's own.
+const TRUST: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"];
 
 /// Who a commit is by.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ pub struct GitEnvironment {
     guard: PathBuf,
     credential_socket: PathBuf,
     home: PathBuf,
-    local: LocalRepositories,
+    allowed: AllowedRepositories,
 }
 
 impl GitEnvironment {
@@ -73,20 +74,26 @@ impl GitEnvironment {
         guard: &Path,
         credential_socket: &Path,
         home: &Path,
-        local: LocalRepositories,
+        allowed: AllowedRepositories,
     ) -> Self {
         Self {
             guard: guard.to_owned(),
             credential_socket: credential_socket.to_owned(),
             home: home.to_owned(),
-            local,
+            allowed,
         }
     }
 
-    /// Whether local paths may be used as repositories.
+    /// The `gastownd` program.
     #[must_use]
-    pub fn local(&self) -> LocalRepositories {
-        self.local
+    pub(super) fn guard(&self) -> &Path {
+        &self.guard
+    }
+
+    /// Which repositories may be used.
+    #[must_use]
+    pub fn allowed(&self) -> AllowedRepositories {
+        self.allowed
     }
 
     /// The whole environment of the container's own git calls.
@@ -137,7 +144,7 @@ impl GitEnvironment {
             ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
             ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()),
             ("GIT_ASKPASS".to_owned(), String::new()),
-            ("GIT_ALLOW_PROTOCOL".to_owned(), self.protocols().to_owned()),
+            ("GIT_ALLOW_PROTOCOL".to_owned(), self.protocols()),
             (
                 "GIT_SSH_COMMAND".to_owned(),
                 "ssh -oBatchMode=yes -oConnectTimeout=20 -oStrictHostKeyChecking=accept-new"
@@ -149,6 +156,11 @@ impl GitEnvironment {
             ),
             ("GIT_CONFIG_COUNT".to_owned(), config.len().to_string()),
         ]);
+        for name in TRUST {
+            if let Ok(value) = std::env::var(name) {
+                environment.insert((*name).to_owned(), value);
+            }
+        }
         for (index, (key, value)) in config.into_iter().enumerate() {
             environment.insert(format!("GIT_CONFIG_KEY_{index}"), key.to_owned());
             environment.insert(format!("GIT_CONFIG_VALUE_{index}"), value.to_owned());
@@ -157,11 +169,15 @@ impl GitEnvironment {
     }
 
     /// Also what submodules may be fetched by, so never git's `ext`.
-    fn protocols(&self) -> &'static str {
-        match self.local {
-            LocalRepositories::Allowed => "https:ssh:file",
-            LocalRepositories::Refused => "https:ssh",
+    fn protocols(&self) -> String {
+        let mut protocols = vec!["https", "ssh"];
+        if self.allowed.http {
+            protocols.push("http");
         }
+        if self.allowed.local {
+            protocols.push("file");
+        }
+        protocols.join(":")
     }
 }
 

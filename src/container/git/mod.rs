@@ -24,7 +24,7 @@ mod worktree;
 #[cfg(test)]
 mod tests;
 
-pub use address::{BranchName, GitUrl, LocalRepositories};
+pub use address::{AllowedRepositories, BranchName, GitUrl};
 pub use command::Git;
 pub(crate) use command::is_unreachable;
 pub use environment::{CREDENTIAL_SOCKET_VARIABLE, GitEnvironment, Identity};

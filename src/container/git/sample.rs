@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::{Error, workspace};
 
-use super::{Git, GitEnvironment, LocalRepositories};
+use super::{AllowedRepositories, Git, GitEnvironment};
 
 /// The branch that work is merged into.
 pub const SAMPLE_BRANCH: &str = "main";
@@ -41,7 +41,11 @@ pub async fn make_sample(folder: &Path, program: &Path) -> Result<PathBuf, Error
         workspace::write_file(&source.join(name), text).await?;
     }
     let no_socket = folder.join("no-credentials");
-    let environment = GitEnvironment::new(program, &no_socket, folder, LocalRepositories::Allowed);
+    let allowed = AllowedRepositories {
+        local: true,
+        http: false,
+    };
+    let environment = GitEnvironment::new(program, &no_socket, folder, allowed);
     let git = Git::new(&environment);
     git.run(
         &source,

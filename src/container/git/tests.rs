@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{
-    BranchName, Git, GitEnvironment, GitUrl, Identity, LocalRepositories, MergeOutcome, MergeTask,
-    Repository, Worktree, WorktreeTask,
+    AllowedRepositories, BranchName, Git, GitEnvironment, GitUrl, Identity, MergeOutcome,
+    MergeTask, Repository, Worktree, WorktreeTask,
 };
 use crate::container::Error;
 use crate::container::protocol::MergeStatus;
 use crate::model::{AgentId, BeadId, RigId};
+
+/// What the tests' repositories are.
+const LOCAL: AllowedRepositories = AllowedRepositories {
+    local: true,
+    http: false,
+};
 
 /// A bare remote with one commit on `main`, and a container's view of it.
 struct Rig {
@@ -39,7 +45,7 @@ impl Rig {
             Path::new("/usr/bin/false"),
             &folder.path().join("cred"),
             &home,
-            LocalRepositories::Allowed,
+            LOCAL,
         );
         let workspace = folder.path().join("workspace");
         let repository = Repository::new(Git::new(&environment), &workspace, RigId::random());
@@ -55,7 +61,7 @@ impl Rig {
     }
 
     fn url(&self) -> GitUrl {
-        GitUrl::parse(self.remote().to_str().unwrap(), LocalRepositories::Allowed).unwrap()
+        GitUrl::parse(self.remote().to_str().unwrap(), LOCAL).unwrap()
     }
 
     fn task(&self, agent: AgentId, branch: &str) -> WorktreeTask {
@@ -319,7 +325,7 @@ async fn a_remote_that_is_away_may_be_tried_again() {
 async fn a_clone_that_fails_leaves_nothing_and_says_why() {
     let rig = Rig::new();
     let mut task = rig.task(AgentId::random(), "one");
-    task.url = GitUrl::parse("/nowhere/at/all.git", LocalRepositories::Allowed).unwrap();
+    task.url = GitUrl::parse("/nowhere/at/all.git", LOCAL).unwrap();
     let error = rig.repository.prepare_worktree(&task).await.unwrap_err();
     assert!(
         error.story().contains("/nowhere/at/all.git"),
@@ -530,7 +536,7 @@ async fn hooks_of_a_repository_do_not_run_in_the_container() {
 #[test]
 fn urls() {
     let check = |text: &str, sound: bool| {
-        let parsed = GitUrl::parse(text, LocalRepositories::Refused);
+        let parsed = GitUrl::parse(text, AllowedRepositories::default());
         assert_eq!(parsed.is_ok(), sound, "{text}: {parsed:?}");
     };
     check("https://github.com/owner/repo.git", true);
@@ -554,13 +560,21 @@ fn urls() {
     check("file:///srv/repo.git", false);
     check("https://host/\nx", false);
     check("", false);
-    assert!(GitUrl::parse("/srv/repo.git", LocalRepositories::Allowed).is_ok());
-    assert!(GitUrl::parse("srv/repo.git", LocalRepositories::Allowed).is_err());
+    assert!(GitUrl::parse("/srv/repo.git", LOCAL).is_ok());
+    assert!(GitUrl::parse("srv/repo.git", LOCAL).is_err());
+    let http = AllowedRepositories {
+        local: false,
+        http: true,
+    };
+    assert!(GitUrl::parse("http://host:3000/owner/repo.git", http).is_ok());
+    assert!(GitUrl::parse("http://secret@host/owner/repo.git", http).is_err());
+    assert!(GitUrl::parse("/srv/repo.git", http).is_err());
 }
 
 #[test]
 fn a_refused_url_is_told_without_its_password() {
-    let error = GitUrl::parse("https://me:secret@host/x", LocalRepositories::Refused).unwrap_err();
+    let error =
+        GitUrl::parse("https://me:secret@host/x", AllowedRepositories::default()).unwrap_err();
     assert!(
         matches!(&error, Error::GitUrl { url, .. } if url == "https://host/x"),
         "{error}"
