@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod agent_server;
+mod auth;
 mod browser;
 mod container;
+mod contract;
 mod deb;
 mod guard;
 mod main_job;
+mod refusals;
 mod rehearsal;
 mod sdk_real;
+mod socket;
 #[path = "../support/mod.rs"]
 mod support;

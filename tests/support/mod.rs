@@ -5,6 +5,8 @@ pub(crate) mod loopback;
 pub(crate) mod mark;
 pub(crate) mod program;
 pub(crate) mod repository;
+pub(crate) mod samples;
 pub(crate) mod scripted_model;
 pub(crate) mod server;
 pub(crate) mod tool_server;
+pub(crate) mod world;
