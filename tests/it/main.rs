@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod agent_server;
+mod auth;
 mod browser;
 mod container;
+mod contract;
 mod deb;
 mod demo;
 mod durability;
@@ -14,7 +16,9 @@ mod guard;
 mod isolation;
 mod main_job;
 mod mayor;
+mod refusals;
 mod rehearsal;
 mod sdk_real;
+mod socket;
 #[path = "../support/mod.rs"]
 mod support;

@@ -29,6 +29,8 @@ pub(crate) struct Server {
     /// Words of a command that the program is started by; empty if by none.
     pub(crate) prefix: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The administrator's token, where a login is asked for.
+    token: Option<String>,
 }
 
 impl Server {
@@ -41,12 +43,14 @@ impl Server {
 
     /// Starts it on a given data folder.
     pub(crate) fn start_on(data: TempDir, arguments: &[&str]) -> Self {
-        Self::start_with(&[], data, arguments, &[])
+        Self::on(data, arguments).without_login()
     }
 
     /// Starts it by way of another command, which must become it.
     pub(crate) fn start_by(prefix: &[&str], data: TempDir, arguments: &[&str]) -> Self {
-        Self::start_with(prefix, data, arguments, &[])
+        let mut server = Self::on(data, arguments);
+        server.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
+        server.without_login()
     }
 
     /// Starts it with more variables in its environment.
@@ -55,29 +59,44 @@ impl Server {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
-        Self::start_with(&[], data, arguments, environment)
+        let mut server = Self::on(data, arguments);
+        let variables = environment.iter();
+        let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        server.environment = variables.collect();
+        server.without_login()
     }
 
-    fn start_with(
-        prefix: &[&str],
-        data: TempDir,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Self {
-        let prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
-        let variables = environment.iter();
-        let environment = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let mut server = Self {
+    fn without_login(mut self) -> Self {
+        self.arguments.push("--no-auth".to_owned());
+        self.launch("127.0.0.1:0");
+        self
+    }
+
+    /// Starts it on a new data folder with login; its clients send the administrator's token.
+    pub(crate) fn with_login(arguments: &[&str]) -> Self {
+        let data = tempfile::Builder::new().prefix("gt").tempdir().unwrap();
+        let mut server = Self::on(data, arguments);
+        server.launch("127.0.0.1:0");
+        let token = std::fs::read_to_string(server.data.path().join("admin.token")).unwrap();
+        server.token = Some(token.trim().to_owned());
+        server
+    }
+
+    fn on(data: TempDir, arguments: &[&str]) -> Self {
+        Self {
             program: None,
             address: String::new(),
             data,
-            arguments,
-            prefix,
-            environment: environment.collect(),
-        };
-        server.launch("127.0.0.1:0");
-        server
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            prefix: Vec::new(),
+            environment: Vec::new(),
+            token: None,
+        }
+    }
+
+    /// What it has said on standard error since its last start.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("stderr")).unwrap()
     }
 
     fn launch(&mut self, listen: &str) {
@@ -88,8 +107,12 @@ impl Server {
         if !self.prefix.is_empty() {
             command.arg(own);
         }
+        if self.said_to_file() {
+            let file = std::fs::File::create(self.data.path().join("stderr")).unwrap();
+            command.stderr(file);
+        }
         command
-            .args(["serve", "--no-auth", "--allow-local-repos"])
+            .args(["serve", "--allow-local-repos"])
             .args(["--listen", listen, "--data-dir"])
             .arg(self.data.path())
             .args(&self.arguments)
@@ -104,6 +127,19 @@ impl Server {
         let program = Program::start(&mut command);
         self.address = program.told_after("listening on http://").trim().to_owned();
         self.program = Some(program);
+    }
+
+    /// With login what it says is kept, because the link is among it.
+    fn said_to_file(&self) -> bool {
+        !self
+            .arguments
+            .iter()
+            .any(|argument| argument == "--no-auth")
+    }
+
+    /// The administrator's token.
+    pub(crate) fn token(&self) -> &str {
+        self.token.as_deref().unwrap()
     }
 
     /// `127.0.0.1:PORT`.
@@ -150,7 +186,12 @@ impl Server {
         } else {
             body.to_string().into_bytes()
         };
-        let (status, body) = request(&self.address, method, path, &[], body).await;
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer
+            .iter()
+            .map(|value| ("authorization", value.as_str()))
+            .collect();
+        let (status, body) = request(&self.address, method, path, &headers, body).await;
         let value = serde_json::from_slice(&body).unwrap_or_else(|error| {
             panic!(
                 "{method} {path}: {error}: {}",
@@ -221,7 +262,12 @@ impl Server {
 
     /// Opens the WebSocket of a town and takes the hello.
     pub(crate) async fn stream(&self, town: &str) -> Stream {
-        let mut stream = Stream::connect(&self.address, &format!("{town}/ws"), &[]).await;
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer
+            .iter()
+            .map(|value| ("authorization", value.as_str()))
+            .collect();
+        let mut stream = Stream::connect(&self.address, &format!("{town}/ws"), &headers).await;
         assert_eq!(stream.next().await.unwrap()["type"], "hello");
         stream
     }
@@ -268,7 +314,7 @@ pub(crate) fn processes_of(folder: &Path) -> Vec<u32> {
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
             let directory = std::fs::read_link(own.join("cwd")).unwrap_or_default();
             (command.contains(&folder) || directory.starts_with(&folder))
-                && !command.contains(" serve --no-auth")
+                && !command.contains(" serve --allow-local-repos")
         })
         .collect()
 }
@@ -376,6 +422,37 @@ impl Stream {
     pub(crate) async fn say(&mut self, message: Value) {
         let frame = Frame::text(message.to_string().into_bytes().into());
         self.socket.write_frame(frame).await.unwrap();
+    }
+
+    /// Any frame, valid or not.
+    pub(crate) async fn send(&mut self, frame: Frame<'_>) {
+        self.socket.write_frame(frame).await.unwrap();
+    }
+
+    /// The code with which the other side closes; what it says before is passed over.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        self.socket.set_auto_close(false);
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame())
+                .await
+                .expect("a message within patience");
+            let frame = frame.ok()?;
+            if frame.opcode == OpCode::Close {
+                let code = frame.payload.get(..2)?;
+                return Some(u16::from_be_bytes([code[0], code[1]]));
+            }
+        }
+    }
+
+    /// The next frame of any kind, answered by nobody; `None` when the connection has ended.
+    pub(crate) async fn frame(&mut self) -> Option<(OpCode, Vec<u8>)> {
+        self.socket.set_auto_pong(false);
+        let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame())
+            .await
+            .expect("a frame within patience");
+        frame
+            .ok()
+            .map(|frame| (frame.opcode, frame.payload.to_vec()))
     }
 
     /// Subscribes to an agent from behind that event.

@@ -1,0 +1,195 @@
+//! A town on a real server in which nothing happens by itself: its repository accepts connections
+//! and never answers, so whatever is dispatched or merged is under way for as long as the test.
+
+use std::cell::Cell;
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use super::server::Server;
+
+/// A town and its server.
+pub(crate) struct World {
+    // Dropped first, so that what waits for an answer fails and ends.
+    hole: TcpListener,
+    pub(crate) server: Server,
+    pub(crate) town: String,
+    pub(crate) rig: String,
+    names: Cell<u32>,
+}
+
+/// What a request may name.
+#[derive(Clone, Default)]
+pub(crate) struct Ids {
+    pub(crate) town: String,
+    pub(crate) rig: String,
+    pub(crate) agent: String,
+    pub(crate) other_agent: String,
+    pub(crate) bead: String,
+    pub(crate) entry: String,
+    pub(crate) escalation: String,
+    /// A name that nothing has.
+    pub(crate) fresh: String,
+}
+
+impl Ids {
+    /// The path with its parameters filled in.
+    pub(crate) fn fill(&self, template: &str) -> String {
+        let mut path = template
+            .replace("{user}", "u")
+            .replace("{*path}", "style.css");
+        for (name, id) in self.all() {
+            path = path.replace(&format!("{{{name}}}"), id);
+        }
+        path
+    }
+
+    /// The parameters of paths and their values.
+    pub(crate) fn all(&self) -> [(&'static str, &String); 6] {
+        [
+            ("town", &self.town),
+            ("rig", &self.rig),
+            ("agent", &self.agent),
+            ("bead", &self.bead),
+            ("entry", &self.entry),
+            ("escalation", &self.escalation),
+        ]
+    }
+}
+
+impl World {
+    /// A town with a rig, on a server of its own. Nobody has to log in.
+    pub(crate) async fn open() -> Self {
+        Self::on(Server::start(&["--allow-http-repos"])).await
+    }
+
+    /// The same with login.
+    pub(crate) async fn with_login() -> Self {
+        Self::on(Server::with_login(&["--allow-http-repos"])).await
+    }
+
+    async fn on(server: Server) -> Self {
+        let hole = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut world = Self {
+            hole,
+            server,
+            town: String::new(),
+            rig: String::new(),
+            names: Cell::new(0),
+        };
+        (world.town, world.rig) = world.town_with_rig().await;
+        world
+    }
+
+    /// Another town with a rig: their paths.
+    pub(crate) async fn town_with_rig(&self) -> (String, String) {
+        let town = self
+            .server
+            .town(json!({"agent_server": "rehearsal", "max_polecats_per_rig": 20}))
+            .await;
+        let rig = self.rig_of(&town).await;
+        (town, rig)
+    }
+
+    async fn rig_of(&self, town: &str) -> String {
+        let url = format!("http://{}/r.git", self.hole.local_addr().unwrap());
+        let body = json!({"town_id": last(town), "name": self.fresh(), "git_url": url});
+        let rig = self.server.post("/api/users/u/rigs", body).await;
+        format!("{town}/rigs/{}", rig["id"].as_str().unwrap())
+    }
+
+    /// A name that nothing has.
+    pub(crate) fn fresh(&self) -> String {
+        self.names.set(self.names.get() + 1);
+        format!("fresh-{}", self.names.get())
+    }
+
+    pub(crate) async fn agent(&self, rig: &str, role: &str) -> String {
+        let (name, identity) = (self.fresh(), self.fresh());
+        let body = json!({"role": role, "name": name, "identity": identity});
+        let agent = self.server.post(&format!("{rig}/agents"), body).await;
+        agent["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn bead(&self, rig: &str, bead_type: &str) -> String {
+        let body = json!({"type": bead_type, "title": "A bead", "body": "Its text."});
+        let bead = self.server.post(&format!("{rig}/beads"), body).await;
+        bead["bead_id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn entry(&self, rig: &str) -> String {
+        let agent = self.agent(rig, "polecat").await;
+        let bead = self.bead(rig, "issue").await;
+        let body = json!({"agent_id": agent, "bead_id": bead, "branch": "gt/x"});
+        let submitted = self.server.post(&format!("{rig}/review-queue"), body).await;
+        submitted["entry_id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn escalation(&self, rig: &str) -> String {
+        let body = json!({"title": "Look here"});
+        let bead = self.server.post(&format!("{rig}/escalations"), body).await;
+        bead["bead_id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn hook(&self, ids: &Ids) {
+        let path = ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/hook");
+        self.server.post(&path, json!({"bead_id": ids.bead})).await;
+    }
+
+    /// New things of a rig; nothing is on a hook or under way, and the entry is finished.
+    pub(crate) async fn ids(&self, rig: &str) -> Ids {
+        let entry = self.entry(rig).await;
+        let path = format!("{rig}/review-queue/{entry}/complete");
+        self.server
+            .post(&path, json!({"status": "merged", "message": "by hand"}))
+            .await;
+        Ids {
+            entry,
+            ..self.idle_ids(rig).await
+        }
+    }
+
+    /// The same without an entry.
+    pub(crate) async fn idle_ids(&self, rig: &str) -> Ids {
+        let town = rig.split('/').nth(3).unwrap();
+        Ids {
+            town: town.to_owned(),
+            rig: last(rig).to_owned(),
+            agent: self.agent(rig, "polecat").await,
+            other_agent: self.agent(rig, "polecat").await,
+            bead: self.bead(rig, "issue").await,
+            entry: String::new(),
+            escalation: self.escalation(rig).await,
+            fresh: self.fresh(),
+        }
+    }
+
+    /// Everything that a request could have changed in a town, and the number of its facts.
+    pub(crate) async fn snapshot(&self, town: &str, rig: &str) -> Value {
+        let mut stream = self.server.stream(town).await;
+        stream
+            .say(json!({"type": "subscribe", "topic": "town"}))
+            .await;
+        let facts = stream.next().await.unwrap()["lastEventId"].take();
+        let mut rows = vec![facts];
+        let rigs = format!("/api/users/u/towns/{}/rigs", last(town));
+        let lists = [
+            "/api/users/u/towns".to_owned(),
+            rigs,
+            format!("{town}/config"),
+            format!("{town}/escalations?limit=1000"),
+            format!("{town}/mayor/status"),
+            format!("{rig}/beads?limit=1000"),
+            format!("{rig}/agents"),
+        ];
+        for path in lists {
+            rows.push(self.server.get(&path).await);
+        }
+        rows.into()
+    }
+}
+
+/// The last part of a path.
+pub(crate) fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap()
+}
