@@ -139,6 +139,8 @@ impl Run {
             .until("the polecat is free", &agent_path, idle)
             .await;
 
+        // Until its session has ended the container has work, and outlives the server on purpose.
+        self.agent.until_seen("agent.exited").await;
         let subjects = self.repository.git(&["log", "--format=%s", "main"]);
         let times = subjects.matches("Do it once").count();
         assert!(times >= 1, "it reached main: {subjects}");
@@ -300,6 +302,13 @@ impl Watcher {
                 *count -= 1;
             }
             missing.retain(|_, count| *count > 0);
+        }
+    }
+
+    /// Reads on until an event of this type came, if none did.
+    async fn until_seen(&mut self, event_type: &str) {
+        while !self.seen.iter().any(|event| event["type"] == event_type) {
+            self.next().await.expect("the stream goes on");
         }
     }
 
