@@ -378,6 +378,7 @@ impl Acknowledged {
 
 /// Makes beads and appends events, one after the other, until the server is gone; the beads whose
 /// making was acknowledged.
+#[expect(clippy::disallowed_methods, reason = "its outcome is awaited here")]
 fn write_on(server: &Server, rig: &str, agent_id: &str) -> JoinHandle<Vec<String>> {
     let (address, rig) = (server.address().to_owned(), rig.to_owned());
     let event = json!({"agent_id": agent_id, "event_type": "note", "data": "x".repeat(300)});
