@@ -47,6 +47,10 @@ impl Database {
     pub fn open(data_dir: &Path, options: OpenOptions) -> Result<Self, Error> {
         let lock = lock(data_dir)?;
         let path = data_dir.join(DATABASE_DIR);
+        // sled would write over a file that it did not make; its own settings are there first.
+        if path.join("db").exists() && !path.join("conf").exists() {
+            return Err(Error::Foreign { path });
+        }
         let db = sled::Config::new()
             .path(&path)
             .cache_capacity(options.cache_bytes)

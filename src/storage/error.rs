@@ -15,7 +15,7 @@ pub enum Error {
         holder: Option<String>,
     },
     /// The database was written by something else.
-    #[error("{} is a sled database, but not one of gastownd's", path.display())]
+    #[error("{} holds something else than gastownd's database", path.display())]
     Foreign {
         /// The database's folder.
         path: PathBuf,

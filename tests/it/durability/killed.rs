@@ -139,6 +139,8 @@ impl Run {
             .until("the polecat is free", &agent_path, idle)
             .await;
 
+        // Until its session has ended the container has work, and outlives the server on purpose.
+        self.agent.until_seen("agent.exited").await;
         let subjects = self.repository.git(&["log", "--format=%s", "main"]);
         let times = subjects.matches("Do it once").count();
         assert!(times >= 1, "it reached main: {subjects}");
@@ -303,6 +305,13 @@ impl Watcher {
         }
     }
 
+    /// Reads on until an event of this type came, if none did.
+    async fn until_seen(&mut self, event_type: &str) {
+        while !self.seen.iter().any(|event| event["type"] == event_type) {
+            self.next().await.expect("the stream goes on");
+        }
+    }
+
     async fn until_id(&mut self, id: u64) {
         while (self.seen.len() as u64) < id {
             self.next().await.expect("the stream goes on");
@@ -369,6 +378,7 @@ impl Acknowledged {
 
 /// Makes beads and appends events, one after the other, until the server is gone; the beads whose
 /// making was acknowledged.
+#[expect(clippy::disallowed_methods, reason = "its outcome is awaited here")]
 fn write_on(server: &Server, rig: &str, agent_id: &str) -> JoinHandle<Vec<String>> {
     let (address, rig) = (server.address().to_owned(), rig.to_owned());
     let event = json!({"agent_id": agent_id, "event_type": "note", "data": "x".repeat(300)});
