@@ -312,9 +312,9 @@ impl Lingering {
         case.started(&bead).await;
         let sleepers = |processes: &std::collections::BTreeSet<i32>| {
             let command = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-            let sleeps = processes
-                .iter()
-                .filter(|pid| command(pid).is_ok_and(|command| command.starts_with("sleep\0600")));
+            let sleeps = processes.iter().filter(|pid| {
+                command(pid).is_ok_and(|command| command.starts_with("sleep\x00600"))
+            });
             sleeps.count() == 2
         };
         until("its children sleep", || sleepers(&mark.processes())).await;
