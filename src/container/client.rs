@@ -14,7 +14,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::config::ResolvedTownConfig;
 use crate::lifecycle::Lifecycle;
 
-use super::protocol::{CONFIG_HEADER, Refusal};
+use super::protocol::{CONFIG_HEADER, DRAINING_CODE, Refusal};
 
 /// The control server answers at once; a longer silence means that it hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +27,9 @@ pub enum CallError {
     /// No container process answers on the socket.
     #[error("the container is not running")]
     Asleep,
+    /// It takes nothing new, because it ends as soon as its work is saved.
+    #[error("the container is draining")]
+    Draining,
     /// It refused.
     #[error("the container answered {status}: {error}")]
     Refused {
@@ -118,13 +121,14 @@ impl Client {
         if status.is_success() {
             return Ok(body);
         }
-        let error = serde_json::from_slice::<Refusal>(&body).map_or_else(
-            |_| String::from_utf8_lossy(&body).into_owned(),
-            |refusal| refusal.error,
-        );
-        Err(CallError::Refused {
-            status: status.as_u16(),
-            error,
+        let status = status.as_u16();
+        Err(match serde_json::from_slice::<Refusal>(&body) {
+            Ok(refusal) if refusal.code == DRAINING_CODE => CallError::Draining,
+            Ok(Refusal { error, .. }) => CallError::Refused { status, error },
+            Err(_) => CallError::Refused {
+                status,
+                error: String::from_utf8_lossy(&body).into_owned(),
+            },
         })
     }
 

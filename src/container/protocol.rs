@@ -254,6 +254,9 @@ pub struct Refusal {
     pub code: String,
 }
 
+/// The [`Refusal::code`] of a container that takes nothing new because it ends.
+pub const DRAINING_CODE: &str = "draining";
+
 /// What the server says on the link.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

@@ -170,6 +170,9 @@ impl Actor {
                     &reason,
                 )
             }),
+            Command::StartDeferred(agent_id) => self.apply_own("deferred start", |draft| {
+                dispatch::deferred(draft, agent_id)
+            }),
             Command::NotRunning(agent_id) => {
                 self.apply_own("agent not running", |draft| {
                     match draft.find_agent(agent_id)? {

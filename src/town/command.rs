@@ -49,6 +49,8 @@ pub(super) enum Command {
     Activity(AgentId),
     /// The container was asked to start an agent and did not take it.
     StartFailed(AgentId, String),
+    /// The container that was asked to start an agent ends, and the next one is to be asked.
+    StartDeferred(AgentId),
     /// The container does not know an agent that it was asked to start.
     NotRunning(AgentId),
     /// Messages were put to an agent's session, or could not be.

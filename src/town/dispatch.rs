@@ -1,5 +1,7 @@
 //! Transitions of the scheduler: starting agents, and what becomes of a run that ended.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::container::ExitKind;
@@ -13,6 +15,10 @@ use super::{agents, beads, escalations};
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
 const REMINDERS_MAX: u32 = 3;
+
+/// A container that ends is not asked again within this time: it takes up to minutes to save its
+/// work, and its end is told.
+const DEFERRAL: Duration = Duration::from_secs(2);
 
 /// The container is to be asked to start the agent.
 pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
@@ -178,6 +184,19 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
     agent.dispatch.attempts = agent.dispatch.attempts.saturating_sub(1);
     agent.dispatch.due_at = draft.now;
     agents::set_status(draft, agent, AgentStatus::Idle, Some(reason))
+}
+
+/// The container that was asked ends. That is no try: the next container is asked soon.
+pub(super) fn deferred(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    match draft.find_agent(agent_id)? {
+        // Its end may have been heard of meanwhile.
+        Some(agent) if agent.dispatch.requested_at.is_some() => {}
+        _ => return Ok(()),
+    }
+    stopped(draft, agent_id, "the container ends; the next one is asked")?;
+    let mut agent = draft.agent(agent_id)?;
+    agent.dispatch.due_at = draft.now.after(DEFERRAL);
+    draft.set_agent(agent)
 }
 
 /// A try failed: the next one waits, and after the last one the bead fails.

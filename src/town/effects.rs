@@ -165,6 +165,13 @@ impl Runner {
             Ok(()) => Ok(()),
             // It runs already: the outcome of that start is what counts.
             Err(CallError::Refused { status: 409, .. }) => Ok(()),
+            // Nothing is wrong with the work: the town hears of the container's end in a moment.
+            Err(CallError::Draining | CallError::Asleep) => {
+                self.commands
+                    .deliver(Command::StartDeferred(agent_id))
+                    .await;
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

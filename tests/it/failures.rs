@@ -313,7 +313,7 @@ impl Lingering {
         let sleepers = |processes: &std::collections::BTreeSet<i32>| {
             let command = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
             let sleeps = processes.iter().filter(|pid| {
-                command(pid).is_ok_and(|command| command.starts_with("sleep\u{0}600"))
+                command(pid).is_ok_and(|command| command.starts_with("sleep\x00600"))
             });
             sleeps.count() == 2
         };

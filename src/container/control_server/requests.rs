@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::container::fleet::Denied;
-use crate::container::protocol::{BODY_BYTES_MAX, Refusal};
+use crate::container::protocol::{BODY_BYTES_MAX, DRAINING_CODE, Refusal};
 
 /// How long a body may take to arrive from the same machine.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ impl From<Denied> for Rejection {
             Denied::AlreadyStarted(_) => (StatusCode::CONFLICT, "already_started"),
             Denied::NotStarted(_) => (StatusCode::CONFLICT, "not_started"),
             Denied::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),
-            Denied::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Denied::Draining => (StatusCode::SERVICE_UNAVAILABLE, DRAINING_CODE),
             Denied::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Denied::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Denied::AgentServer(_) => (StatusCode::BAD_GATEWAY, "agent_server"),

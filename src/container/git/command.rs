@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -37,9 +38,9 @@ const LASTING_COMMANDS: &[&str] = &["fetch", "push", "clone", "checkout", "merge
 /// Runs git in one environment.
 #[derive(Clone, Debug)]
 pub struct Git {
-    environment: BTreeMap<String, String>,
+    environment: Arc<BTreeMap<String, String>>,
     /// The program that ends a lasting command with everything it started when we end.
-    guard: Option<PathBuf>,
+    guard: Option<Arc<Path>>,
 }
 
 /// What a git command said.
@@ -91,7 +92,7 @@ impl Git {
     #[must_use]
     pub fn new(environment: &GitEnvironment) -> Self {
         Self {
-            environment: environment.for_container(),
+            environment: Arc::new(environment.for_container()),
             guard: None,
         }
     }
@@ -100,17 +101,17 @@ impl Git {
     #[must_use]
     pub fn guarded(environment: &GitEnvironment) -> Self {
         Self {
-            guard: Some(environment.guard().to_owned()),
+            guard: Some(environment.guard().into()),
             ..Self::new(environment)
         }
     }
 
     /// The same with one more variable.
     pub(super) fn with(&self, name: &str, value: &Path) -> Self {
-        let mut environment = self.environment.clone();
+        let mut environment = (*self.environment).clone();
         environment.insert(name.to_owned(), value.to_string_lossy().into_owned());
         Self {
-            environment,
+            environment: Arc::new(environment),
             guard: self.guard.clone(),
         }
     }
@@ -167,7 +168,7 @@ impl Git {
             .args(arguments.iter().map(OsStr::new))
             .current_dir(directory)
             .env_clear()
-            .envs(&self.environment)
+            .envs(self.environment.iter())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -204,7 +205,7 @@ impl Git {
     fn program(&self, command: &str) -> tokio::process::Command {
         match &self.guard {
             Some(guard) if LASTING_COMMANDS.contains(&command) => {
-                let mut guarded = tokio::process::Command::new(guard);
+                let mut guarded = tokio::process::Command::new(guard.as_ref());
                 guarded.args(["guard", "--", "git"]).stdin(Stdio::piped());
                 guarded
             }
