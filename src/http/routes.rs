@@ -33,8 +33,8 @@ impl std::fmt::Debug for Route {
 
 macro_rules! routes {
     ($($method:ident $path:literal $scope:ident $room:ident::$handler:ident;)+) => {
-        /// Every route of the server.
-        pub const ROUTES: &[Route] = &[$(
+        /// Every route of the server. A `static`, so that a route has one address.
+        pub static ROUTES: &[Route] = &[$(
             Route {
                 method: Method::$method,
                 path: $path,
