@@ -34,7 +34,7 @@ impl std::fmt::Debug for Route {
 
 macro_rules! routes {
     ($($method:ident $path:literal $scope:ident $room:ident::$handler:ident;)+) => {
-        /// Every route of the server.
+        /// Every route of the server. A `static`, so that a route has one address.
         pub static ROUTES: &[Route] = &[$(
             Route {
                 method: Method::$method,
