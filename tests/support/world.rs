@@ -60,12 +60,12 @@ impl Ids {
 impl World {
     /// A town with a rig, on a server of its own. Nobody has to log in.
     pub(crate) async fn open() -> Self {
-        Self::on(Server::start(&["--allow-http-repos"])).await
+        Self::on(Server::start(&[])).await
     }
 
     /// The same with login.
     pub(crate) async fn with_login() -> Self {
-        Self::on(Server::with_login(&["--allow-http-repos"])).await
+        Self::on(Server::with_login(&[])).await
     }
 
     async fn on(server: Server) -> Self {
@@ -92,7 +92,7 @@ impl World {
     }
 
     async fn rig_of(&self, town: &str) -> String {
-        let url = format!("http://{}/r.git", self.hole.local_addr().unwrap());
+        let url = format!("https://{}/r.git", self.hole.local_addr().unwrap());
         let body = json!({"town_id": last(town), "name": self.fresh(), "git_url": url});
         let rig = self.server.post("/api/users/u/rigs", body).await;
         format!("{town}/rigs/{}", rig["id"].as_str().unwrap())
