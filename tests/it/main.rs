@@ -16,6 +16,7 @@ mod guard;
 mod isolation;
 mod main_job;
 mod mayor;
+mod nasty;
 mod refusals;
 mod rehearsal;
 mod sdk_real;

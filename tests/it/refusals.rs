@@ -4,11 +4,11 @@ use gastownd::http::{ROUTES, Route};
 use serde_json::{Value, json};
 
 use crate::support::samples;
-use crate::support::server::{exchange, request};
+use crate::support::server::request;
 use crate::support::world::{Ids, World, last};
 
 /// What a field of a body holds.
-enum Field {
+pub(crate) enum Field {
     /// Text of at most so many characters.
     Text(usize),
     /// Text that may be as long as a body.
@@ -58,7 +58,7 @@ impl Field {
 }
 
 /// The fields of every body; those with `!` must be there.
-fn fields(route: &Route) -> Vec<(&'static str, Field)> {
+pub(crate) fn fields(route: &Route) -> Vec<(&'static str, Field)> {
     use Field::{Choice, Id, Kept, Labels, LongText, Object, Objects, Text};
     let rig_part = route.path.strip_prefix("/api/towns/{town}/rigs/{rig}");
     match (route.method.as_str(), rig_part.unwrap_or(route.path)) {
@@ -167,6 +167,7 @@ async fn wrong_bodies_are_400_and_name_the_field() {
         if fields.is_empty() {
             continue;
         }
+        let needs_something = fields.iter().any(|(name, _)| name.ends_with('!'));
         for body in [
             "{",
             "[]",
@@ -178,13 +179,13 @@ async fn wrong_bodies_are_400_and_name_the_field() {
             "\u{0}",
             "{\"a\":\"\\ud800\"}",
         ] {
+            // A field that is not asked for may hold what it likes.
+            if body.contains("ud800") && !needs_something {
+                continue;
+            }
             let (status, answer) =
                 request(world.server.address(), method, &path, &[], body.into()).await;
             let answer: Value = serde_json::from_slice(&answer).unwrap();
-            // A field that is not asked for may hold what it likes.
-            if body.contains("ud800") && status != 400 {
-                continue;
-            }
             let case = format!("{method} {path} {body}: {status} {answer}");
             assert_eq!(status, 400, "{case}");
             assert_eq!(answer["code"], "invalid_request", "{case}");
@@ -546,186 +547,4 @@ async fn what_the_state_forbids_is_409() {
         }
     };
     assert_eq!(refused, (409, json!("too_many_polecats")));
-}
-
-/// Small, and the same on every machine, so that a failure can be seen again.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-
-    fn one_of<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
-        items[self.roll(items.len())]
-    }
-
-    fn text(&mut self) -> String {
-        let text = self.one_of(&[
-            "",
-            "x",
-            "\u{0}",
-            "\u{202e}\u{feff}",
-            "🏙️",
-            "'; drop table beads; --",
-            "../../etc/passwd",
-            "null",
-            "-1",
-            "18446744073709551616",
-            "open",
-            "closed",
-            "polecat",
-            "merged",
-            "completed",
-            "https://h.invalid/r",
-            "<script>",
-            "%",
-            "\\",
-            "\"",
-            "\u{d7ff}\u{10ffff}",
-        ]);
-        text.repeat(1 + self.roll(4) * self.roll(100))
-    }
-
-    fn value(&mut self, ids: &Ids, depth: usize) -> Value {
-        match self.roll(if depth > 3 { 6 } else { 8 }) {
-            0 => Value::Null,
-            1 => json!(self.roll(2) == 0),
-            2 => json!([0.5, -1.0, 1e300, 7.0, 1e18][self.roll(5)]),
-            3 | 4 => self.text().into(),
-            5 => ids.all()[self.roll(6)].1.as_str().into(),
-            6 => (0..self.roll(4))
-                .map(|_| self.value(ids, depth + 1))
-                .collect(),
-            _ => (0..self.roll(4))
-                .map(|_| (self.text(), self.value(ids, depth + 1)))
-                .collect::<serde_json::Map<_, _>>()
-                .into(),
-        }
-    }
-
-    fn body(&mut self, route: &Route, ids: &Ids) -> Vec<u8> {
-        let mut body = samples::request(route.method.as_str(), route.path, ids);
-        if let Some(fields) = body.as_object_mut() {
-            for (_, value) in fields.iter_mut() {
-                if self.roll(3) == 0 {
-                    *value = self.value(ids, 0);
-                }
-            }
-        } else {
-            let names = fields(route)
-                .into_iter()
-                .map(|(name, _)| name.trim_end_matches('!'));
-            let pairs: Vec<_> = names
-                .map(|name| (name.to_owned(), self.value(ids, 0)))
-                .collect();
-            body = pairs.into_iter().collect::<serde_json::Map<_, _>>().into();
-        }
-        let mut bytes = body.to_string().into_bytes();
-        match self.roll(8) {
-            0 => bytes.truncate(self.roll(bytes.len() + 1)),
-            1 => {
-                let at = self.roll(bytes.len());
-                bytes[at] = u8::try_from(self.roll(256)).unwrap();
-            }
-            2 => bytes = self.value(ids, 0).to_string().into_bytes(),
-            3 => bytes = "[".repeat(1 + self.roll(200_000)).into_bytes(),
-            _ => {}
-        }
-        bytes
-    }
-
-    fn path(&mut self, route: &Route, ids: &Ids) -> String {
-        let mut path = route.path.replace("{*path}", "x");
-        // What is deleted as a whole would leave nothing to try.
-        let whole = route.method == "DELETE" && route.path.starts_with("/api/users/");
-        for (name, id) in ids.all() {
-            let nasty = [
-                "x",
-                "%00",
-                "%FF%FE",
-                "..",
-                "%2e%2e%2f",
-                "00000000-0000-0000-0000-000000000000",
-                "%F0%9F%8F%99",
-                "+",
-                "%",
-                "%7B%7D",
-            ];
-            let value = if whole || self.roll(4) == 0 {
-                self.one_of(&nasty)
-            } else {
-                id.as_str()
-            };
-            path = path.replace(&format!("{{{name}}}"), value);
-        }
-        path = path.replace(
-            "{user}",
-            self.one_of(&["u", "u", "%00", "v%2F", "%E7%94%BA"]),
-        );
-        if self.roll(3) == 0 {
-            path += self.one_of(&[
-                "?limit=0",
-                "?limit=1000&offset=4294967295",
-                "?after_id=18446744073709551614",
-                "?after_id=18446744073709551615",
-                "?status=open&type=issue",
-                "?limit=%00",
-                "?&&==&",
-                "?token=x",
-                "?acknowledged=true",
-                "?limit=1&limit=2",
-                "?%FF=%FF",
-            ]);
-        }
-        path
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_can_be_sent_is_a_server_error() {
-    const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
-    let world = World::open().await;
-    let mut dice = Dice(SEED);
-    let methods = [
-        "GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE",
-    ];
-    let mut ids = world.ids(&world.rig).await;
-    for round in 0..4000 {
-        if round % 200 == 0 {
-            ids = Ids {
-                entry: ids.entry,
-                ..world.idle_ids(&world.rig).await
-            };
-        }
-        let route = &ROUTES[dice.roll(ROUTES.len())];
-        let method = if dice.roll(10) == 0 {
-            dice.one_of(&methods)
-        } else {
-            route.method.as_str()
-        };
-        let method = if method == "DELETE" && route.path.starts_with("/api/users/") {
-            route.method.as_str()
-        } else {
-            method
-        };
-        let path = dice.path(route, &ids);
-        let body = dice.body(route, &ids);
-        let shown = String::from_utf8_lossy(&body)
-            .chars()
-            .take(300)
-            .collect::<String>();
-        let (status, headers, _) = exchange(world.server.address(), method, &path, &[], body).await;
-        let is_sound =
-            status.as_u16() < 500 || status == 503 && headers.contains_key("retry-after");
-        assert!(
-            is_sound,
-            "seed {SEED:#x}, round {round}: {method} {path} {shown}: {status}"
-        );
-    }
-    assert_eq!(world.server.get("/ready").await, json!({"ready": true}));
-    world.snapshot(&world.town, &world.rig).await;
 }

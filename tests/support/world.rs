@@ -112,7 +112,10 @@ impl World {
     }
 
     pub(crate) async fn bead(&self, rig: &str, bead_type: &str) -> String {
-        let body = json!({"type": bead_type, "title": "A bead", "body": "Its text."});
+        let body = json!({
+            "type": bead_type, "title": "A bead", "body": "Its text.", "labels": ["a", "b"],
+            "metadata": {"k": {"n": [1]}},
+        });
         let bead = self.server.post(&format!("{rig}/beads"), body).await;
         bead["bead_id"].as_str().unwrap().to_owned()
     }
@@ -158,7 +161,8 @@ impl World {
             agent: self.agent(rig, "polecat").await,
             other_agent: self.agent(rig, "polecat").await,
             bead: self.bead(rig, "issue").await,
-            entry: String::new(),
+            // Of nothing: an entry that waits would be under way.
+            entry: uuid::Uuid::new_v4().to_string(),
             escalation: self.escalation(rig).await,
             fresh: self.fresh(),
         }

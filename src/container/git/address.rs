@@ -182,3 +182,6 @@ impl fmt::Display for BranchName {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;
