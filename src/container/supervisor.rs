@@ -24,7 +24,9 @@ use crate::telemetry;
 
 use super::client::{CallError, Client};
 use super::launch::{self, LaunchOptions, log_path, socket_path};
-use super::protocol::{Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent};
+use super::protocol::{
+    AgentState, Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
+};
 use super::relay::{self, LinkState, LinkTarget};
 
 /// How long a container process may take until it answers.
@@ -165,11 +167,11 @@ impl ContainerHandle {
             .await
     }
 
-    /// Whether the container runs the agent or has its end still to tell.
+    /// What the container knows of an agent; `None` if nothing.
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn knows_agent(&self, agent_id: AgentId) -> Result<bool, CallError> {
+    pub async fn agent_state(&self, agent_id: AgentId) -> Result<Option<AgentState>, CallError> {
         let path = format!("/agents/{agent_id}/status");
         match self
             .0
@@ -177,8 +179,10 @@ impl ContainerHandle {
             .call(Method::GET, &path, None, Vec::new())
             .await
         {
-            Ok(_) => Ok(true),
-            Err(CallError::Refused { status: 404, .. }) => Ok(false),
+            Ok(answer) => serde_json::from_slice(&answer)
+                .map(Some)
+                .map_err(|error| CallError::Broken(error.into())),
+            Err(CallError::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

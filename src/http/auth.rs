@@ -114,7 +114,13 @@ impl Authority {
     /// # Errors
     /// If a secret can't be read or written.
     pub fn load(data_dir: &Path, open: bool) -> Result<Self, SecretError> {
-        let (admin_token, is_new) = secret(&data_dir.join(ADMIN_TOKEN_FILE))?;
+        let file = data_dir.join(ADMIN_TOKEN_FILE);
+        // Where nobody logs in nobody is told the token; the first start with login makes it.
+        let (admin_token, is_new) = if open && !file.exists() {
+            (random_secret(), false)
+        } else {
+            secret(&file)?
+        };
         let (key, _) = secret(&data_dir.join(SIGNING_KEY_FILE))?;
         Ok(Self {
             admin_token,
@@ -238,8 +244,7 @@ fn secret(path: &Path) -> Result<(String, bool), SecretError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let random = || uuid::Uuid::new_v4().simple().to_string();
-    let text = format!("{}{}", random(), random());
+    let text = random_secret();
     // Whole or not at all: written beside and moved into place.
     let beside = path.with_extension("new");
     let write = || {
@@ -255,6 +260,11 @@ fn secret(path: &Path) -> Result<(String, bool), SecretError> {
     };
     write().map_err(failed)?;
     Ok((text, true))
+}
+
+fn random_secret() -> String {
+    let random = || uuid::Uuid::new_v4().simple().to_string();
+    format!("{}{}", random(), random())
 }
 
 /// Compares without telling by its time where two texts differ.

@@ -197,6 +197,14 @@ impl Actor {
                 self.quiet = true;
                 false
             }
+            Command::FoundIdle(agent_id) => {
+                self.apply_own("found idle", |draft| dispatch::found_idle(draft, agent_id))
+            }
+            Command::RemindFailed(agent_id) => self.apply_own("failed reminder", |draft| {
+                // Its exit brings it back to the queue.
+                draft.effect(Effect::StopAgent(agent_id));
+                Ok(())
+            }),
             Command::MergeFailed(entry_id, reason) => self.apply_own("failed merge", |draft| {
                 link::merge_failed(draft, entry_id, &reason)
             }),

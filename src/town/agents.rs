@@ -12,7 +12,7 @@ use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, Sli
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{command::NewBead, mail, names, reviews};
+use super::{command::NewBead, dispatch, mail, names, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;
@@ -364,6 +364,10 @@ pub(super) fn done(
         },
     );
     release(draft, agent_id)?;
+    let mut agent = draft.agent(agent_id)?;
+    agent.dispatch.last_error = None;
+    draft.set_agent(agent)?;
+    dispatch::works_again(draft, rig_id)?;
     let AgentDone {
         branch,
         pr_url,

@@ -55,6 +55,10 @@ pub(super) enum Command {
     NotRunning(AgentId),
     /// Messages were put to an agent's session, or could not be.
     Told(AgentId, Vec<MailId>, bool),
+    /// The container runs an agent whose turn is over.
+    FoundIdle(AgentId),
+    /// An agent could not be told to go on.
+    RemindFailed(AgentId),
     /// A merge could not be asked for.
     MergeFailed(BeadId, String),
     /// The server is stopping: take over what happens, start nothing.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::container::ExitKind;
-use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority};
+use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority, RigId};
 
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
@@ -100,6 +100,18 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         draft.effect(Effect::StopAgent(agent_id));
     }
     draft.set_agent(agent)
+}
+
+/// The container runs the agent, but its turn is over: if the town still takes it for working, what
+/// told of the end, or what was to follow from it, was lost.
+pub(super) fn found_idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    match draft.find_agent(agent_id)? {
+        // One without a session yet has not been prompted.
+        Some(agent) if agent.hook.is_some() && agent.dispatch.session_id.is_some() => {
+            idle(draft, agent_id)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A message did not reach the agent's session: it is tried again after a while, and the container
@@ -227,7 +239,7 @@ pub(super) fn failed(
     let given_up = attempts >= draft.settings.attempts_max;
     let (hook, snapshot) = (agent.hook, agent.clone());
     agents::set_status(draft, agent, AgentStatus::Idle, Some(reason))?;
-    if needs_person(kind) {
+    if FOR_PERSONS.contains(&kind) {
         call_person(draft, &snapshot, kind, reason)?;
     }
     let Some(bead_id) = hook.filter(|_| given_up) else {
@@ -254,12 +266,31 @@ pub(super) fn failed(
     )
 }
 
-/// Whether only a person can mend it, so that they are called at the first failure.
-fn needs_person(kind: ExitKind) -> bool {
-    matches!(
-        kind,
-        ExitKind::ProgramMissing | ExitKind::Repository | ExitKind::Config | ExitKind::Model
-    )
+/// What only a person can mend, so that they are called at the first failure.
+const FOR_PERSONS: &[ExitKind] = &[
+    ExitKind::ProgramMissing,
+    ExitKind::Repository,
+    ExitKind::Config,
+    ExitKind::Model,
+];
+
+/// An agent of the rig has finished its work: what kept agents from working is mended, and nobody
+/// need look at it any more.
+pub(super) fn works_again(draft: &mut Draft<'_>, rig_id: RigId) -> Result<(), Error> {
+    for kind in FOR_PERSONS {
+        if let Some(open) = draft.escalation_about(&matter(*kind, Some(rig_id)))? {
+            beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// What an escalation is about: a repository is one rig's, everything else the whole town's.
+fn matter(kind: ExitKind, rig_id: Option<RigId>) -> String {
+    match (kind, rig_id) {
+        (ExitKind::Repository, Some(rig_id)) => format!("{}:{rig_id}", kind.as_str()),
+        _ => kind.as_str().to_owned(),
+    }
 }
 
 fn call_person(
@@ -268,21 +299,17 @@ fn call_person(
     kind: ExitKind,
     reason: &str,
 ) -> Result<(), Error> {
-    let (title, place) = match kind {
-        ExitKind::ProgramMissing => ("the agent program can't be started", None),
-        ExitKind::Model => ("the model can't be used", None),
-        ExitKind::Config => ("the town's config can't be used", None),
-        _ => ("the repository can't be used", agent.rig_id),
-    };
-    let matter = match place {
-        Some(rig_id) => format!("{}:{rig_id}", kind.as_str()),
-        None => kind.as_str().to_owned(),
+    let title = match kind {
+        ExitKind::ProgramMissing => "the agent program can't be started",
+        ExitKind::Model => "the model can't be used",
+        ExitKind::Config => "the town's config can't be used",
+        _ => "the repository can't be used",
     };
     escalations::raise_own(
         draft,
         agent.rig_id,
         Priority::High,
-        matter,
+        matter(kind, agent.rig_id),
         title.to_owned(),
         format!(
             "Agent {} could not work: {reason}\n\nIt is tried again by itself.",

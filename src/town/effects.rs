@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 
 use crate::agent_log::Logs;
 use crate::container::prompts::{self, RolePrompt};
-use crate::container::protocol::{MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent};
+use crate::container::protocol::{
+    AgentPhase, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
+};
 use crate::container::{CallError, ContainerHandle};
 use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town, TownId};
 use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
@@ -123,11 +125,11 @@ impl Runner {
             Effect::StartAgent(agent_id) => Command::StartFailed(agent_id, reason),
             Effect::TellMayor(agent_id) => Command::Told(agent_id, Vec::new(), false),
             Effect::Merge(entry_id) => Command::MergeFailed(entry_id, reason),
+            Effect::Remind(agent_id) => Command::RemindFailed(agent_id),
             // The others are asked again when the state still wants them, or have nothing to undo.
             Effect::WakeContainer
             | Effect::StopAgent(_)
             | Effect::RemoveAgent { .. }
-            | Effect::Remind(_)
             | Effect::Verify(_) => return,
         };
         self.commands.deliver(command).await;
@@ -301,15 +303,17 @@ impl Runner {
         Ok(())
     }
 
+    /// The container may not have heard of a start, or a reminder may have been lost with the
+    /// server that meant to give it.
     async fn verify(&self, agent_id: AgentId) -> Result<(), EffectError> {
-        match self.surroundings.container.knows_agent(agent_id).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                self.commands.deliver(Command::NotRunning(agent_id)).await;
-                Ok(())
+        match self.surroundings.container.agent_state(agent_id).await? {
+            None => self.commands.deliver(Command::NotRunning(agent_id)).await,
+            Some(state) if state.status == AgentPhase::Running && !state.busy => {
+                self.commands.deliver(Command::FoundIdle(agent_id)).await;
             }
-            Err(error) => Err(error.into()),
+            Some(_) => {}
         }
+        Ok(())
     }
 
     async fn merge(&self, entry_id: BeadId) -> Result<(), EffectError> {

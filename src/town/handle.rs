@@ -100,8 +100,6 @@ impl TownHandle {
         unhook(rig_id: RigId, agent_id: AgentId) -> () = Unhook;
         /// Hands an agent everything it needs to begin.
         prime(rig_id: RigId, agent_id: AgentId) -> Prime = Prime;
-        /// The agent's branch is ready to be merged.
-        done(rig_id: RigId, agent_id: AgentId, done: AgentDone) -> () = Done;
         /// The agent's run is over.
         completed(rig_id: RigId, agent_id: AgentId, status: CompletedStatus, reason: Option<String>) -> () = Completed;
         /// Stores what the agent wants to remember.
@@ -112,8 +110,6 @@ impl TownHandle {
         send_mail(rig_id: Option<RigId>, new: NewMail) -> () = SendMail;
         /// Hands over an agent's mail.
         check_mail(rig_id: RigId, agent_id: AgentId) -> Vec<Mail> = CheckMail;
-        /// Queues a branch for its merge.
-        submit_review(rig_id: RigId, new: NewReview) -> Bead = SubmitReview;
         /// Ends a review.
         complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome) -> () = CompleteReview;
         /// Raises an escalation.
@@ -131,11 +127,35 @@ impl TownHandle {
     pub async fn create_rig(&self, new: NewRig) -> Result<Rig, Error> {
         crate::container::git::GitUrl::parse(&new.git_url, self.0.allowed_repos)
             .map_err(|error| Refusal::invalid("git_url", error.to_string()))?;
-        crate::container::git::BranchName::parse(&new.default_branch)
-            .map_err(|error| Refusal::invalid("default_branch", error.to_string()))?;
+        check_branch("default_branch", &new.default_branch)?;
         let rig = self.call(|reply| Command::CreateRig(new, reply)).await?;
         self.container().show(&self.local_repositories()).await;
         Ok(rig)
+    }
+
+    /// The agent's branch is ready to be merged.
+    ///
+    /// # Errors
+    /// See [`Error`]; a refused command has changed nothing.
+    pub async fn done(
+        &self,
+        rig_id: RigId,
+        agent_id: AgentId,
+        done: AgentDone,
+    ) -> Result<(), Error> {
+        check_branch("branch", &done.branch)?;
+        self.call(|reply| Command::Done(rig_id, agent_id, done, reply))
+            .await
+    }
+
+    /// Queues a branch for its merge.
+    ///
+    /// # Errors
+    /// See [`Error`]; a refused command has changed nothing.
+    pub async fn submit_review(&self, rig_id: RigId, new: NewReview) -> Result<Bead, Error> {
+        check_branch("branch", &new.branch)?;
+        self.call(|reply| Command::SubmitReview(rig_id, new, reply))
+            .await
     }
 
     /// Its id.
@@ -352,6 +372,12 @@ impl Feeds for TownHandle {
             }
         }
     }
+}
+
+fn check_branch(field: &str, name: &str) -> Result<(), Refusal> {
+    crate::container::git::BranchName::parse(name)
+        .map(drop)
+        .map_err(|error| Refusal::invalid(field, error.to_string()))
 }
 
 /// What the container's link tells the town.

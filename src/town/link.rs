@@ -157,6 +157,14 @@ pub(super) fn merge_failed(
     let Ok(review) = draft.review(entry_id) else {
         return Ok(());
     };
+    if review.status == ReviewStatus::Running && review.attempts >= MERGE_ATTEMPTS_MAX {
+        let outcome = ReviewOutcome {
+            status: ReviewStatus::Failed,
+            message: reason.to_owned(),
+            commit_sha: None,
+        };
+        return reviews::complete(draft, review.rig_id, entry_id, outcome);
+    }
     let due_at = draft.now.after(draft.settings.backoff(review.attempts));
     reviews::requeue(draft, entry_id, due_at, reason)
 }
