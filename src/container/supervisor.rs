@@ -49,7 +49,15 @@ struct Inner {
     up: watch::Sender<bool>,
     /// How often the town was told that its container is gone.
     downs: watch::Sender<u64>,
+    gate: watch::Sender<Gate>,
     options: LaunchOptions,
+}
+
+/// Whether the container may be launched.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gate {
+    launching: bool,
+    closed: bool,
 }
 
 impl ContainerHandle {
@@ -68,6 +76,7 @@ impl ContainerHandle {
             wake: Notify::new(),
             up,
             downs: watch::Sender::new(0),
+            gate: watch::Sender::default(),
             options: options.clone(),
         }));
         let supervisor = Supervisor {
@@ -212,6 +221,26 @@ impl ContainerHandle {
         serde_json::from_slice(&answer).map_err(|error| CallError::Broken(error.into()))
     }
 
+    /// As [`ContainerHandle::end`], and it is never launched again. A launch under way is waited for,
+    /// so that no process comes to be behind the back of a server that is leaving.
+    pub async fn close(&self, even_working: bool, grace: Duration) {
+        self.0.gate.send_modify(|gate| gate.closed = true);
+        let mut gate = self.0.gate.subscribe();
+        // The handle itself holds the sender, so only the time can run out.
+        let _ = tokio::time::timeout(grace, gate.wait_for(|gate| !gate.launching)).await;
+        self.end(even_working, grace).await;
+    }
+
+    /// Whether a launch may begin now; if so, it has.
+    fn may_launch(&self) -> bool {
+        let mut may = false;
+        self.0.gate.send_modify(|gate| {
+            may = !gate.closed;
+            gate.launching = may;
+        });
+        may
+    }
+
     /// Ends the container's process if no agent works in it, or, if `even_working`, after its
     /// agents saved their work. Resolves when it is gone, or after `grace`.
     pub async fn end(&self, even_working: bool, grace: Duration) {
@@ -280,7 +309,15 @@ impl<T: LinkTarget> Supervisor<T> {
         loop {
             if !adopted {
                 self.handle.0.wake.notified().await;
-                if let Err(reason) = self.launch().await {
+                if !self.handle.may_launch() {
+                    continue;
+                }
+                let launched = self.launch().await;
+                self.handle
+                    .0
+                    .gate
+                    .send_modify(|gate| gate.launching = false);
+                if let Err(reason) = launched {
                     tracing::warn!(town = %self.options.town_id, reason, "the container did not start");
                     self.target.link(LinkState::StartFailed { reason }).await;
                     continue;

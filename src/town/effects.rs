@@ -167,8 +167,9 @@ impl Runner {
             Ok(()) => Ok(()),
             // It runs already: the outcome of that start is what counts.
             Err(CallError::Refused { status: 409, .. }) => Ok(()),
-            // Nothing is wrong with the work: the town hears of the container's end in a moment.
-            Err(CallError::Draining | CallError::Asleep) => {
+            // It ends, or has ended: nothing is wrong with the work, and the town hears of it over
+            // the link in a moment.
+            Err(CallError::Draining | CallError::Asleep | CallError::Broken(_)) => {
                 self.commands
                     .deliver(Command::StartDeferred(agent_id))
                     .await;

@@ -230,7 +230,7 @@ impl Towns {
         batch.delete(&TownDirectory { town_id });
         commit(&self.0.meta, batch).await?;
         handle.quiesce().await;
-        handle.container().end(true, DELETE_GRACE).await;
+        handle.container().close(true, DELETE_GRACE).await;
         let town = self.lock().remove(&town_id);
         drop(town);
         handle.close_feed();
@@ -254,7 +254,7 @@ impl Towns {
     /// Ends containers: those without work, or all.
     pub async fn end_containers(&self, even_working: bool, grace: Duration) {
         for handle in self.handles() {
-            handle.container().end(even_working, grace).await;
+            handle.container().close(even_working, grace).await;
         }
     }
 

@@ -113,7 +113,7 @@ async fn ends_well(signal: Signal) {
     let mut request = TcpStream::connect(server.address()).await.unwrap();
     let length = body.len();
     let head = format!(
-        "POST {rig}/beads HTTP/1.1\r\nhost: here\r\ncontent-length: {length}\r\n\
+        "POST {rig}/beads HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\
          expect: 100-continue\r\n\r\n"
     );
     request.write_all(head.as_bytes()).await.unwrap();
