@@ -18,9 +18,12 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// Says that it listens and then does `rest`.
 fn listening(rest: &str) -> String {
-    format!(
-        "#!/bin/sh\necho some warning\necho opencode server listening on http://127.0.0.1:9\n{rest}\n"
-    )
+    prepared("echo some warning", rest)
+}
+
+/// One that does something before it says that it listens: from then on it may be stopped.
+fn prepared(first: &str, rest: &str) -> String {
+    format!("#!/bin/sh\n{first}\necho opencode server listening on http://127.0.0.1:9\n{rest}\n")
 }
 
 struct Scripted {
@@ -68,7 +71,10 @@ impl Scripted {
 
 #[tokio::test]
 async fn a_stop_asks_first() {
-    let script = listening("trap 'echo asked > asked; exit 3' TERM\nsleep 1000 & wait");
+    let script = prepared(
+        "trap 'echo asked > asked; exit 3' TERM",
+        "sleep 1000 & wait",
+    );
     let scripted = Scripted::new(&script);
     let server = scripted.start().await.unwrap();
     server.stop(LONG).await;
@@ -79,8 +85,9 @@ async fn a_stop_asks_first() {
 
 #[tokio::test]
 async fn a_stop_ends_what_does_not_listen() {
-    let scripted = Scripted::new(&listening(
-        "trap '' TERM\nsetsid sleep 1000 & sleep 1000\nwait",
+    let scripted = Scripted::new(&prepared(
+        "trap '' TERM",
+        "setsid sleep 1000 & sleep 1000\nwait",
     ));
     let server = scripted.start().await.unwrap();
     let (first, second) = tokio::join!(server.stop(LONG), server.stop(Duration::ZERO));
