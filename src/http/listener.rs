@@ -25,6 +25,9 @@ use super::routes::{self, Route};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// And this long for its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Of a body that is too large so much more is read before the answer, and for so long.
+const DISCARD_BYTES_MAX: usize = 32 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait after the system refused a connection, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -203,13 +206,31 @@ async fn authorize(
     }
 }
 
-async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
-    let limited = Limited::new(body, limit);
+async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
+    let limited = Limited::new(&mut body, limit);
     match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(read)) => Ok(read.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
             Err(ApiError::too_large("the body", limit))
         }
         Ok(Err(_)) | Err(_) => Err(ApiError::unreadable_body()),
     }
+}
+
+/// Reads on for a while and keeps nothing. A connection that is closed with bytes unread is reset,
+/// and the client would see that instead of the answer.
+async fn discard(mut body: Incoming) {
+    let reading = async {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // One that goes on for longer is cut off.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
 }

@@ -53,7 +53,7 @@ impl Repository {
         let mut saved = None;
         if kept {
             if self.current_branch(&path).await?.as_ref() == Some(&task.branch) {
-                return self.introduced(path, task, saved).await;
+                return Ok(ready(path, task, saved));
             }
             let wip = wip_branch(task.agent_id, &task.agent_name);
             saved = self.save(&path, &wip).await?;
@@ -61,35 +61,31 @@ impl Repository {
             set_aside(&path).await?;
         }
         workspace::write_file(&preparing, "").await?;
+        // Each call of git is a process: none is made here that would change nothing.
+        if saved.is_some() {
+            self.clear(&path).await?;
+        }
         if kept {
-            self.switch(&path, task).await?;
+            self.check_out(&path, task).await?;
         } else {
             self.add_worktree(&path, task).await?;
+            self.introduce(&path, task).await?;
         }
         workspace::remove_file(&preparing).await?;
-        self.introduced(path, task, saved).await
+        Ok(ready(path, task, saved))
     }
 
     /// Tells git in this worktree who works there.
-    async fn introduced(
-        &self,
-        path: PathBuf,
-        task: &WorktreeTask,
-        saved: Option<BranchName>,
-    ) -> Result<Worktree, Error> {
+    async fn introduce(&self, path: &Path, task: &WorktreeTask) -> Result<(), Error> {
         for (key, value) in [
             ("user.name", &task.identity.name),
             ("user.email", &task.identity.email),
         ] {
             self.git
-                .run(&path, "config", &["--worktree", key, value])
+                .run(path, "config", &["--worktree", key, value])
                 .await?;
         }
-        Ok(Worktree {
-            path,
-            branch: task.branch.clone(),
-            saved,
-        })
+        Ok(())
     }
 
     /// Removes a worktree that holds no work.
@@ -182,14 +178,14 @@ impl Repository {
             .flatten())
     }
 
-    /// Brings a worktree, whose work is saved, to the branch.
-    async fn switch(&self, path: &Path, task: &WorktreeTask) -> Result<(), Error> {
+    /// Takes saved work out of a worktree.
+    async fn clear(&self, path: &Path) -> Result<(), Error> {
         self.git.run(path, "reset", &["--quiet", "--hard"]).await?;
         // What is ignored stays: build caches make the next bead faster.
         self.git
             .run(path, "clean", &["--quiet", "--force", "-d"])
             .await?;
-        self.check_out(path, task).await
+        Ok(())
     }
 
     async fn check_out(&self, path: &Path, task: &WorktreeTask) -> Result<(), Error> {
@@ -330,6 +326,14 @@ async fn set_aside(path: &Path) -> Result<(), Error> {
             path: path.to_owned(),
             source,
         })
+}
+
+fn ready(path: PathBuf, task: &WorktreeTask, saved: Option<BranchName>) -> Worktree {
+    Worktree {
+        path,
+        branch: task.branch.clone(),
+        saved,
+    }
 }
 
 /// The branch of an agent's saved work.
