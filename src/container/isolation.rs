@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::git::{PROXIES, TRUST};
 
 /// The program that isolates.
 const BUBBLEWRAP: &str = "bwrap";
@@ -47,24 +48,9 @@ const SYSTEM_FOLDERS: &[&str] = &[
     "/opt",
 ];
 
-/// Variables that are passed on; everything else of the server's environment stays outside.
-const PASSED_ON: &[&str] = &[
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "GIT_SSL_CAINFO",
-    "RUST_BACKTRACE",
-];
+/// Variables that are passed on beside [`PROXIES`] and [`TRUST`], which git inside needs; everything
+/// else of the server's environment stays outside.
+const PASSED_ON: &[&str] = &["PATH", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE"];
 
 /// How a container is walled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +98,8 @@ pub fn launch_command(
 ) -> Result<LaunchCommand, Error> {
     let environment = PASSED_ON
         .iter()
+        .chain(PROXIES)
+        .chain(TRUST)
         .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
         .collect();
     match isolation {

@@ -26,6 +26,17 @@ pub(super) fn fact_of(agent: &Agent) -> Fact {
     }
 }
 
+/// Records a fact about an agent, with its rig and the bead on its hook.
+pub(super) fn record(draft: &mut Draft<'_>, event_type: &str, agent: &Agent, metadata: Value) {
+    draft.fact(
+        event_type,
+        Fact {
+            metadata,
+            ..fact_of(agent)
+        },
+    );
+}
+
 pub(super) fn create(draft: &mut Draft<'_>, rig_id: RigId, new: NewAgent) -> Result<Agent, Error> {
     draft.rig(rig_id)?;
     let is_single = matches!(new.role, AgentRole::Refinery | AgentRole::Witness);
@@ -65,13 +76,7 @@ fn insert(draft: &mut Draft<'_>, rig_id: Option<RigId>, new: NewAgent) -> Result
         created_at: draft.now,
     };
     let metadata = json!({"name": agent.name, "role": agent.role.as_str()});
-    draft.fact(
-        "agent.created",
-        Fact {
-            metadata,
-            ..fact_of(&agent)
-        },
-    );
+    record(draft, "agent.created", &agent, metadata);
     draft.set_agent(agent.clone())?;
     Ok(agent)
 }
@@ -356,13 +361,7 @@ pub(super) fn done(
         return Err(Refusal::HookEmpty(agent_id).into());
     };
     let metadata = json!({"branch": done.branch, "summary": done.summary});
-    draft.fact(
-        "agent.done",
-        Fact {
-            metadata,
-            ..fact_of(&agent)
-        },
-    );
+    record(draft, "agent.done", &agent, metadata);
     release(draft, agent_id)?;
     let mut agent = draft.agent(agent_id)?;
     agent.dispatch.last_error = None;
@@ -401,13 +400,7 @@ pub(super) fn completed(
         CompletedStatus::Completed => "completed",
         CompletedStatus::Failed => "failed",
     }, "reason": reason});
-    draft.fact(
-        "agent.completed",
-        Fact {
-            metadata,
-            ..fact_of(&agent)
-        },
-    );
+    record(draft, "agent.completed", &agent, metadata);
     let Some(bead_id) = agent.hook else {
         return set_status(draft, agent, AgentStatus::Idle, None);
     };

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::container::ExitKind;
 use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority, RigId};
 
-use super::draft::{Draft, Fact};
+use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::{agents, beads, escalations};
@@ -31,13 +31,7 @@ pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
         agent.dispatch.session_bead_id = agent.hook;
     }
     let metadata = json!({"attempt": agent.dispatch.attempts});
-    draft.fact(
-        "agent.dispatched",
-        Fact {
-            metadata,
-            ..agents::fact_of(&agent)
-        },
-    );
+    agents::record(draft, "agent.dispatched", &agent, metadata);
     draft.effect(Effect::StartAgent(agent_id));
     agents::set_status(draft, agent, AgentStatus::Working, None)
 }
@@ -53,13 +47,7 @@ pub(super) fn started(
         return Ok(());
     };
     let metadata = json!({"session_id": session_id, "resumed": resumed});
-    draft.fact(
-        "agent.started",
-        Fact {
-            metadata,
-            ..agents::fact_of(&agent)
-        },
-    );
+    agents::record(draft, "agent.started", &agent, metadata);
     agent.dispatch.session_id = Some(session_id);
     agent.last_activity_at = Some(draft.now);
     let status = if agent.role == AgentRole::Mayor {
@@ -84,13 +72,7 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
     if agent.dispatch.reminders < REMINDERS_MAX {
         agent.dispatch.reminders += 1;
         let metadata = json!({"reminder": agent.dispatch.reminders});
-        draft.fact(
-            "agent.reminded",
-            Fact {
-                metadata,
-                ..agents::fact_of(&agent)
-            },
-        );
+        agents::record(draft, "agent.reminded", &agent, metadata);
         draft.effect(Effect::Remind(agent_id));
     } else {
         agent.dispatch.last_error = Some(format!(
@@ -139,13 +121,7 @@ pub(super) fn waiting(
         return Ok(());
     };
     let metadata = json!({"ask_id": ask_id, "title": title});
-    draft.fact(
-        "agent.waiting",
-        Fact {
-            metadata,
-            ..agents::fact_of(&agent)
-        },
-    );
+    agents::record(draft, "agent.waiting", &agent, metadata);
     let (rig_id, name) = (agent.rig_id, agent.name.clone());
     agents::set_status(draft, agent, AgentStatus::Waiting, Some(title))?;
     escalations::raise_own(
@@ -185,13 +161,7 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         return failed(draft, agent_id, ExitKind::Session, &error);
     }
     let metadata = json!({"status": "stopped", "reason": reason});
-    draft.fact(
-        "agent.exited",
-        Fact {
-            metadata,
-            ..agents::fact_of(&agent)
-        },
-    );
+    agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
     agent.dispatch.attempts = agent.dispatch.attempts.saturating_sub(1);
     agent.dispatch.due_at = draft.now;
@@ -225,13 +195,7 @@ pub(super) fn failed(
     let metadata = json!({
         "status": "failed", "kind": kind.as_str(), "reason": reason, "attempt": attempts,
     });
-    draft.fact(
-        "agent.exited",
-        Fact {
-            metadata,
-            ..agents::fact_of(&agent)
-        },
-    );
+    agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
     agent.dispatch.reminders = 0;
     agent.dispatch.last_error = Some(reason.to_owned());

@@ -294,16 +294,19 @@ impl TownHandle {
         agent_id: AgentId,
         events: Vec<NewEvent>,
     ) -> Result<Appended, Error> {
-        self.agent(rig_id, agent_id).await?;
-        Ok(self.0.logs.open(agent_id).await?.append(events).await?)
+        Ok(self
+            .agent_log(rig_id, agent_id)
+            .await?
+            .append(events)
+            .await?)
     }
 
-    /// An agent's event log, if the agent is this town's.
+    /// An agent's event log, if the agent is that rig's.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn agent_log(&self, agent_id: AgentId) -> Result<Log, Error> {
-        self.any_agent(agent_id).await?;
+    pub async fn agent_log(&self, rig_id: RigId, agent_id: AgentId) -> Result<Log, Error> {
+        self.agent(rig_id, agent_id).await?;
         Ok(self.0.logs.open(agent_id).await?)
     }
 

@@ -9,9 +9,10 @@ use super::AllowedRepositories;
 pub const CREDENTIAL_SOCKET_VARIABLE: &str = "GASTOWN_CREDENTIAL_SOCKET";
 
 /// Variables of the container's own environment that git and ssh need, where they are set.
-const PASSED_ON: &[&str] = &[
-    "PATH",
-    "SSH_AUTH_SOCK",
+const PASSED_ON: &[&str] = &["PATH", "SSH_AUTH_SOCK", "TMPDIR"];
+
+/// How the network is reached, where that is set.
+pub(crate) const PROXIES: &[&str] = &[
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -19,11 +20,10 @@ const PASSED_ON: &[&str] = &[
     "HTTPS_PROXY",
     "NO_PROXY",
     "ALL_PROXY",
-    "TMPDIR",
 ];
 
 /// Whose certificates are trusted, where that is set: for repositories on servers of one's own.
-const TRUST: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"];
+pub(crate) const TRUST: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"];
 
 /// Who a commit is by.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ impl GitEnvironment {
             ("core.fsmonitor", "false"),
             ("core.quotePath", "false"),
         ]);
-        for name in PASSED_ON {
+        for name in PASSED_ON.iter().chain(PROXIES) {
             if let Ok(value) = std::env::var(name) {
                 environment.insert((*name).to_owned(), value);
             }

@@ -28,6 +28,7 @@ pub use address::{AllowedRepositories, BranchName, GitUrl};
 pub use command::Git;
 pub(crate) use command::is_unreachable;
 pub use environment::{CREDENTIAL_SOCKET_VARIABLE, GitEnvironment, Identity};
+pub(super) use environment::{PROXIES, TRUST};
 pub use merge::{MergeOutcome, MergeTask};
 pub use repository::Repository;
 pub use sample::{SAMPLE_BRANCH, make_sample};

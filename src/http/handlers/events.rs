@@ -33,8 +33,7 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
     let after = context.query.number("after_id", 0, 0..=u64::MAX - 1)?;
     let limit = context.query.number("limit", 100, 1..=1000)?;
     let (town, agent_id) = (context.town()?, context.agent_id()?);
-    town.agent(context.rig_id()?, agent_id).await?;
-    let log = town.agent_log(agent_id).await?;
+    let log = town.agent_log(context.rig_id()?, agent_id).await?;
     let mut next = log.position().first_id.max(after + 1);
     let end = next.saturating_add(limit);
     let mut slices = Vec::new();
