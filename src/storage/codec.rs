@@ -5,7 +5,12 @@ use bincode::error::DecodeError;
 
 use super::Error;
 
-const VERSION: u8 = 1;
+/// The layout that rows are written in. Rows of older ones stay as they are until they change.
+const VERSION: u8 = 2;
+
+/// In which layout the row that is being decoded was written.
+#[derive(Clone, Copy, Debug)]
+pub struct LayoutVersion(pub(super) u8);
 
 /// The most memory that decoding one row may claim, so that damaged lengths are errors and not
 /// allocations. A row holds at most one request body (1 MiB by default).
@@ -18,7 +23,7 @@ const LAYOUT: Configuration<LittleEndian, Fixint, Limit<ROW_LEN_MAX>> = bincode:
 
 /// A row's layout on disk. Implemented in `layout` only, where the order of fields is written
 /// down apart from the order in the model.
-pub trait Record: bincode::Encode + bincode::Decode<()> {
+pub trait Record: bincode::Encode + bincode::Decode<LayoutVersion> {
     /// What the row is, for errors.
     const NAME: &'static str;
 }
@@ -52,10 +57,11 @@ pub(super) fn decode_with_tail<R: Record>(bytes: &[u8]) -> Result<(R, usize), Er
     let Some((&version, body)) = bytes.split_first() else {
         return Err(damaged::<R>("empty".to_owned()));
     };
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(damaged::<R>(format!("layout version {version} is unknown")));
     }
-    let (row, used) = bincode::decode_from_slice(body, LAYOUT)
+    let version = LayoutVersion(version);
+    let (row, used) = bincode::decode_from_slice_with_context(body, LAYOUT, version)
         .map_err(|error: DecodeError| damaged::<R>(error.to_string()))?;
     Ok((row, used + 1))
 }
