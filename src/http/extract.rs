@@ -15,6 +15,8 @@ use super::error::ApiError;
 
 /// Characters of a bead's title or a mail's subject: a line, if a long one.
 pub(super) const TITLE: RangeInclusive<usize> = 1..=1000;
+/// Characters of a message that must say something.
+pub(super) const MESSAGE: RangeInclusive<usize> = 1..=usize::MAX;
 /// Characters of a name.
 pub(super) const NAME: RangeInclusive<usize> = 1..=64;
 /// Characters of a reference: a branch, an identity, an url.
@@ -113,6 +115,17 @@ impl<'a> Fields<'a> {
             return None;
         }
         read(self)
+    }
+
+    /// A whole number; missing or null is `None`.
+    pub(super) fn whole(&mut self, field: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
+        let number: u64 = self.parse(field, "a whole number")?;
+        if allowed.contains(&number) {
+            return Some(number);
+        }
+        let (least, most) = (allowed.start(), allowed.end());
+        self.issue(field, format!("must be {least} to {most}"));
+        None
     }
 
     /// One of an enum's names; missing or null is `None`.

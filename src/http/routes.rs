@@ -94,6 +94,8 @@ routes! {
     POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/checkpoint" Agent agents::checkpoint;
     POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/heartbeat" Agent agents::heartbeat;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/mail" Agent mail::check;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/mailbox" Agent mail::mailbox;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/nudge" Admin mail::nudge;
     POST "/api/towns/{town}/rigs/{rig}/mail" Rig mail::send;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/events" Agent events::list;
     POST "/api/towns/{town}/rigs/{rig}/agent-events" Rig events::append;

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::mcp::{AgentTools, ToolCall, ToolError};
-use crate::model::{Agent, AgentId, Bead, BeadId, BeadStatus, Json, Priority, Rig, RigId};
+use crate::model::{
+    Agent, AgentId, Bead, BeadId, BeadStatus, Json, MailType, Priority, Rig, RigId,
+};
 use crate::town::{
     AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, NewMail, Page, SlingOrder,
     StatusChange, TownHandle,
@@ -239,6 +241,7 @@ impl TownTools {
             to_agent_id: receiver.agent_id,
             subject,
             body,
+            mail_type: MailType::Message,
         };
         self.town.send_mail(rig_id, new).await.map_err(problem)?;
         Ok(format!("Sent to {}.", receiver.name).into())

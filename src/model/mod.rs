@@ -8,7 +8,7 @@ mod time;
 pub use ids::{AgentId, BeadId, Epoch, MailId, ParseIdError, RigId, TownId, UserId};
 pub use json::Json;
 pub use nouns::{
-    Agent, AgentRole, AgentStatus, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
-    ReviewStatus, Rig, Town, UnknownVariant,
+    Agent, AgentRole, AgentStatus, Approval, Bead, BeadStatus, BeadType, Dispatch, Mail, MailType,
+    Priority, Review, ReviewStatus, Rig, Town, UnknownVariant,
 };
 pub use time::Timestamp;

@@ -203,6 +203,14 @@ keys! {
     0x17 EscalationFold { matter: String } -> Pointer<BeadId>;
     /// All beads of the town by age.
     0x18 BeadByTown { seq: u64 } -> Pointer<BeadId>;
+    /// All mail from an agent by age, and whom it went to.
+    0x2E MailBySender { from_agent_id: AgentId, seq: u64 } -> Pointer<AgentId>;
+    /// What a merge request's gates printed last.
+    0x2F ReviewOutput { entry_id: BeadId } -> Text;
+    /// The newest merge request of a bead.
+    0x30 ReviewBySource { source_bead_id: BeadId } -> Pointer<BeadId>;
+    /// Nudges that wait, by the moment they are worth nothing any more (ms since 1970).
+    0x31 NudgeByExpiry { expires_at: u64, seq: u64 } -> Pointer<AgentId>;
 
     // Tree `meta`.
     /// What wrote this database and in which format.
@@ -232,6 +240,7 @@ prefixes! {
     AgentByRig: of_rig(rig_id: RigId);
     MailKey: to(to_agent_id: AgentId);
     MailUndelivered: to(to_agent_id: AgentId);
+    MailBySender: from(from_agent_id: AgentId);
     ReviewByStatus: of_status(status: ReviewStatus);
     BeadEventKey: of_bead(bead_id: BeadId);
 }

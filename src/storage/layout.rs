@@ -12,9 +12,9 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Dispatch, Epoch,
-    Json, Mail, MailId, Priority, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
-    UserId,
+    Agent, AgentId, AgentRole, AgentStatus, Approval, Bead, BeadId, BeadStatus, BeadType, Dispatch,
+    Epoch, Json, Mail, MailId, MailType, Priority, Review, ReviewStatus, Rig, RigId, Timestamp,
+    Town, TownId, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -145,7 +145,12 @@ codes! {
     Priority { Low = 1, Medium = 2, High = 3, Critical = 4 }
     AgentRole { Polecat = 1, Refinery = 2, Mayor = 3, Witness = 4 }
     AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
-    ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
+    ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5, InReview = 6, Waiting = 7, Rework = 8 }
+    Approval { None = 1, Refinery = 2, Person = 3 }
+    MailType {
+        Message = 1, PolecatDone = 2, MergeReady = 3, Merged = 4, MergeFailed = 5, ReworkRequest = 6,
+        GuppCheck = 7, Help = 8, Handoff = 9, Nudge = 10,
+    }
 }
 
 macro_rules! id_layout {
@@ -199,8 +204,24 @@ impl<C> Decode<C> for Timestamp {
     }
 }
 
+/// Takes its rows off one by one: read as one repetition, `since` could be the next row's name.
 macro_rules! layouts {
-    ($($name:ident { $($field:ident),* $(,)? } $(since $version:literal { $($added:ident),+ $(,)? })*)+) => {$(
+    () => {};
+    (
+        $name:ident { $($field:ident),* $(,)? } since $version:literal { $($added:ident),+ $(,)? }
+        $($rest:tt)*
+    ) => {
+        layout!($name { $($field),* } $version { $($added),+ });
+        layouts! { $($rest)* }
+    };
+    ($name:ident { $($field:ident),* $(,)? } $($rest:tt)*) => {
+        layout!($name { $($field),* });
+        layouts! { $($rest)* }
+    };
+}
+
+macro_rules! layout {
+    ($name:ident { $($field:ident),* } $($version:literal { $($added:ident),+ })*) => {
         impl Encode for $name {
             fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
                 $(self.$field.encode(encoder)?;)*
@@ -223,11 +244,10 @@ macro_rules! layouts {
         impl Record for $name {
             const NAME: &'static str = stringify!($name);
         }
-    )+};
+    };
 }
 
 /// A field that rows have since `version`; in older rows it has its default.
-#[expect(dead_code, reason = "no row has a later field yet")]
 fn added_in<T, D>(version: u8, decoder: &mut D) -> Result<T, DecodeError>
 where
     T: Default + Decode<LayoutVersion>,
@@ -266,11 +286,11 @@ layouts! {
     }
     Mail {
         mail_id, seq, from_agent_id, to_agent_id, subject, body, created_at, delivered_at,
-    }
+    } since 2 { mail_type, expires_at, about_bead_id, dropped }
     Review {
         entry_id, seq, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
         due_at, started_at, message, commit_sha,
-    }
+    } since 2 { reworks, approval, approval_note, refinery_failed }
 }
 
 impl<I: Encode> Encode for Pointer<I> {

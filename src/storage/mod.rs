@@ -34,8 +34,9 @@ pub use error::Error;
 pub use keys::{
     AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByRig,
     BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
-    FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus,
-    ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
+    FormatKey, Key, LinkKey, LogHeadKey, MailBySender, MailKey, MailUndelivered, NudgeByExpiry,
+    Prefix, ReviewBySource, ReviewByStatus, ReviewKey, ReviewOutput, RigByName, RigKey, SegmentKey,
+    TownDirectory, TownKey,
 };
 pub use layout::{
     Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,

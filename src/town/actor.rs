@@ -136,6 +136,9 @@ impl Actor {
             Command::CheckMail(rig_id, agent_id, reply) => {
                 self.apply(reply, |draft| mail::check(draft, rig_id, agent_id))
             }
+            Command::Nudge(rig_id, agent_id, new, reply) => {
+                self.apply(reply, |draft| mail::nudge(draft, rig_id, agent_id, new))
+            }
             Command::SubmitReview(rig_id, new, reply) => {
                 self.apply(reply, |draft| reviews::submit(draft, rig_id, new))
             }

@@ -4,8 +4,8 @@ use tokio::sync::oneshot;
 
 use crate::container::{AgentReport, LinkState, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId, Priority,
-    ReviewStatus, Rig, RigId,
+    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId, MailType,
+    Priority, ReviewStatus, Rig, RigId,
 };
 use crate::storage::LinkPosition;
 
@@ -34,6 +34,7 @@ pub(super) enum Command {
     Heartbeat(RigId, AgentId, Reply<()>),
     SendMail(Option<RigId>, NewMail, Reply<()>),
     CheckMail(RigId, AgentId, Reply<Vec<Mail>>),
+    Nudge(Option<RigId>, AgentId, NewNudge, Reply<Mail>),
     SubmitReview(RigId, NewReview, Reply<Bead>),
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
@@ -200,6 +201,19 @@ pub struct NewMail {
     pub subject: String,
     /// The text.
     pub body: String,
+    /// What it is about.
+    pub mail_type: MailType,
+}
+
+/// A word to an agent that is worth nothing when it comes late.
+#[derive(Clone, Debug)]
+pub struct NewNudge {
+    /// Who sends it; an agent's id or a word like `user`.
+    pub from_agent_id: String,
+    /// The text.
+    pub message: String,
+    /// How long it is worth something.
+    pub time_to_live: std::time::Duration,
 }
 
 /// A branch to be merged.

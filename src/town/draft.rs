@@ -13,8 +13,8 @@ use crate::model::{
 };
 use crate::storage::{
     self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadEventKey,
-    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey, Pointer,
-    RigByName, Tree,
+    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailBySender, MailKey,
+    Pointer, ReviewBySource, RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -419,7 +419,40 @@ impl<'a> Draft<'a> {
         for row in self.tree.scan(&MailKey::to(agent_id)) {
             rows::stage_mail_removal(&mut self.extra, &row?.1);
         }
+        for row in self.tree.scan(&MailBySender::from(agent_id)) {
+            self.extra.delete(&row?.0);
+        }
         Ok(())
+    }
+
+    /// The newest merge request of a bead, as this draft leaves it.
+    pub(super) fn review_of_source(&mut self, bead_id: BeadId) -> Result<Option<Review>, Error> {
+        let in_draft = self
+            .reviews
+            .touched()
+            .filter(|review| review.source_bead_id == bead_id)
+            .max_by_key(|review| review.seq)
+            .map(|review| review.entry_id);
+        let entry_id = match in_draft {
+            Some(entry_id) => Some(entry_id),
+            None => self
+                .tree
+                .get(&ReviewBySource {
+                    source_bead_id: bead_id,
+                })?
+                .map(|pointer| pointer.id),
+        };
+        match entry_id {
+            Some(entry_id) => self.find_review(entry_id),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps what a merge request's gates printed, in place of what they printed before.
+    pub(super) fn set_review_output(&mut self, entry_id: BeadId, output: Option<String>) {
+        let output = output.map(|value| storage::Text { value });
+        self.extra
+            .set(&storage::ReviewOutput { entry_id }, output.as_ref());
     }
 
     /// The open escalation about `matter`, if there is one.

@@ -18,7 +18,7 @@ use crate::{model::Json, stream::Feeds};
 use super::actor::ACTIVITY_INTERVAL;
 use super::command::{
     AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
-    NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
+    NewNudge, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
 };
 use super::queries::{self, AgentFilter, BeadFilter, Page};
 use super::refusal::{Error, Refusal};
@@ -110,6 +110,8 @@ impl TownHandle {
         send_mail(rig_id: Option<RigId>, new: NewMail) -> () = SendMail;
         /// Hands over an agent's mail.
         check_mail(rig_id: RigId, agent_id: AgentId) -> Vec<Mail> = CheckMail;
+        /// Sends a word that is worth something only for a while.
+        nudge(rig_id: Option<RigId>, agent_id: AgentId, new: NewNudge) -> Mail = Nudge;
         /// Ends a review.
         complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome) -> () = CompleteReview;
         /// Raises an escalation.
@@ -245,6 +247,21 @@ impl TownHandle {
     pub async fn agents(&self, rig_id: RigId, filter: AgentFilter) -> Result<Vec<Agent>, Error> {
         self.rig(rig_id).await?;
         self.read(|tree| queries::agents(tree, rig_id, &filter))
+            .await
+    }
+
+    /// What an agent has sent and received, newest first; nothing is marked.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn mailbox(
+        &self,
+        rig_id: RigId,
+        agent_id: AgentId,
+        page: Page,
+    ) -> Result<Vec<Mail>, Error> {
+        self.agent(rig_id, agent_id).await?;
+        self.read(|tree| queries::mailbox(tree, agent_id, page))
             .await
     }
 

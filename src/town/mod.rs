@@ -40,7 +40,8 @@ mod settings;
 
 pub use command::{
     AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
-    NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung, StatusChange,
+    NewNudge, NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung,
+    StatusChange,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;

@@ -7,7 +7,7 @@ use crate::model::{
 };
 use crate::storage::{
     self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey,
-    ConfigKey, MailKey, MailUndelivered, RigKey, Tree,
+    ConfigKey, MailBySender, MailKey, MailUndelivered, RigKey, Tree,
 };
 
 /// Which part of a list is wanted.
@@ -185,6 +185,57 @@ pub(super) fn undelivered(tree: &Tree, agent_id: AgentId) -> Result<Vec<Mail>, s
     for row in tree.scan(&MailUndelivered::to(agent_id)) {
         let (MailUndelivered { to_agent_id, seq }, _) = row?;
         mails.extend(tree.get(&MailKey { to_agent_id, seq })?);
+    }
+    Ok(mails)
+}
+
+/// How much mail waits for an agent; counts no further than `max`.
+pub(super) fn undelivered_count(
+    tree: &Tree,
+    agent_id: AgentId,
+    max: usize,
+) -> Result<usize, storage::Error> {
+    let waiting = tree.scan(&MailUndelivered::to(agent_id)).take(max);
+    waiting.map(|row| row.map(|_| 1)).sum()
+}
+
+/// Everything an agent has sent and received, newest first. A mail to itself stands there once.
+pub(super) fn mailbox(
+    tree: &Tree,
+    agent_id: AgentId,
+    page: Page,
+) -> Result<Vec<Mail>, storage::Error> {
+    let received = tree.scan(&MailKey::to(agent_id)).rev();
+    let mut received = received.map(|row| row.map(|(key, _)| key)).peekable();
+    let sent = tree.scan(&MailBySender::from(agent_id)).rev();
+    let mut sent = sent
+        .map(|row| {
+            row.map(|(key, to)| MailKey {
+                to_agent_id: to.id,
+                seq: key.seq,
+            })
+        })
+        .peekable();
+    let mut newest = std::iter::from_fn(move || {
+        let seq = |key: Option<&Result<MailKey, storage::Error>>| match key {
+            None => 0,
+            // An error comes first, so that it is seen.
+            Some(Err(_)) => u64::MAX,
+            Some(Ok(key)) => key.seq + 1,
+        };
+        let (ours, theirs) = (seq(sent.peek()), seq(received.peek()));
+        if ours == theirs {
+            sent.next();
+        }
+        if ours > theirs {
+            sent.next()
+        } else {
+            received.next()
+        }
+    });
+    let mut mails = Vec::new();
+    for key in newest.by_ref().skip(page.offset).take(page.limit) {
+        mails.extend(tree.get(&key?)?);
     }
     Ok(mails)
 }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::model::{
-    Bead, BeadId, BeadStatus, BeadType, Json, Priority, Review, ReviewStatus, RigId, Timestamp,
+    Approval, Bead, BeadId, BeadStatus, BeadType, Json, Priority, Review, ReviewStatus, RigId,
+    Timestamp,
 };
 use crate::storage::ReviewByStatus;
 
@@ -71,6 +72,10 @@ pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Re
         started_at: None,
         message: None,
         commit_sha: None,
+        reworks: 0,
+        approval: Approval::None,
+        approval_note: None,
+        refinery_failed: false,
     })?;
     Ok(entry)
 }

@@ -3,8 +3,8 @@
 use crate::model::{Agent, AgentId, Bead, BeadId, Mail, Review, Rig, RigId};
 use crate::storage::{
     AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadByRig,
-    BeadByStatus, BeadByTown, BeadKey, Count, Error, Key, MailKey, MailUndelivered, Pointer,
-    ReviewByStatus, ReviewKey, RigByName, RigKey, Tree,
+    BeadByStatus, BeadByTown, BeadKey, Count, Error, Key, MailBySender, MailKey, MailUndelivered,
+    NudgeByExpiry, Pointer, ReviewBySource, ReviewByStatus, ReviewKey, RigByName, RigKey, Tree,
 };
 
 /// A row with an id of its own.
@@ -170,6 +170,16 @@ impl Row for Review {
         };
         let entry = Pointer { id: any.entry_id };
         index(batch, before.map(by_status), after.map(by_status), &entry);
+        let by_source = ReviewBySource {
+            source_bead_id: any.source_bead_id,
+        };
+        match (before, after) {
+            // A later one of the same bead may stand there by now, but one that is finished is
+            // never followed by one that is not in the same batch.
+            (Some(before), None) if !before.status.is_finished() => batch.delete(&by_source),
+            (None, Some(_)) => batch.put(&by_source, &entry),
+            _ => {}
+        }
     }
 }
 
@@ -179,11 +189,22 @@ pub(super) fn stage_mail(batch: &mut Batch, mail: &Mail) {
         to_agent_id, seq, ..
     } = *mail;
     batch.put(&MailKey { to_agent_id, seq }, mail);
+    if let Some(by_sender) = by_sender(mail) {
+        batch.put(&by_sender, &Pointer { id: to_agent_id });
+    }
+    let waits = mail.delivered_at.is_none() && mail.dropped.is_none();
     let waiting = MailUndelivered { to_agent_id, seq };
-    if mail.delivered_at.is_none() {
+    if waits {
         batch.put(&waiting, &Count { value: seq });
     } else {
         batch.delete(&waiting);
+    }
+    if let Some(by_expiry) = by_expiry(mail) {
+        if waits {
+            batch.put(&by_expiry, &Pointer { id: to_agent_id });
+        } else {
+            batch.delete(&by_expiry);
+        }
     }
 }
 
@@ -193,4 +214,26 @@ pub(super) fn stage_mail_removal(batch: &mut Batch, mail: &Mail) {
     } = *mail;
     batch.delete(&MailKey { to_agent_id, seq });
     batch.delete(&MailUndelivered { to_agent_id, seq });
+    if let Some(by_sender) = by_sender(mail) {
+        batch.delete(&by_sender);
+    }
+    if let Some(by_expiry) = by_expiry(mail) {
+        batch.delete(&by_expiry);
+    }
+}
+
+/// Mail of people and of the town itself is in no outbox.
+fn by_sender(mail: &Mail) -> Option<MailBySender> {
+    let from_agent_id = mail.from_agent_id.parse().ok()?;
+    Some(MailBySender {
+        from_agent_id,
+        seq: mail.seq,
+    })
+}
+
+fn by_expiry(mail: &Mail) -> Option<NudgeByExpiry> {
+    Some(NudgeByExpiry {
+        expires_at: u64::try_from(mail.expires_at?.as_millis()).unwrap_or(0),
+        seq: mail.seq,
+    })
 }

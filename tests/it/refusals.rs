@@ -117,7 +117,9 @@ pub(crate) fn fields(route: &Route) -> Vec<(&'static str, Field)> {
         ],
         ("POST", "/agents/{agent}/completed") => vec![("status!", Choice), ("reason", LongText)],
         ("POST", "/agents/{agent}/checkpoint") => vec![("data!", Kept)],
+        ("POST", "/agents/{agent}/nudge") => vec![("message!", LongText), ("ttl_seconds", Labels)],
         ("POST", "/mail") => vec![
+            ("mail_type", Choice),
             ("from_agent_id!", Text(128)),
             ("to_agent_id!", Id),
             ("subject!", Text(1000)),

@@ -187,6 +187,9 @@ pub(in crate::http) struct WireMail {
     delivered: bool,
     created_at: Text<Timestamp>,
     delivered_at: Option<Text<Timestamp>>,
+    mail_type: &'static str,
+    expires_at: Option<Text<Timestamp>>,
+    dropped: Option<String>,
 }
 
 impl From<Mail> for WireMail {
@@ -200,6 +203,9 @@ impl From<Mail> for WireMail {
             delivered: mail.delivered_at.is_some(),
             created_at: text(mail.created_at),
             delivered_at: texts(mail.delivered_at),
+            mail_type: mail.mail_type.as_str(),
+            expires_at: texts(mail.expires_at),
+            dropped: mail.dropped,
         }
     }
 }

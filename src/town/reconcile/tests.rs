@@ -36,6 +36,10 @@ fn review(seq: u64, rig: u8, status: ReviewStatus) -> Review {
         started_at: Some(NOW),
         message: None,
         commit_sha: None,
+        reworks: 0,
+        approval: crate::model::Approval::None,
+        approval_note: None,
+        refinery_failed: false,
     }
 }
 

@@ -228,6 +228,7 @@ pub(super) fn mail(to_agent_id: AgentId, from: &str) -> NewMail {
         to_agent_id,
         subject: "s".to_owned(),
         body: "b".to_owned(),
+        mail_type: crate::model::MailType::Message,
     }
 }
 
