@@ -23,7 +23,8 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 use super::client::Link;
 use super::protocol::{
     AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting, ContainerMessage,
-    ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
+    ExitKind, ExitStatus, GatesReport, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame,
+    message_type,
 };
 
 /// Messages taken over together: one commit for what gathered during the last one.
@@ -85,6 +86,8 @@ pub struct MergeReport {
     pub commit_sha: Option<String>,
     /// Whether it may succeed later by itself.
     pub retryable: bool,
+    /// What the gates said, if any ran.
+    pub gates: Option<GatesReport>,
 }
 
 /// What the supervisor knows of the link.
@@ -345,6 +348,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             message,
             commit_sha,
             retryable,
+            gates,
         } = serde_json::from_str(data)?;
         let status = match status {
             MergeStatus::Merged => ReviewStatus::Merged,
@@ -357,6 +361,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             message,
             commit_sha,
             retryable,
+            gates,
         };
         return Ok(Some(Report::Merge(report)));
     }

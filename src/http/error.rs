@@ -181,6 +181,8 @@ impl From<Refusal> for ApiError {
             Refusal::AgentHooked(..) => (StatusCode::CONFLICT, "agent_already_hooked"),
             Refusal::HookEmpty(_) => (StatusCode::CONFLICT, "hook_empty"),
             Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
+            Refusal::ReviewElsewhere(..) => (StatusCode::CONFLICT, "review_elsewhere"),
+            Refusal::ReviewNotHeld(..) => (StatusCode::CONFLICT, "review_not_held"),
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)

@@ -101,7 +101,9 @@ routes! {
     POST "/api/towns/{town}/rigs/{rig}/agent-events" Rig events::append;
     POST "/api/towns/{town}/rigs/{rig}/agent-events/batch" Rig events::append_batch;
     POST "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::submit;
-    POST "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete" Admin reviews::complete;
+    GET "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::list;
+    GET "/api/towns/{town}/rigs/{rig}/review-queue/{entry}" Rig reviews::get;
+    POST "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete" Rig reviews::complete;
     POST "/api/towns/{town}/rigs/{rig}/escalations" Rig escalations::raise;
 
     GET "/mcp/{agent}" Agent mcp::serve;

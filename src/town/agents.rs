@@ -3,16 +3,19 @@
 use serde_json::{Value, json};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, Dispatch, Json, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, BeadType, Dispatch, Json, MailType,
+    RigId,
 };
 use crate::storage::BeadByRig;
 
 use super::beads;
-use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung};
+use super::command::{
+    AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung, Verdict,
+};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{command::NewBead, dispatch, mail, names, reviews};
+use super::{command::NewBead, dispatch, mail, names, refinery, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;
@@ -204,6 +207,9 @@ pub(super) fn hook(
     if let Some(review) = reviews::unfinished_of(draft, bead_id)? {
         return Err(Refusal::BeadInReview(bead_id, review).into());
     }
+    if bead.bead_type == BeadType::MergeRequest {
+        refinery::hooked(draft, agent_id, bead_id)?;
+    }
     agent.hook = Some(bead_id);
     // What ran for the former hook may still be ending; the next try waits for that.
     agent.dispatch.attempts = 0;
@@ -241,6 +247,8 @@ pub(super) fn unhook(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
     };
     release(draft, agent_id)?;
     draft.effect(Effect::StopAgent(agent_id));
+    refinery::unhooked(draft, bead_id)?;
+    reviews::abandon_rework(draft, bead_id)?;
     if let Some(mut bead) = draft.find_bead(bead_id)? {
         bead.assignee_agent_id = None;
         if bead.status == BeadStatus::InProgress {
@@ -360,12 +368,17 @@ pub(super) fn done(
     let Some(bead_id) = agent.hook else {
         return Err(Refusal::HookEmpty(agent_id).into());
     };
+    if draft.find_review(bead_id)?.is_some() {
+        // A reviewer that is done has found nothing to be changed.
+        let note = done.summary.unwrap_or_default();
+        return refinery::judge(draft, rig_id, agent_id, None, Verdict::Approve, note);
+    }
     let metadata = json!({"branch": done.branch, "summary": done.summary});
     record(draft, "agent.done", &agent, metadata);
     release(draft, agent_id)?;
     let mut agent = draft.agent(agent_id)?;
     agent.dispatch.last_error = None;
-    draft.set_agent(agent)?;
+    draft.set_agent(agent.clone())?;
     dispatch::works_again(draft, rig_id)?;
     let AgentDone {
         branch,
@@ -383,8 +396,27 @@ pub(super) fn done(
             summary,
         },
     )?;
+    if let Some(witness) = of_role(draft, rig_id, AgentRole::Witness)? {
+        let (subject, body) = (
+            format!("{} has handed in its work", agent.name),
+            format!("bead {bead_id}"),
+        );
+        mail::send_system(
+            draft,
+            witness.agent_id,
+            MailType::PolecatDone,
+            subject,
+            body,
+        )?;
+    }
     draft.effect(Effect::StopAgent(agent_id));
     Ok(())
+}
+
+/// The one agent of that role in the rig, if there is one.
+fn of_role(draft: &mut Draft<'_>, rig_id: RigId, role: AgentRole) -> Result<Option<Agent>, Error> {
+    let agents = draft.agents_of(rig_id)?;
+    Ok(agents.into_iter().find(|agent| agent.role == role))
 }
 
 /// An agent of an older client says that its run is over.
@@ -404,6 +436,10 @@ pub(super) fn completed(
     let Some(bead_id) = agent.hook else {
         return set_status(draft, agent, AgentStatus::Idle, None);
     };
+    if draft.find_review(bead_id)?.is_some() {
+        let reason = reason.unwrap_or_else(|| "its run ended without a verdict".to_owned());
+        return refinery::gave_up(draft, bead_id, &reason);
+    }
     let by = Some(agent_id.to_string());
     match status {
         CompletedStatus::Completed => beads::finish(draft, bead_id, BeadStatus::Closed, None, by),

@@ -88,9 +88,6 @@ pub(super) fn set_status(
     if let (BeadStatus::Open, Some(holder)) = (status, holder) {
         return Err(Refusal::BeadHooked(bead_id, holder).into());
     }
-    if status.is_terminal() && bead.bead_type == BeadType::MergeRequest {
-        reviews::withdraw(draft, bead_id)?;
-    }
     let by = match &actor {
         BeadActor::Agent(agent_id) => Some(agent_id.to_string()),
         BeadActor::User(name) => name.clone(),
@@ -150,6 +147,9 @@ pub(super) fn finish(
         agents::release(draft, agent_id)?;
         draft.effect(Effect::StopAgent(agent_id));
     }
+    // Whoever ends a merge request before it is merged withdraws it.
+    reviews::withdraw(draft, bead_id)?;
+    reviews::abandon_rework(draft, bead_id)?;
     let mut bead = draft.bead(bead_id)?;
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
@@ -183,7 +183,9 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
     if bead.bead_type == BeadType::MergeRequest {
         reviews::withdraw(draft, bead_id)?;
         draft.remove_review(bead_id)?;
+        draft.set_review_output(bead_id, None);
     }
+    reviews::abandon_rework(draft, bead_id)?;
     draft.remove_bead_events(bead_id)?;
     draft.remove_bead(bead_id)?;
     draft.fact(

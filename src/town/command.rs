@@ -37,6 +37,8 @@ pub(super) enum Command {
     Nudge(Option<RigId>, AgentId, NewNudge, Reply<Mail>),
     SubmitReview(RigId, NewReview, Reply<Bead>),
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
+    /// What the agent that reviews a branch says of it; `None` is the one on its hook.
+    JudgeReview(RigId, AgentId, Option<BeadId>, Verdict, String, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
     Acknowledge(BeadId, Reply<Bead>),
     TellMayor(String, Reply<MayorSession>),
@@ -229,6 +231,15 @@ pub struct NewReview {
     pub pr_url: Option<String>,
     /// What was done.
     pub summary: Option<String>,
+}
+
+/// What a reviewer says of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sound.
+    Approve,
+    /// It must be mended first.
+    RequestChanges,
 }
 
 /// How a review ended.

@@ -10,7 +10,7 @@ use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority,
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, beads, escalations};
+use super::{agents, beads, escalations, mail, refinery};
 
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
@@ -69,6 +69,12 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
     if agent.role == AgentRole::Mayor || !has_work {
         return agents::set_status(draft, agent, AgentStatus::Idle, None);
     }
+    if mail::is_to_be_told(draft, &agent)? {
+        // News may be all that it waits for, so this is no reminder.
+        agents::record(draft, "agent.told", &agent, json!({}));
+        draft.effect(Effect::Tell(agent_id));
+        return draft.set_agent(agent);
+    }
     if agent.dispatch.reminders < REMINDERS_MAX {
         agent.dispatch.reminders += 1;
         let metadata = json!({"reminder": agent.dispatch.reminders});
@@ -103,6 +109,11 @@ pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
         return Ok(());
     };
     if agent.dispatch.requested_at.is_none() {
+        return Ok(());
+    }
+    if agent.role != AgentRole::Mayor {
+        // Its exit brings it back to the queue, and its next run hands the mail over.
+        draft.effect(Effect::StopAgent(agent_id));
         return Ok(());
     }
     agent.dispatch.due_at = draft.now.after(draft.settings.backoff(1));
@@ -211,6 +222,9 @@ pub(super) fn failed(
     };
     let bead = draft.bead(bead_id)?;
     let failure = format!("{attempts} tries failed; the last one: {reason}");
+    if draft.find_review(bead_id)?.is_some() {
+        return refinery::gave_up(draft, bead_id, &failure);
+    }
     beads::finish(
         draft,
         bead_id,

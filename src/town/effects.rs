@@ -8,18 +8,25 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::agent_log::Logs;
-use crate::container::prompts::{self, RolePrompt};
+use crate::clock::Clock;
+use crate::config::TownConfig;
+use crate::container::prompts::{self, PromptMail, ReviewPrompt, ReworkPrompt, RolePrompt};
 use crate::container::protocol::{
     AgentPhase, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
 };
 use crate::container::{CallError, ContainerHandle};
-use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town, TownId};
-use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
+use crate::model::{
+    Agent, AgentId, AgentRole, Bead, BeadId, BeadType, Mail, Review, ReviewStatus, RigId, Town,
+    TownId,
+};
+use crate::storage::{self, AgentKey, BeadKey, ReviewBySource, ReviewKey, RigKey, TownKey, Tree};
 use crate::telemetry;
 
 use super::command::Command;
 use super::handle::CommandSender;
+use super::mail::{USER, staleness, tells_in_session};
 use super::queries;
+use super::rework::REWORKS_MAX;
 
 /// How long a session may take to end its turn after its work is done, before it is aborted.
 const WHEN_IDLE_WITHIN_MS: u64 = 60_000;
@@ -43,7 +50,8 @@ pub(super) enum Effect {
     },
     /// Tell an agent that stopped too early to go on.
     Remind(AgentId),
-    TellMayor(AgentId),
+    /// Put the mail that waits for an agent into its session.
+    Tell(AgentId),
     /// Ask whether the container knows an agent that it was asked to start.
     Verify(AgentId),
     Merge(BeadId),
@@ -59,6 +67,7 @@ pub(super) struct Surroundings {
     pub(super) logs: Logs,
     pub(super) api_url: Arc<str>,
     pub(super) tokens: AgentTokens,
+    pub(super) clock: Clock,
 }
 
 /// Why an effect did not happen.
@@ -114,7 +123,7 @@ impl Runner {
                 name,
             } => self.remove_agent(*agent_id, *rig_id, name).await,
             Effect::Remind(agent_id) => self.message(*agent_id, REMINDER).await,
-            Effect::TellMayor(agent_id) => self.tell_mayor(*agent_id).await,
+            Effect::Tell(agent_id) => self.tell(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
             Effect::Merge(entry_id) => self.merge(*entry_id).await,
         }
@@ -123,7 +132,7 @@ impl Runner {
     async fn report_failure(&self, effect: Effect, reason: String) {
         let command = match effect {
             Effect::StartAgent(agent_id) => Command::StartFailed(agent_id, reason),
-            Effect::TellMayor(agent_id) => Command::Told(agent_id, Vec::new(), false),
+            Effect::Tell(agent_id) => Command::Told(agent_id, Vec::new(), false),
             Effect::Merge(entry_id) => Command::MergeFailed(entry_id, reason),
             Effect::Remind(agent_id) => Command::RemindFailed(agent_id),
             // The others are asked again when the state still wants them, or have nothing to undo.
@@ -192,7 +201,15 @@ impl Runner {
             Some(bead_id) => self.tree.get(&BeadKey { bead_id })?,
             None => None,
         };
-        let branch = bead.as_ref().map(|bead| branch_name(agent, bead.bead_id));
+        let rework = match &bead {
+            Some(bead) => self.rework_of(bead.bead_id)?,
+            None => None,
+        };
+        let branch = bead.as_ref().map(|bead| match &rework {
+            // The author goes on where it was.
+            Some(review) if review.agent_id == agent.agent_id => review.branch.clone(),
+            _ => branch_name(agent, bead.bead_id),
+        });
         let config = queries::config_row(&self.tree)?;
         let system_prompt = prompts::system_prompt(&RolePrompt {
             role: agent.role,
@@ -205,9 +222,31 @@ impl Runner {
             custom_instructions: config.custom_instructions.get(agent.role),
         });
         let checkpoint = agent.checkpoint.as_ref().map(crate::model::Json::as_str);
-        let prompt = bead.as_ref().map_or_else(String::new, |bead| {
-            prompts::bead_prompt(&bead.title, bead.body.as_deref(), checkpoint, &[])
-        });
+        let target = rig.as_ref().map_or("main", |rig| &rig.default_branch);
+        let prompt = match &bead {
+            None => String::new(),
+            Some(entry) if entry.bead_type == BeadType::MergeRequest => {
+                self.review_prompt(entry, target, &config)?
+            }
+            Some(bead) => {
+                let prompt =
+                    prompts::bead_prompt(&bead.title, bead.body.as_deref(), checkpoint, &[]);
+                match &rework {
+                    None => prompt,
+                    Some(review) => prompts::with_rework(
+                        &prompt,
+                        &ReworkPrompt {
+                            branch: &review.branch,
+                            is_own: review.agent_id == agent.agent_id,
+                            target,
+                            what: review.message.as_deref().unwrap_or_default(),
+                            round: review.reworks,
+                            rounds_max: REWORKS_MAX,
+                        },
+                    ),
+                }
+            }
+        };
         Ok(StartAgent {
             agent_id: agent.agent_id,
             rig_id: agent.rig_id,
@@ -225,6 +264,47 @@ impl Runner {
             agent_token: (self.surroundings.tokens)(town.town_id, agent),
             env_vars: std::collections::BTreeMap::new(),
         })
+    }
+
+    /// The merge request that was sent back to whoever has this bead.
+    fn rework_of(&self, source_bead_id: BeadId) -> Result<Option<Review>, EffectError> {
+        let Some(pointer) = self.tree.get(&ReviewBySource { source_bead_id })? else {
+            return Ok(None);
+        };
+        let entry_id = pointer.id;
+        let review = self.tree.get(&ReviewKey { entry_id })?;
+        Ok(review.filter(|review| review.status == ReviewStatus::Rework))
+    }
+
+    fn review_prompt(
+        &self,
+        entry: &Bead,
+        target: &str,
+        config: &TownConfig,
+    ) -> Result<String, EffectError> {
+        let entry_id = entry.bead_id;
+        let Some(review) = self.tree.get(&ReviewKey { entry_id })? else {
+            return Ok(prompts::bead_prompt(
+                &entry.title,
+                entry.body.as_deref(),
+                None,
+                &[],
+            ));
+        };
+        let source = self.tree.get(&BeadKey {
+            bead_id: review.source_bead_id,
+        })?;
+        let source = source.as_ref();
+        Ok(prompts::review_prompt(&ReviewPrompt {
+            branch: &review.branch,
+            target,
+            title: source.map_or("", |bead| &bead.title),
+            body: source.and_then(|bead| bead.body.as_deref()),
+            summary: review.summary.as_deref(),
+            pr_url: review.pr_url.as_deref(),
+            gates: &config.refinery.gates,
+            reworks: review.reworks,
+        }))
     }
 
     async fn stop_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
@@ -290,12 +370,18 @@ impl Runner {
             .await?)
     }
 
-    /// People's messages become one prompt; they count as delivered once the session took it.
-    async fn tell_mayor(&self, agent_id: AgentId) -> Result<(), EffectError> {
-        let mails = queries::undelivered(&self.tree, agent_id)?;
-        if !mails.is_empty() {
-            let text: Vec<&str> = mails.iter().map(|mail| mail.body.as_str()).collect();
-            self.message(agent_id, &text.join("\n\n")).await?;
+    /// What waits becomes one prompt; it counts as delivered once the session took it.
+    async fn tell(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        let agent = self.agent(agent_id)?;
+        let now = self.surroundings.clock.now();
+        let mut mails = queries::undelivered(&self.tree, agent_id)?;
+        // Looked at once more: what was worth something a while ago may be worth nothing now.
+        mails.retain(|mail| tells_in_session(mail) && staleness(mail, &agent, now).is_none());
+        let told: Vec<PromptMail<'_>> = mails.iter().map(prompt_mail).collect();
+        let works_on = agent.hook.is_some();
+        if !told.is_empty() {
+            self.message(agent_id, &prompts::news(&told, works_on))
+                .await?;
         }
         let told = mails.into_iter().map(|mail| mail.mail_id).collect();
         self.commands
@@ -332,6 +418,7 @@ impl Runner {
             bead_id: review.source_bead_id,
         })?;
         let title = source.map_or_else(|| review.branch.clone(), |bead| bead.title);
+        let town = queries::config_row(&self.tree)?;
         let merge = MergeBranch {
             rig_id: review.rig_id,
             message: format!("Merge {}: {title}", review.branch),
@@ -339,9 +426,21 @@ impl Runner {
             target_branch: rig.default_branch,
             git_url: rig.git_url,
             entry_id,
+            gate_timeout_ms: u64::try_from(town.gate_timeout().as_millis()).unwrap_or(u64::MAX),
+            settle_white_space: !town.requires_clean_merge(),
+            gates: town.refinery.gates,
         };
         let config = self.config(Some(review.rig_id))?;
         Ok(self.surroundings.container.merge(&config, &merge).await?)
+    }
+}
+
+/// What people say is said as it is; of others the agent must know who they are.
+fn prompt_mail(mail: &Mail) -> PromptMail<'_> {
+    PromptMail {
+        from: Some(mail.from_agent_id.as_str()).filter(|from| *from != USER),
+        subject: &mail.subject,
+        body: &mail.body,
     }
 }
 

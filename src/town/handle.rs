@@ -10,15 +10,19 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Review, ReviewStatus, Rig, RigId, Timestamp,
+    Town, TownId,
 };
-use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
+use crate::storage::{
+    self, AgentKey, LinkPosition, ReviewKey, ReviewOutput, RigKey, TownKey, Tree,
+};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
 use super::command::{
     AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewNudge, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
+    Verdict,
 };
 use super::queries::{self, AgentFilter, BeadFilter, Page};
 use super::refusal::{Error, Refusal};
@@ -112,7 +116,9 @@ impl TownHandle {
         check_mail(rig_id: RigId, agent_id: AgentId) -> Vec<Mail> = CheckMail;
         /// Sends a word that is worth something only for a while.
         nudge(rig_id: Option<RigId>, agent_id: AgentId, new: NewNudge) -> Mail = Nudge;
-        /// Ends a review.
+        /// An agent's verdict on the branch that it reviews; `None` is the one on its hook.
+        judge_review(rig_id: RigId, agent_id: AgentId, entry_id: Option<BeadId>, verdict: Verdict, text: String) -> () = JudgeReview;
+        /// A person's word on a merge request.
         complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome) -> () = CompleteReview;
         /// Raises an escalation.
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
@@ -274,6 +280,40 @@ impl TownHandle {
             .read(|tree| queries::agent(tree, rig_id, agent_id))
             .await?;
         Ok(agent.ok_or(Refusal::AgentNotFound(agent_id))?)
+    }
+
+    /// Merge requests of a rig, newest first: of one status, or all that are not finished.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reviews(
+        &self,
+        rig_id: RigId,
+        status: Option<ReviewStatus>,
+        page: Page,
+    ) -> Result<Vec<Review>, Error> {
+        self.rig(rig_id).await?;
+        self.read(|tree| queries::reviews(tree, rig_id, status, page))
+            .await
+    }
+
+    /// A merge request of that rig, with the end of what its gates printed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn review(
+        &self,
+        rig_id: RigId,
+        entry_id: BeadId,
+    ) -> Result<(Review, Option<String>), Error> {
+        let review = self.read(|tree| tree.get(&ReviewKey { entry_id })).await?;
+        let review = review
+            .filter(|review| review.rig_id == rig_id)
+            .ok_or(Refusal::ReviewNotFound(entry_id))?;
+        let output = self
+            .read(|tree| tree.get(&ReviewOutput { entry_id }))
+            .await?;
+        Ok((review, output.map(|text| text.value)))
     }
 
     /// Any agent of the town, the mayor included.

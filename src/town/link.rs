@@ -10,7 +10,7 @@ use super::dispatch;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::reviews;
+use super::{reviews, rework};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -125,6 +125,7 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         message,
         commit_sha,
         retryable,
+        gates,
     } = merge;
     let review = match draft.review(entry_id) {
         Ok(review) => review,
@@ -132,9 +133,25 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         Err(Error::Refused(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
-    // A merge that was taken for stuck may still end well; a finished review stays finished.
-    if !matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running) {
+    // A merge that was taken for stuck may still end well. A finished review stays finished, and
+    // one that went elsewhere meanwhile is about other commits: if these are on the target, the next
+    // merge finds them there.
+    let is_about_this = match review.status {
+        ReviewStatus::Running => true,
+        ReviewStatus::Pending => review.attempts > 0,
+        _ => false,
+    };
+    if !is_about_this {
         return Ok(());
+    }
+    if let Some(gates) = gates {
+        draft.set_review_output(entry_id, Some(gates.output));
+        if !gates.passed {
+            return rework::send_back(draft, review, rework::Cause::Gate, &message);
+        }
+    }
+    if status == ReviewStatus::Conflict {
+        return rework::send_back(draft, review, rework::Cause::Conflict, &message);
     }
     if status == ReviewStatus::Failed && retryable && review.attempts < MERGE_ATTEMPTS_MAX {
         let due_at = draft.now.after(draft.settings.backoff(review.attempts));
@@ -145,7 +162,7 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         message,
         commit_sha,
     };
-    reviews::complete(draft, review.rig_id, entry_id, outcome)
+    reviews::end(draft, review, outcome)
 }
 
 /// A merge could not even be asked for.
@@ -163,7 +180,7 @@ pub(super) fn merge_failed(
             message: reason.to_owned(),
             commit_sha: None,
         };
-        return reviews::complete(draft, review.rig_id, entry_id, outcome);
+        return reviews::end(draft, review, outcome);
     }
     let due_at = draft.now.after(draft.settings.backoff(review.attempts));
     reviews::requeue(draft, entry_id, due_at, reason)

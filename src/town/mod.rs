@@ -31,9 +31,11 @@ mod mail;
 mod names;
 mod queries;
 mod reconcile;
+mod refinery;
 mod refusal;
 mod registry;
 mod reviews;
+mod rework;
 mod rigs;
 mod rows;
 mod settings;
@@ -41,7 +43,7 @@ mod settings;
 pub use command::{
     AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewNudge, NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung,
-    StatusChange,
+    StatusChange, Verdict,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;

@@ -3,11 +3,12 @@
 
 use crate::config::TownConfig;
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Mail, Review,
+    ReviewStatus, Rig, RigId,
 };
 use crate::storage::{
     self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey,
-    ConfigKey, MailBySender, MailKey, MailUndelivered, RigKey, Tree,
+    ConfigKey, MailBySender, MailKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
 };
 
 /// Which part of a list is wanted.
@@ -177,6 +178,41 @@ pub(super) fn all_agents(tree: &Tree) -> Result<Vec<Agent>, storage::Error> {
 pub(super) fn mayor(tree: &Tree) -> Result<Option<Agent>, storage::Error> {
     let mut agents = all_agents(tree)?.into_iter();
     Ok(agents.find(|agent| agent.role == AgentRole::Mayor))
+}
+
+/// Merge requests of a rig, newest first: of one status, or all that are not finished.
+pub(super) fn reviews(
+    tree: &Tree,
+    rig_id: RigId,
+    status: Option<ReviewStatus>,
+    page: Page,
+) -> Result<Vec<Review>, storage::Error> {
+    let of_status = |status: ReviewStatus| {
+        let entries = tree.scan(&ReviewByStatus::of_status(status)).rev();
+        let reviews = entries.filter_map(|row| {
+            row.and_then(|(_, entry)| tree.get(&ReviewKey { entry_id: entry.id }))
+                .transpose()
+        });
+        reviews.filter(move |review| {
+            review
+                .as_ref()
+                .map_or(true, |review| review.rig_id == rig_id)
+        })
+    };
+    if let Some(status) = status {
+        return of_status(status)
+            .skip(page.offset)
+            .take(page.limit)
+            .collect();
+    }
+    let unfinished = ReviewStatus::UNFINISHED.iter().copied();
+    let mut reviews: Vec<Review> = unfinished.flat_map(of_status).collect::<Result<_, _>>()?;
+    reviews.sort_by_key(|review| std::cmp::Reverse(review.seq));
+    Ok(reviews
+        .into_iter()
+        .skip(page.offset)
+        .take(page.limit)
+        .collect())
 }
 
 /// The mail that waits for an agent, oldest first.

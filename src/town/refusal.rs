@@ -59,6 +59,12 @@ pub enum Refusal {
     /// The merge request is finished.
     #[error("merge request {0} is already {1}")]
     ReviewFinished(BeadId, &'static str),
+    /// The merge request is not where this can be done to it.
+    #[error("merge request {0} is {1}; that can't be done to it now")]
+    ReviewElsewhere(BeadId, &'static str),
+    /// Another agent, or none, reviews it.
+    #[error("merge request {0} is not on the hook of agent {1}")]
+    ReviewNotHeld(BeadId, AgentId),
     /// The rig has as many polecats as it may.
     #[error(
         "this rig already has {0} polecats and all are busy; max_polecats_per_rig allows no more"

@@ -295,6 +295,7 @@ impl Towns {
             logs: inner.logs.clone(),
             api_url: inner.options.api_url.clone(),
             tokens: inner.options.tokens.clone(),
+            clock: inner.clock.clone(),
         };
         inner.lifecycle.spawn_detached(
             "town effects",

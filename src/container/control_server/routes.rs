@@ -84,7 +84,7 @@ impl Routes {
             }
             (&Method::POST, ["git", "merge"]) => {
                 let merge: MergeBranch = read_body(body(request)).await?;
-                accepted(fleet.merge(merge).await)
+                accepted(fleet.merge(merge, config).await)
             }
             (&Method::POST, ["drain"]) => {
                 fleet.drain().await;

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::http::context::{Context, Reply, created, ok};
 use crate::http::error::ApiError;
 use crate::http::extract::{MESSAGE, TEXT, TITLE};
+use crate::http::tools::NUDGE_TTL_DEFAULT;
 use crate::http::wire::WireMail;
 use crate::model::MailType;
 use crate::town::{NewMail, NewNudge};
@@ -14,8 +15,6 @@ use crate::town::{NewMail, NewNudge};
 /// What people and agents may send; every other type says that the town did something.
 const FREE_TYPES: [MailType; 3] = [MailType::Message, MailType::Help, MailType::Handoff];
 
-/// How long a nudge is worth something if its sender does not say, in seconds.
-const NUDGE_TTL_DEFAULT: u64 = 600;
 /// A nudge that may wait for longer than a day is a mail.
 const NUDGE_TTL: std::ops::RangeInclusive<u64> = 1..=86_400;
 
@@ -83,7 +82,7 @@ pub(in crate::http) async fn nudge(context: Context) -> Reply {
     let new = NewNudge {
         from_agent_id: "user".to_owned(),
         message,
-        time_to_live: Duration::from_secs(seconds.unwrap_or(NUDGE_TTL_DEFAULT)),
+        time_to_live: seconds.map_or(NUDGE_TTL_DEFAULT, Duration::from_secs),
     };
     created(WireMail::from(
         town.nudge(Some(rig_id), agent_id, new).await?,

@@ -1,6 +1,7 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
 mod nouns;
+mod reviews;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,6 +13,8 @@ pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
     WireTown,
 };
+
+pub(super) use reviews::WireReview;
 
 #[derive(Serialize)]
 struct Envelope<T> {

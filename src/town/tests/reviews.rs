@@ -31,19 +31,22 @@ fn done_frees_the_agent_and_leaves_the_bead_to_its_merge() {
 
 #[test]
 fn a_review_ends_once_and_takes_its_work_with_it() {
-    use ReviewStatus::{Conflict, Failed, Merged};
-    for status in [Merged, Failed, Conflict] {
+    use ReviewStatus::{Failed, Merged};
+    for status in [Merged, Failed] {
         let mut town = Bench::new();
         let (rig_id, other) = (town.rig_id, town.other_rig_id);
         let (bead_id, entry_id) = town.in_review();
         let refused =
-            town.refused(|draft| reviews::complete(draft, other, entry_id, outcome(status)));
+            town.refused(|draft| reviews::decide(draft, other, entry_id, outcome(status)));
         assert_eq!(refused, "ReviewNotFound", "another rig's");
         let refused =
-            town.refused(|draft| reviews::complete(draft, rig_id, bead_id, outcome(status)));
+            town.refused(|draft| reviews::decide(draft, rig_id, bead_id, outcome(status)));
         assert_eq!(refused, "ReviewNotFound", "only merge requests");
-        town.act(|draft| reviews::complete(draft, rig_id, entry_id, outcome(status)))
-            .unwrap();
+        town.act(|draft| {
+            let review = reviews::open_review(draft, rig_id, entry_id)?;
+            reviews::end(draft, review, outcome(status))
+        })
+        .unwrap();
         let expected = if status == Merged {
             BeadStatus::Closed
         } else {
@@ -59,12 +62,27 @@ fn a_review_ends_once_and_takes_its_work_with_it() {
             usize::from(status != Merged),
             "{status}"
         );
-        for again in [Merged, Failed, Conflict] {
+        for again in [Merged, Failed, ReviewStatus::Conflict] {
             let refused =
-                town.refused(|draft| reviews::complete(draft, rig_id, entry_id, outcome(again)));
+                town.refused(|draft| reviews::decide(draft, rig_id, entry_id, outcome(again)));
             assert_eq!(refused, "ReviewFinished", "{status} then {again}");
         }
     }
+}
+
+/// "Merged" from outside is an approval: what is on the target is for git to say.
+#[test]
+fn a_persons_merged_closes_nothing_before_it_is_proven() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let (bead_id, entry_id) = town.in_review();
+    town.act(|draft| reviews::decide(draft, rig_id, entry_id, outcome(ReviewStatus::Merged)))
+        .unwrap();
+    assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    town.act(|draft| link::merged(draft, report(entry_id, ReviewStatus::Merged, false)))
+        .unwrap();
+    assert_eq!(town.bead(bead_id).status, BeadStatus::Closed);
 }
 
 #[test]
@@ -101,6 +119,7 @@ fn report(entry_id: crate::model::BeadId, status: ReviewStatus, retryable: bool)
         message: "the network is down".to_owned(),
         commit_sha: None,
         retryable,
+        gates: None,
     }
 }
 
