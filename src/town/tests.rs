@@ -4,4 +4,6 @@ mod agents;
 mod beads;
 mod bench;
 mod dispatch;
+mod mail;
+mod review_walk;
 mod reviews;

@@ -14,7 +14,7 @@ use crate::town::draft::Draft;
 use crate::town::effects::Effect;
 use crate::town::refusal::{Error, Refusal};
 use crate::town::settings::TownSettings;
-use crate::town::{agents, beads, reviews, rigs};
+use crate::town::{agents, beads, reconcile, reviews, rigs};
 
 pub(super) const BACKOFF_MIN: Duration = Duration::from_secs(30);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(600);
@@ -204,6 +204,32 @@ impl Bench {
             .unwrap()
             .unwrap();
         (bead_id, entry_id)
+    }
+
+    /// Changes the town's config.
+    pub(super) fn configure(&mut self, patch: &serde_json::Value) {
+        self.act(|draft| crate::town::settings::patch_config(draft, patch))
+            .unwrap();
+    }
+
+    /// What the reconciler wants done with the container up.
+    pub(super) fn plan(&self) -> Vec<reconcile::Action> {
+        let live = reconcile::Live {
+            container: reconcile::Container::Up,
+            being_told: Vec::new(),
+        };
+        let view = reconcile::View::observe(&self.tree, &live).unwrap();
+        let planned = reconcile::reconcile(&view, self.now).actions.into_iter();
+        planned.map(|planned| planned.action).collect()
+    }
+
+    /// What an agent has sent and received, newest first.
+    pub(super) fn mailbox(&self, agent_id: AgentId) -> Vec<crate::model::Mail> {
+        let page = crate::town::Page {
+            limit: 100,
+            offset: 0,
+        };
+        crate::town::queries::mailbox(&self.tree, agent_id, page).unwrap()
     }
 
     /// Escalations of the town, newest first.
