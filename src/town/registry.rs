@@ -11,7 +11,7 @@ use crate::agent_log::{Log, Logs, Subject};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
-use crate::container::{ContainerHandle, Isolation, LaunchOptions};
+use crate::container::{ContainerHandle, Isolation, LaunchOptions, Limits, limits};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
 use crate::storage::{
@@ -338,6 +338,14 @@ impl Towns {
                 crate::config::Isolation::None => Isolation::None,
             },
             linger: settings.container.linger,
+            limits: Limits {
+                memory_max: settings
+                    .container
+                    .memory_max
+                    .unwrap_or_else(limits::memory_default),
+                processes_max: settings.container.processes_max,
+                open_files_max: settings.container.open_files_max,
+            },
             agent_program: settings.agent_program.clone(),
             allowed: allowed_repos(settings),
             log: settings.log.clone(),

@@ -14,6 +14,7 @@ mod failures;
 mod git_hosts;
 mod guard;
 mod isolation;
+mod limits;
 mod main_job;
 mod mayor;
 mod nasty;
