@@ -16,9 +16,8 @@ mod guard;
 mod isolation;
 mod main_job;
 mod mayor;
-mod nasty;
-mod refusals;
 mod rehearsal;
+mod routes;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
