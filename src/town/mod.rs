@@ -19,6 +19,7 @@
 
 mod actor;
 mod agents;
+mod answers;
 mod beads;
 mod command;
 mod dispatch;

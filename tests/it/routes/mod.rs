@@ -16,6 +16,7 @@ mod foreign;
 mod mail;
 mod mayor;
 mod refused;
+mod repeat;
 mod reviews;
 mod rigs;
 mod shape;
