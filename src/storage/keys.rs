@@ -212,6 +212,8 @@ keys! {
     0x37 AnsweredAt { at: u64, key: String } -> Count;
     /// How many there are.
     0x38 AnsweredCount {} -> Count;
+    /// Which indexes of the town are whole.
+    0x39 IndexedKey {} -> Count;
 
     // Tree `meta`.
     /// What wrote this database and in which format.

@@ -35,8 +35,8 @@ pub use error::Error;
 pub use keys::{
     AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, AnsweredAt, AnsweredCount,
     AnsweredKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadEventKey, BeadKey,
-    ConfigKey, CounterKey, EscalationFold, FormatKey, Key, LinkKey, LogHeadKey, MailKey,
-    MailUndelivered, Prefix, ReviewByStatus, ReviewKey, RigByName, RigKey, SegmentKey,
+    ConfigKey, CounterKey, EscalationFold, FormatKey, IndexedKey, Key, LinkKey, LogHeadKey,
+    MailKey, MailUndelivered, Prefix, ReviewByStatus, ReviewKey, RigByName, RigKey, SegmentKey,
     TownDirectory, TownKey,
 };
 pub use layout::{

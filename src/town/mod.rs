@@ -34,6 +34,7 @@ mod queries;
 mod reconcile;
 mod refusal;
 mod registry;
+mod reindex;
 mod reviews;
 mod rigs;
 mod rows;

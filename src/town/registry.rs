@@ -24,6 +24,7 @@ use super::effects::{self, AgentTokens, Surroundings};
 use super::handle::{COMMANDS_MAX, CommandSender, Inner as HandleInner, TownHandle};
 use super::reconcile::Container;
 use super::refusal::{Error, Refusal};
+use super::reindex;
 use super::settings::TownSettings;
 
 /// How long a deleted town's container may take to save what its agents did.
@@ -141,6 +142,7 @@ impl Towns {
         let tree = self.0.database.tree(TreeName::Town(town.town_id))?;
         let mut batch = Batch::new();
         batch.put(&TownKey {}, &town);
+        reindex::mark(&mut batch);
         commit(&tree, batch).await?;
         let seq = self.0.meta.get(&CounterKey {})?.unwrap_or_default().value;
         let entry = DirectoryEntry {
@@ -325,6 +327,7 @@ impl Towns {
     async fn open_town(&self, town_id: TownId, entry: DirectoryEntry) -> Result<(), Error> {
         let inner = &self.0;
         let tree = inner.database.tree(TreeName::Town(town_id))?;
+        reindex::run(&tree).await?;
         let settings = &inner.options.settings;
         let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
@@ -482,7 +485,7 @@ fn allowed_repos(settings: &Settings) -> AllowedRepositories {
     }
 }
 
-async fn commit(tree: &Tree, batch: Batch) -> Result<(), Error> {
+pub(super) async fn commit(tree: &Tree, batch: Batch) -> Result<(), Error> {
     let (done, outcome) = oneshot::channel();
     tree.commit(batch, Box::new(move |result| drop(done.send(result))))?;
     let ended = || storage::Error::Poisoned {

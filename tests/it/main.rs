@@ -22,3 +22,4 @@ mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
