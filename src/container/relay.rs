@@ -318,7 +318,9 @@ impl<T: LinkTarget> Relay<'_, T> {
                     Err(AppendError::Overloaded) => tokio::time::sleep(OVERLOAD_PAUSE).await,
                     // Deleted in this moment: nobody wants them any more.
                     Err(AppendError::Ended) => break,
-                    Err(AppendError::Storage(_)) => return Err(LinkEnd::NotStored),
+                    Err(AppendError::Storage(_) | AppendError::KeyReused) => {
+                        return Err(LinkEnd::NotStored);
+                    }
                 }
             }
         }

@@ -19,6 +19,7 @@
 
 mod actor;
 mod agents;
+mod answers;
 mod beads;
 mod command;
 mod dispatch;
@@ -33,6 +34,7 @@ mod queries;
 mod reconcile;
 mod refusal;
 mod registry;
+mod reindex;
 mod reviews;
 mod rigs;
 mod rows;

@@ -4,4 +4,5 @@ mod agents;
 mod beads;
 mod bench;
 mod dispatch;
+mod reindex;
 mod reviews;

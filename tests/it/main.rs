@@ -17,10 +17,10 @@ mod isolation;
 mod limits;
 mod main_job;
 mod mayor;
-mod nasty;
-mod refusals;
 mod rehearsal;
+mod routes;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
