@@ -183,6 +183,7 @@ impl From<Refusal> for ApiError {
             Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
             Refusal::ReviewElsewhere(..) => (StatusCode::CONFLICT, "review_elsewhere"),
             Refusal::ReviewNotHeld(..) => (StatusCode::CONFLICT, "review_not_held"),
+            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)
@@ -199,6 +200,7 @@ impl From<TownError> for ApiError {
                 unavailable("overloaded", "too much is waiting; try again in a moment")
             }
             TownError::Closing => unavailable("closing", "the server is restarting"),
+            TownError::Append(AppendError::KeyReused) => Refusal::KeyReused.into(),
             TownError::Append(AppendError::Ended) => Self::not_found("agent"),
             TownError::Container(error) => {
                 tracing::warn!(%error, "a request needed the container");

@@ -14,11 +14,12 @@ use crate::model::{
     Town, TownId,
 };
 use crate::storage::{
-    self, AgentKey, LinkPosition, ReviewKey, ReviewOutput, RigKey, TownKey, Tree,
+    self, AgentKey, LinkPosition, Once, ReviewKey, ReviewOutput, RigKey, TownKey, Tree,
 };
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
+use super::answers::Request;
 use super::command::{
     AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewNudge, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
@@ -44,7 +45,7 @@ impl CommandSender {
 
 /// A town; cheap to clone.
 #[derive(Clone)]
-pub struct TownHandle(pub(super) Arc<Inner>);
+pub struct TownHandle(pub(super) Arc<Inner>, pub(super) Option<Arc<Request>>);
 
 pub(super) struct Inner {
     pub(super) town_id: TownId,
@@ -164,6 +165,22 @@ impl TownHandle {
         check_branch("branch", &new.branch)?;
         self.call(|reply| Command::SubmitReview(rig_id, new, reply))
             .await
+    }
+
+    /// The same town for one request that is to be carried out once: what it changes is changed
+    /// once, and a repeat gets the first answer.
+    #[must_use]
+    pub fn once(self, once: Option<Once>) -> Self {
+        Self(self.0, once.map(|once| Arc::new(Request::new(once))))
+    }
+
+    /// Whether a request was carried out here under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_answered(&self, once: &Once) -> Result<bool, Error> {
+        let first = Request::new(once.clone()).next();
+        Ok(self.0.tree.has_answered(&first)?)
     }
 
     /// Its id.
@@ -354,7 +371,7 @@ impl TownHandle {
         Ok(self
             .agent_log(rig_id, agent_id)
             .await?
-            .append(events)
+            .append_once(events, self.1.as_ref().map(|request| request.next()))
             .await?)
     }
 
@@ -407,10 +424,14 @@ impl TownHandle {
 
     async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
+        let mut command = command(reply);
+        if let Some(request) = &self.1 {
+            command = request.step(command);
+        }
         self.0
             .commands
             .0
-            .try_send(command(reply))
+            .try_send(command)
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => Error::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => Error::Closing,

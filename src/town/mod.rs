@@ -19,6 +19,7 @@
 
 mod actor;
 mod agents;
+mod answers;
 mod beads;
 mod command;
 mod dispatch;
@@ -34,6 +35,7 @@ mod reconcile;
 mod refinery;
 mod refusal;
 mod registry;
+mod reindex;
 mod reviews;
 mod rework;
 mod rigs;

@@ -205,7 +205,8 @@ fn set_waiting(
     )
 }
 
-fn take_off_hook(draft: &mut Draft<'_>, review: &Review) -> Result<(), Error> {
+/// Whoever reviews the branch need not go on.
+pub(super) fn take_off_hook(draft: &mut Draft<'_>, review: &Review) -> Result<(), Error> {
     let entry = draft.bead(review.entry_id)?;
     let Some(holder) = beads::holder(draft, &entry)? else {
         return Ok(());

@@ -11,7 +11,7 @@ use crate::model::{
 use super::command::{NewReview, ReviewOutcome};
 use super::draft::{Draft, Fact};
 use super::refusal::{Error, Refusal};
-use super::{agents, beads, mail, reviews};
+use super::{agents, beads, mail, refinery, reviews};
 
 /// Times a branch goes back before a person is called.
 pub(super) const REWORKS_MAX: u32 = 3;
@@ -64,6 +64,7 @@ pub(super) fn send_back(
         };
         return reviews::end(draft, review, outcome);
     }
+    refinery::take_off_hook(draft, &review)?;
     reviews::close_call(draft, review.entry_id)?;
     review.status = ReviewStatus::Rework;
     review.reworks += 1;

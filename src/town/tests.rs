@@ -5,5 +5,6 @@ mod beads;
 mod bench;
 mod dispatch;
 mod mail;
+mod reindex;
 mod review_walk;
 mod reviews;

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::player::{Failure, Player};
-use super::{mending, polecat, refinery};
 use super::script::{Script, Step};
 use super::stage::UserMessage;
+use super::{mending, polecat, refinery};
 
 /// The tool by which an agent learns who it is and what is on its hook.
 const PRIME: &str = "prime";

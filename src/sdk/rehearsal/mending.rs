@@ -25,7 +25,10 @@ pub(super) async fn mend(
     prompt: &str,
 ) -> Result<(), Failure> {
     player
-        .think(&format!("\"{}\" came back. I see what is wrong.", work.title))
+        .think(&format!(
+            "\"{}\" came back. I see what is wrong.",
+            work.title
+        ))
         .await;
     player
         .say("I bring in what is there now, mend my branch and hand it in again.")

@@ -110,7 +110,8 @@ fn a_mailbox_holds_both_ways_newest_first_and_marks_nothing() {
     assert_eq!(ids(&town, one), [sent[4], sent[2], sent[1], sent[0]]);
     assert_eq!(ids(&town, two), [sent[3], sent[1], sent[0]]);
     assert_eq!(check(&mut town, one).len(), 3, "the mailbox marked nothing");
-    town.act(|draft| agents::delete(draft, rig_id, two)).unwrap();
+    town.act(|draft| agents::delete(draft, rig_id, two))
+        .unwrap();
     assert_eq!(ids(&town, one), [sent[4], sent[2], sent[0]]);
     assert!(town.mailbox(two).is_empty());
 }
@@ -141,10 +142,8 @@ fn the_town_writes_to_nobody_who_is_gone_and_does_not_flood() {
     let agent_id = town.polecat();
     for number in 0..150 {
         let subject = format!("merged {number}");
-        town.act(|draft| {
-            transitions::send_system(draft, agent_id, MailType::Merged, subject, "")
-        })
-        .unwrap();
+        town.act(|draft| transitions::send_system(draft, agent_id, MailType::Merged, subject, ""))
+            .unwrap();
     }
     town.act(|draft| {
         transitions::send_system(draft, agent_id, MailType::ReworkRequest, "mend", "it")

@@ -8,9 +8,7 @@ use serde_json::json;
 use super::bench::Bench;
 use crate::container::protocol::GatesReport;
 use crate::container::{ExitKind, MergeReport};
-use crate::model::{
-    AgentId, AgentRole, BeadId, BeadStatus, Review, ReviewStatus,
-};
+use crate::model::{AgentId, AgentRole, BeadId, BeadStatus, Review, ReviewStatus};
 use crate::town::command::{AgentDone, BeadActor, ReviewOutcome, Verdict};
 use crate::town::effects::Effect;
 use crate::town::{agents, beads, dispatch, link, refinery, reviews, rework};
@@ -96,17 +94,13 @@ impl Walk {
                 let target = if which.is_multiple_of(2) { bead } else { entry };
                 if let Some(bead_id) = target {
                     let status = BeadStatus::Closed;
-                    let _ = self
-                        .town
-                        .set_status(bead_id, status, BeadActor::User(None));
+                    let _ = self.town.set_status(bead_id, status, BeadActor::User(None));
                 }
             }
             17 => {
                 let target = if which.is_multiple_of(2) { bead } else { entry };
                 if let Some(bead_id) = target.filter(|_| which > 200) {
-                    let _ = self
-                        .town
-                        .act(|draft| beads::delete(draft, rig_id, bead_id));
+                    let _ = self.town.act(|draft| beads::delete(draft, rig_id, bead_id));
                 } else if let Some(agent_id) = target.and_then(|id| self.holder(id)) {
                     let _ = self
                         .town
@@ -203,9 +197,7 @@ impl Walk {
         let before = self.review(entry_id);
         let report = merge_report(entry_id, how);
         let is_merged = report.status == ReviewStatus::Merged;
-        self.town
-            .act(|draft| link::merged(draft, report))
-            .unwrap();
+        self.town.act(|draft| link::merged(draft, report)).unwrap();
         let after = self.review(entry_id);
         let (Some(before), Some(after)) = (before, after) else {
             return;
@@ -267,10 +259,19 @@ impl Walk {
             .act(|draft| draft.config())
             .unwrap()
             .approval_needed();
-        for effect in self.town.effects.clone().into_iter().skip(self.effects_seen) {
+        for effect in self
+            .town
+            .effects
+            .clone()
+            .into_iter()
+            .skip(self.effects_seen)
+        {
             if let Effect::Merge(entry_id) = effect {
                 let review = self.review(entry_id).expect("it is merged by its row");
-                assert!(review.approval >= needed, "merged without approval: {review:?}");
+                assert!(
+                    review.approval >= needed,
+                    "merged without approval: {review:?}"
+                );
             }
         }
         self.effects_seen = self.town.effects.len();

@@ -1,0 +1,42 @@
+//! Mail.
+
+use serde_json::json;
+
+use super::case::Case;
+use super::case::Field::{Choice, Id, LongText, Text, Whole};
+
+pub(super) fn rows() -> Vec<Case> {
+    vec![
+        Case::of("GET", "/api/towns/{town}/rigs/{rig}/agents/{agent}/mail").prepare(
+            async |world, ids| {
+                for subject in ["Hello", "Hello2"] {
+                    let mail = json!({
+                        "from_agent_id": ids.other_agent, "to_agent_id": ids.agent,
+                        "subject": subject, "body": "Hi",
+                    });
+                    let path = format!("{}/mail", world.rig);
+                    world.server.post(&path, mail).await;
+                }
+            },
+        ),
+        Case::of("POST", "/api/towns/{town}/rigs/{rig}/mail").fields(&[
+            ("from_agent_id!", Text(128)),
+            ("to_agent_id!", Id),
+            ("subject!", Text(1000)),
+            ("body!", LongText),
+            ("mail_type", Choice),
+        ]),
+        Case::of("GET", "/api/towns/{town}/rigs/{rig}/agents/{agent}/mailbox").prepare(
+            async |world, ids| {
+                let mail = json!({
+                    "from_agent_id": ids.agent, "to_agent_id": ids.other_agent,
+                    "subject": "Hello", "body": "Hi",
+                });
+                let path = format!("{}/mail", world.rig);
+                world.server.post(&path, mail).await;
+            },
+        ),
+        Case::of("POST", "/api/towns/{town}/rigs/{rig}/agents/{agent}/nudge")
+            .fields(&[("message!", LongText), ("ttl_seconds", Whole)]),
+    ]
+}
