@@ -18,6 +18,7 @@ mod limits;
 mod main_job;
 mod mayor;
 mod rehearsal;
+mod reviews;
 mod routes;
 mod sdk_real;
 mod socket;
