@@ -359,8 +359,20 @@ fn merge_report(entry_id: BeadId, how: u8) -> MergeReport {
     }
 }
 
+/// Every step is a commit to a disk. `PROPTEST_CASES` asks for more walks.
+const WALKS: u32 = 12;
+
+fn walks() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = WALKS;
+    }
+    config.failure_persistence = None;
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(walks())]
 
     #[test]
     fn no_walk_breaks_the_rules_and_every_walk_can_end(
