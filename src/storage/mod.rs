@@ -32,10 +32,11 @@ pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByRig,
-    BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
-    FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus,
-    ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
+    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByConvoy,
+    BeadByKind, BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey,
+    BeadKey, BeadReady, ConfigKey, ConvoyKey, CounterKey, EscalationFold, FormatKey, Key,
+    LedgerKey, LinkKey, LogHeadKey, MailKey, MailUndelivered, MoleculeKey, NO_RIG, Prefix,
+    ReviewByStatus, ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
 };
 pub use layout::{
     Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,

@@ -25,7 +25,10 @@ use super::effects::Effect;
 use super::reconcile::{self, Action, Container, Plan, View};
 use super::refusal::Error;
 use super::settings::TownSettings;
-use super::{agents, beads, dispatch, escalations, link, mail, queries, reviews, rigs};
+use super::{
+    agents, beads, convoys, dependencies, dispatch, escalations, link, mail, molecules, queries,
+    reviews, rigs,
+};
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
 /// to cost nothing.
@@ -96,6 +99,26 @@ impl Actor {
             Command::DeleteBead(rig_id, bead_id, reply) => {
                 self.apply(reply, |draft| beads::delete(draft, rig_id, bead_id))
             }
+            Command::AddDependency(rig_id, bead_id, on, by, reply) => self.apply(reply, |draft| {
+                dependencies::add(draft, rig_id, bead_id, on, by)
+            }),
+            Command::RemoveDependency(rig_id, bead_id, on, by, reply) => self
+                .apply(reply, |draft| {
+                    dependencies::remove(draft, rig_id, bead_id, on, by)
+                }),
+            Command::CreateConvoy(new, reply) => {
+                self.apply(reply, |draft| convoys::create(draft, new))
+            }
+            Command::ConvoyBeadClosed(convoy_id, bead_id, reply) => self.apply(reply, |draft| {
+                convoys::bead_closed(draft, convoy_id, bead_id)
+            }),
+            Command::CreateMolecule(rig_id, bead_id, steps, reply) => self.apply(reply, |draft| {
+                molecules::create(draft, rig_id, bead_id, steps)
+            }),
+            Command::AdvanceMolecule(rig_id, agent_id, summary, reply) => self
+                .apply(reply, |draft| {
+                    molecules::advance(draft, rig_id, agent_id, summary)
+                }),
             Command::Sling(rig_id, order, reply) => {
                 self.apply(reply, |draft| agents::sling(draft, rig_id, order))
             }

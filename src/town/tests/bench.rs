@@ -145,17 +145,7 @@ impl Bench {
     }
 
     pub(super) fn new_bead(&mut self, rig_id: RigId) -> BeadId {
-        let new = NewBead {
-            bead_type: BeadType::Issue,
-            title: "work".to_owned(),
-            body: None,
-            priority: Priority::Medium,
-            labels: Vec::new(),
-            metadata: Json::empty_object(),
-            assignee_agent_id: None,
-            parent_bead_id: None,
-            created_by: None,
-        };
+        let new = NewBead::of(BeadType::Issue, "work".to_owned());
         self.act(|draft| beads::create(draft, Some(rig_id), new))
             .unwrap()
             .bead_id
