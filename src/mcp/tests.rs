@@ -285,6 +285,12 @@ async fn calls_arrive_parsed() {
         summary: Some(text("s")),
     };
     assert_eq!(polecat.calls(), [done]);
+    polecat
+        .call("molecule_advance", json!({"summary": "s"}))
+        .await;
+    polecat.call("molecule_current", json!({})).await;
+    let advance = ToolCall::MoleculeAdvance { summary: text("s") };
+    assert_eq!(polecat.calls()[1..], [advance, ToolCall::MoleculeCurrent]);
 }
 
 #[tokio::test]
