@@ -41,6 +41,14 @@ pub struct Convoy {
     pub landed_at: Option<Timestamp>,
 }
 
+impl Convoy {
+    /// Whether nothing in it is left to do.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.closed >= self.total
+    }
+}
+
 named_enum! {
     /// Where a molecule stands.
     MoleculeStatus ["active, completed, failed"] {

@@ -41,4 +41,6 @@ pub use keys::{
 pub use layout::{
     Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
+#[cfg(test)]
+pub(crate) use trees::ROWS_READ;
 pub use trees::{Tailed, Tree, TreeName};

@@ -296,6 +296,11 @@ impl Actor {
                     Ok(())
                 });
             }
+            Action::LandConvoy { convoy_id } => {
+                self.apply_own("land a convoy", |draft| {
+                    convoys::land_if_due(draft, *convoy_id)
+                });
+            }
             Action::RequeueStuck { entry_id } => {
                 self.apply_own("stuck merge", |draft| {
                     let now = draft.now;

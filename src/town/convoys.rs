@@ -194,7 +194,7 @@ pub(super) fn land_if_due(draft: &mut Draft<'_>, convoy_id: BeadId) -> Result<()
     let Some(mut convoy) = draft.find_convoy(convoy_id)? else {
         return Ok(());
     };
-    if convoy.landed_at.is_some() || convoy.closed < convoy.total {
+    if convoy.landed_at.is_some() || !convoy.is_complete() {
         return Ok(());
     }
     convoy.landed_at = Some(draft.now);

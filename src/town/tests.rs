@@ -3,5 +3,9 @@
 mod agents;
 mod beads;
 mod bench;
+mod convoys;
+mod dependencies;
 mod dispatch;
+mod lists;
+mod molecules;
 mod reviews;

@@ -21,7 +21,7 @@ pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(600);
 pub(super) const ATTEMPTS_MAX: u32 = 5;
 
 pub(super) struct Bench {
-    tree: Tree,
+    pub(super) tree: Tree,
     town_id: TownId,
     settings: TownSettings,
     next_fact: u64,
