@@ -23,3 +23,4 @@ mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
 mod support;
+mod work;
