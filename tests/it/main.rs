@@ -24,3 +24,4 @@ mod socket;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
+mod work;
