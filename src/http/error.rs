@@ -196,6 +196,7 @@ impl From<Refusal> for ApiError {
             Refusal::MoleculeExists(..) => (StatusCode::CONFLICT, "molecule_exists"),
             Refusal::MoleculeFinished(..) => (StatusCode::CONFLICT, "molecule_finished"),
             Refusal::MoleculeUnfinished(..) => (StatusCode::CONFLICT, "molecule_unfinished"),
+            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)
@@ -212,6 +213,7 @@ impl From<TownError> for ApiError {
                 unavailable("overloaded", "too much is waiting; try again in a moment")
             }
             TownError::Closing => unavailable("closing", "the server is restarting"),
+            TownError::Append(AppendError::KeyReused) => Refusal::KeyReused.into(),
             TownError::Append(AppendError::Ended) => Self::not_found("agent"),
             TownError::Container(error) => {
                 tracing::warn!(%error, "a request needed the container");

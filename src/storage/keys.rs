@@ -9,7 +9,8 @@ use crate::model::{
 use super::Error;
 use super::codec::Record;
 use super::layout::{
-    Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+    Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
+    Text,
 };
 
 /// A whole key of a tree and the row behind it.
@@ -224,6 +225,16 @@ keys! {
     0x2C MoleculeKey { molecule_id: MoleculeId } -> Molecule;
     /// Town events about beads, by sequence: those of a rig, and under [`NO_RIG`] all of them.
     0x2D LedgerKey { rig_id: RigId, seq: u64 } -> Count;
+
+    /// What was answered under a client's key for a request. Here and, with the two that follow, in
+    /// the trees `agent/<id>` and `meta`.
+    0x36 AnsweredKey { key: String } -> Answered;
+    /// The same by age, for clearing away.
+    0x37 AnsweredAt { at: u64, key: String } -> Count;
+    /// How many there are.
+    0x38 AnsweredCount {} -> Count;
+    /// Which indexes of the town are whole.
+    0x39 IndexedKey {} -> Count;
 
     // Tree `meta`.
     /// What wrote this database and in which format.

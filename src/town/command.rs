@@ -7,7 +7,7 @@ use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json, Mail,
     MailId, Molecule, MoleculeStep, Priority, ReviewStatus, Rig, RigId,
 };
-use crate::storage::LinkPosition;
+use crate::storage::{LinkPosition, Once};
 
 use super::refusal::Error;
 
@@ -15,6 +15,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A closed list: reading it tells all that can happen to a town.
 pub(super) enum Command {
+    /// A command that is to be carried out once, however often it is sent.
+    Once(Once, Box<Command>),
     CreateRig(NewRig, Reply<Rig>),
     DeleteRig(RigId, Reply<Vec<AgentId>>),
     SetConfig(serde_json::Value, Reply<crate::config::TownConfig>),

@@ -13,10 +13,11 @@ use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep, Rig, RigId,
     Timestamp, Town, TownId,
 };
-use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
+use crate::storage::{self, AgentKey, LinkPosition, Once, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
+use super::answers::Request;
 use super::bead_lists::{self, BeadFilter};
 use super::command::{
     Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
@@ -43,7 +44,7 @@ impl CommandSender {
 
 /// A town; cheap to clone.
 #[derive(Clone)]
-pub struct TownHandle(pub(super) Arc<Inner>);
+pub struct TownHandle(pub(super) Arc<Inner>, pub(super) Option<Arc<Request>>);
 
 pub(super) struct Inner {
     pub(super) town_id: TownId,
@@ -171,6 +172,22 @@ impl TownHandle {
         check_branch("branch", &new.branch)?;
         self.call(|reply| Command::SubmitReview(rig_id, new, reply))
             .await
+    }
+
+    /// The same town for one request that is to be carried out once: what it changes is changed
+    /// once, and a repeat gets the first answer.
+    #[must_use]
+    pub fn once(self, once: Option<Once>) -> Self {
+        Self(self.0, once.map(|once| Arc::new(Request::new(once))))
+    }
+
+    /// Whether a request was carried out here under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_answered(&self, once: &Once) -> Result<bool, Error> {
+        let first = Request::new(once.clone()).next();
+        Ok(self.0.tree.has_answered(&first)?)
     }
 
     /// Its id.
@@ -312,7 +329,7 @@ impl TownHandle {
         Ok(self
             .agent_log(rig_id, agent_id)
             .await?
-            .append(events)
+            .append_once(events, self.1.as_ref().map(|request| request.next()))
             .await?)
     }
 
@@ -365,10 +382,14 @@ impl TownHandle {
 
     async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
+        let mut command = command(reply);
+        if let Some(request) = &self.1 {
+            command = request.step(command);
+        }
         self.0
             .commands
             .0
-            .try_send(command(reply))
+            .try_send(command)
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => Error::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => Error::Closing,

@@ -19,6 +19,7 @@
 
 mod actor;
 mod agents;
+mod answers;
 mod bead_lists;
 mod beads;
 mod command;
@@ -38,6 +39,7 @@ mod queries;
 mod reconcile;
 mod refusal;
 mod registry;
+mod reindex;
 mod reviews;
 mod rigs;
 mod rows;

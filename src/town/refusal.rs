@@ -107,6 +107,9 @@ pub enum Refusal {
         "bead {0} is at step {1} of {2}: do each step and advance its molecule before you finish it"
     )]
     MoleculeUnfinished(BeadId, u32, u32),
+    /// The key of the request was used for another one.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
     /// Fields that are wrong.
     #[error("the request is not valid")]
     Invalid(Vec<Issue>),

@@ -8,4 +8,5 @@ mod dependencies;
 mod dispatch;
 mod lists;
 mod molecules;
+mod reindex;
 mod reviews;
