@@ -12,9 +12,10 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Approval, Bead, BeadId, BeadStatus, BeadType, Dispatch,
-    Epoch, Json, Mail, MailId, MailType, Priority, Review, ReviewStatus, Rig, RigId, Timestamp,
-    Town, TownId, UserId,
+    Agent, AgentId, AgentRole, AgentStatus, Approval, Bead, BeadId, BeadStatus, BeadType, Convoy,
+    Dependency, DependencyKind, Dispatch, Epoch, Json, Mail, MailId, MailType, Molecule,
+    MoleculeId, MoleculeStatus, MoleculeStep, Priority, Review, ReviewStatus, Rig, RigId,
+    Timestamp, Town, TownId, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -162,6 +163,8 @@ codes! {
         Message = 1, PolecatDone = 2, MergeReady = 3, Merged = 4, MergeFailed = 5, ReworkRequest = 6,
         GuppCheck = 7, Help = 8, Handoff = 9, Nudge = 10,
     }
+    DependencyKind { Blocks = 1, Tracks = 2 }
+    MoleculeStatus { Active = 1, Completed = 2, Failed = 3 }
 }
 
 macro_rules! id_layout {
@@ -179,7 +182,7 @@ macro_rules! id_layout {
         }
     )+};
 }
-id_layout!(TownId, RigId, AgentId, BeadId, MailId, Epoch);
+id_layout!(TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch);
 
 macro_rules! text_layout {
     ($($name:ident: $make:expr;)+) => {$(
@@ -288,6 +291,12 @@ layouts! {
     Bead {
         bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
         priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
+    } since 2 { convoy_id, molecule_id, dependencies, blockers_open }
+    Dependency { on_bead_id, kind }
+    Convoy { convoy_id, total, closed, failed, landed_at }
+    MoleculeStep { title, instructions, summary }
+    Molecule {
+        molecule_id, bead_id, rig_id, steps, current_step, status, created_at, updated_at,
     }
     Dispatch {
         attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
@@ -344,6 +353,7 @@ record_tuples! {
     A B;
     A B C;
     A B C D;
+    A B C D E;
 }
 
 #[cfg(test)]

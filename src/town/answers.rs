@@ -3,7 +3,7 @@
 use crate::config::TownConfig;
 use crate::storage::{Once, Record, Text};
 
-use super::command::{Command, MayorSession, Prime, SessionStatus, Slung};
+use super::command::{Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung};
 
 /// The answer of a command. It is kept with the change that it tells of when the request had a key.
 pub(super) trait Answer: Sized + Send + 'static {
@@ -48,11 +48,29 @@ macro_rules! answers {
 
 answers! {
     Slung { bead: crate::model::Bead, agent: crate::model::Agent }
+    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
+    Advanced { molecule: crate::model::Molecule, previous_step: u32 }
     Prime {
         agent: crate::model::Agent,
         hooked_bead: Option<crate::model::Bead>,
+        molecule: Option<crate::model::Molecule>,
         undelivered_mail: Vec<crate::model::Mail>,
         open_beads: Vec<crate::model::Bead>
+    }
+}
+
+impl Answer for Option<Advanced> {
+    type Kept = Vec<(crate::model::Molecule, u32)>;
+
+    fn keep(&self) -> Self::Kept {
+        self.iter().map(Answer::keep).collect()
+    }
+
+    fn recall(kept: Self::Kept) -> Option<Self> {
+        match kept.into_iter().next() {
+            Some(kept) => Advanced::recall(kept).map(Some),
+            None => Some(None),
+        }
     }
 }
 

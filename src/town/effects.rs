@@ -25,8 +25,8 @@ use crate::telemetry;
 use super::command::Command;
 use super::handle::CommandSender;
 use super::mail::{USER, staleness, tells_in_session};
-use super::queries;
 use super::rework::REWORKS_MAX;
+use super::{queries, work_reads};
 
 /// How long a session may take to end its turn after its work is done, before it is aborted.
 const WHEN_IDLE_WITHIN_MS: u64 = 60_000;
@@ -223,7 +223,7 @@ impl Runner {
         });
         let checkpoint = agent.checkpoint.as_ref().map(crate::model::Json::as_str);
         let target = rig.as_ref().map_or("main", |rig| &rig.default_branch);
-        let prompt = match &bead {
+        let mut prompt = match &bead {
             None => String::new(),
             Some(entry) if entry.bead_type == BeadType::MergeRequest => {
                 self.review_prompt(entry, target, &config)?
@@ -247,6 +247,15 @@ impl Runner {
                 }
             }
         };
+        if let Some(bead) = &bead
+            && let Some(molecule) = work_reads::molecule_of(&self.tree, bead)?
+        {
+            let steps: Vec<(&str, &str)> = (molecule.steps.iter())
+                .map(|step| (step.title.as_str(), step.instructions.as_str()))
+                .collect();
+            let current = usize::try_from(molecule.current_step).unwrap_or(usize::MAX);
+            prompt.push_str(&prompts::steps_prompt(&steps, current));
+        }
         Ok(StartAgent {
             agent_id: agent.agent_id,
             rig_id: agent.rig_id,

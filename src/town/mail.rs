@@ -135,6 +135,7 @@ fn record(draft: &mut Draft<'_>, event_type: &str, to: &Agent, mail: &Mail) {
         event_type,
         Fact {
             metadata,
+            actor: Some(mail.from_agent_id.clone()).filter(|_| event_type == "mail.sent"),
             ..agents::fact_of(to)
         },
     );

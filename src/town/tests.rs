@@ -3,8 +3,12 @@
 mod agents;
 mod beads;
 mod bench;
+mod convoys;
+mod dependencies;
 mod dispatch;
+mod lists;
 mod mail;
+mod molecules;
 mod reindex;
 mod review_walk;
 mod reviews;

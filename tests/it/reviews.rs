@@ -49,11 +49,20 @@ async fn a_branch_is_reviewed_gated_and_merged() {
     let entry = entry_of(&mut case, &bead).await;
     let review = case.server.get(&entry).await;
     assert_eq!(review["status"], "merged", "{review}");
-    assert_eq!((&review["approval"], &review["reworks"]), (&json!("refinery"), &json!(0)));
+    assert_eq!(
+        (&review["approval"], &review["reworks"]),
+        (&json!("refinery"), &json!(0))
+    );
     assert!(names(&review["approval_note"], "does what the bead asks"));
     let output = &review["gate_output"];
-    assert!(names(output, "$ echo looking at it\nlooking at it\n"), "{output}");
-    assert!(names(output, "$ grep -q Hello a.txt\n[exit status: 0"), "{output}");
+    assert!(
+        names(output, "$ echo looking at it\nlooking at it\n"),
+        "{output}"
+    );
+    assert!(
+        names(output, "$ grep -q Hello a.txt\n[exit status: 0"),
+        "{output}"
+    );
     assert_eq!(case.repository.pushed("main", "a.txt"), "Hello\n");
     assert_eq!(case.facts.count("review.approved", |_| true), 1);
     assert_eq!(types(&mailbox(&case, &bead.agent_id).await), ["MERGED"]);
@@ -72,7 +81,10 @@ async fn a_red_gate_sends_the_branch_back_and_it_is_mended() {
     case.expect_closed(&bead).await;
     let entry = entry_of(&mut case, &bead).await;
     let review = case.server.get(&entry).await;
-    assert_eq!((&review["status"], &review["reworks"]), (&json!("merged"), &json!(1)));
+    assert_eq!(
+        (&review["status"], &review["reworks"]),
+        (&json!("merged"), &json!(1))
+    );
     let sent_back = case.facts.until("review.rework", |_| true).await;
     assert_eq!(sent_back["metadata"]["cause"], "gate", "{sent_back}");
     assert!(names(&sent_back["metadata"]["reason"], "broken"));
@@ -99,10 +111,16 @@ async fn a_gate_that_never_ends_is_stopped_and_after_three_reworks_a_person_is_c
         .await;
     let entry = entry_of(&mut case, &bead).await;
     let review = case.server.get(&entry).await;
-    assert_eq!((&review["status"], &review["reworks"]), (&json!("failed"), &json!(3)));
+    assert_eq!(
+        (&review["status"], &review["reworks"]),
+        (&json!("failed"), &json!(3))
+    );
     assert!(names(&review["gate_output"], "begun\n[stopped"), "{review}");
     assert_eq!(case.facts.count("review.rework", |_| true), 3);
-    assert_eq!(types(&mailbox(&case, &bead.agent_id).await)[0], "MERGE_FAILED");
+    assert_eq!(
+        types(&mailbox(&case, &bead.agent_id).await)[0],
+        "MERGE_FAILED"
+    );
     case.end().await;
 }
 
@@ -135,7 +153,10 @@ async fn a_refinery_that_fails_leaves_the_branch_to_a_person() {
     case.server.post(&format!("{entry}/complete"), word).await;
     case.expect_closed(&bead).await;
     let review = case.server.get(&entry).await;
-    assert_eq!((&review["status"], &review["approval"]), (&json!("merged"), &json!("person")));
+    assert_eq!(
+        (&review["status"], &review["approval"]),
+        (&json!("merged"), &json!("person"))
+    );
     assert_eq!(review["approval_note"], "I have read it");
     let calls = format!("{}/beads?type=escalation&status=open", case.rig);
     let open = case.server.get(&calls).await.to_string();
@@ -150,21 +171,28 @@ async fn without_auto_merge_a_person_sends_back_or_approves() {
     let bead = case.sling("Greet people", body).await;
     let entry = entry_of(&mut case, &bead).await;
     let waits = |review: &Value| review["status"] == "waiting";
-    case.server.until("it waits for a person", &entry, waits).await;
+    case.server
+        .until("it waits for a person", &entry, waits)
+        .await;
     let complete = format!("{entry}/complete");
     let word = json!({"status": "conflict", "message": "Write two."});
     case.server.post(&complete, word).await;
     let mended = |review: &Value| waits(review) && review["reworks"] == 1;
     case.server.until("it waits again", &entry, mended).await;
     assert_ne!(case.server.get(&bead.path).await["status"], "closed");
-    case.server.post(&complete, json!({"status": "merged"})).await;
+    case.server
+        .post(&complete, json!({"status": "merged"}))
+        .await;
     case.expect_closed(&bead).await;
     assert_eq!(case.repository.pushed("main", "a.txt"), "two\n");
     let (status, answer) = case
         .server
         .call("POST", &complete, json!({"status": "merged"}))
         .await;
-    assert_eq!((status.as_u16(), &answer["code"]), (409, &json!("review_finished")));
+    assert_eq!(
+        (status.as_u16(), &answer["code"]),
+        (409, &json!("review_finished"))
+    );
     case.end().await;
 }
 
@@ -202,7 +230,9 @@ async fn mail_reaches_a_working_agent_when_its_turn_ends() {
         .await;
     assert_eq!(mailbox(&case, &bead.agent_id).await[0]["delivered"], true);
     let close = json!({"agent_id": bead.agent_id});
-    case.server.post(&format!("{}/close", bead.path), close).await;
+    case.server
+        .post(&format!("{}/close", bead.path), close)
+        .await;
     case.end().await;
 }
 
@@ -210,7 +240,10 @@ async fn mail_reaches_a_working_agent_when_its_turn_ends() {
 async fn a_nudge_that_nobody_takes_in_time_is_dropped_and_recorded() {
     let mut case = Case::rehearsed(ONE_TRY).await;
     let body = json!({"role": "polecat", "name": "Nux", "identity": "Nux@here"});
-    let agent = case.server.post(&format!("{}/agents", case.rig), body).await;
+    let agent = case
+        .server
+        .post(&format!("{}/agents", case.rig), body)
+        .await;
     let agent_id = agent["id"].as_str().unwrap();
     let path = format!("{}/agents/{agent_id}/nudge", case.rig);
     let body = json!({"message": "Still there?", "ttl_seconds": 1});

@@ -2,6 +2,7 @@
 
 mod nouns;
 mod reviews;
+mod work;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,6 +13,10 @@ use serde::Serialize;
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
     WireTown,
+};
+pub(super) use work::{
+    WireAdvanced, WireConvoy, WireCurrentStep, WireDependencies, WireLedgerEvent, WireMolecule,
+    WireWholeConvoy,
 };
 
 pub(super) use reviews::WireReview;

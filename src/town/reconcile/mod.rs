@@ -13,6 +13,7 @@
 mod action;
 mod agents;
 mod container;
+mod convoys;
 mod dispatch;
 mod holds;
 mod mayor;
@@ -34,6 +35,7 @@ use super::refusal::Error;
 pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
 pub(super) use container::Container;
+pub(super) use convoys::LandingDue;
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;
@@ -52,6 +54,8 @@ pub(super) struct View {
     pub(super) refinery: RefinerySeen,
     /// The nudge that is the next to be worth nothing.
     pub(super) expiring: Option<Expiring>,
+    /// Convoys that should have landed; none unless something went wrong.
+    pub(super) landings: Vec<LandingDue>,
     /// What may not be started.
     pub(super) holds: Holds,
     /// Agents to whom a message is on its way.
@@ -77,6 +81,7 @@ impl View {
             reviews: merges::observe(tree)?,
             refinery: RefinerySeen::of(&config),
             expiring: nudges::observe(tree)?,
+            landings: convoys::observe(tree)?,
             holds: holds::observe(tree)?,
             being_told: live.being_told.clone(),
             interval_active: config.alarm_active(),
@@ -114,6 +119,7 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
     reviews::plan(view, &mut planner);
     merges::plan(view, &mut planner);
     nudges::plan(view, &mut planner);
+    convoys::plan(view, &mut planner);
     // Last: what the other duties need is known now.
     container::plan(view, &mut planner);
     planner.finish(view)

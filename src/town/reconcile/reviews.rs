@@ -57,10 +57,10 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
     for review in &view.reviews {
         let entry_id = review.entry_id;
         match review.status {
-            ReviewStatus::Rework if !hooked.contains(&review.source_bead_id) => {
-                if planner.is_due(review.due_at) {
-                    planner.act(Action::Rework { entry_id }, "a branch must be mended");
-                }
+            ReviewStatus::Rework
+                if !hooked.contains(&review.source_bead_id) && planner.is_due(review.due_at) =>
+            {
+                planner.act(Action::Rework { entry_id }, "a branch must be mended");
             }
             ReviewStatus::InReview => busy.push(review.rig_id),
             ReviewStatus::Pending if review.approval < view.refinery.needed => waiting.push(review),

@@ -23,6 +23,7 @@ mod shape;
 mod sweep;
 mod system;
 mod towns;
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -43,6 +44,7 @@ fn table() -> Vec<Case> {
         reviews::rows(),
         escalations::rows(),
         mayor::rows(),
+        work::rows(),
     ]
     .into_iter()
     .flatten()
