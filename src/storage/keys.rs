@@ -229,7 +229,7 @@ keys! {
     0x2E MailBySender { from_agent_id: AgentId, seq: u64 } -> Pointer<AgentId>;
     /// What a merge request's gates printed last.
     0x2F ReviewOutput { entry_id: BeadId } -> Text;
-    /// The newest merge request of a bead.
+    /// The merge request of a bead that is not finished.
     0x30 ReviewBySource { source_bead_id: BeadId } -> Pointer<BeadId>;
     /// Nudges that wait, by the moment they are worth nothing any more (ms since 1970).
     0x31 NudgeByExpiry { expires_at: u64, seq: u64 } -> Pointer<AgentId>;

@@ -488,7 +488,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The newest merge request of a bead, as this draft leaves it.
+    /// The merge request of a bead that is not finished, as this draft leaves it; it may also be
+    /// one that this draft has finished.
     pub(super) fn review_of_source(&mut self, bead_id: BeadId) -> Result<Option<Review>, Error> {
         let in_draft = self
             .reviews

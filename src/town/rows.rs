@@ -272,16 +272,18 @@ impl Row for Review {
         };
         let entry = Pointer { id: any.entry_id };
         index(batch, before.map(by_status), after.map(by_status), &entry);
-        let by_source = ReviewBySource {
-            source_bead_id: any.source_bead_id,
+        // One that is finished is looked for by nobody; a bead has at most one other.
+        let by_source = |review: &Self| {
+            (!review.status.is_finished()).then_some(ReviewBySource {
+                source_bead_id: review.source_bead_id,
+            })
         };
-        match (before, after) {
-            // A later one of the same bead may stand there by now, but one that is finished is
-            // never followed by one that is not in the same batch.
-            (Some(before), None) if !before.status.is_finished() => batch.delete(&by_source),
-            (None, Some(_)) => batch.put(&by_source, &entry),
-            _ => {}
-        }
+        index(
+            batch,
+            before.and_then(by_source),
+            after.and_then(by_source),
+            &entry,
+        );
     }
 }
 

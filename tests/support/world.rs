@@ -238,13 +238,16 @@ impl World {
 }
 
 /// What a town does by itself, in its own time.
-const OWN_FACTS: [&str; 8] = [
+const OWN_FACTS: [&str; 11] = [
     "agent.dispatched",
     "agent.exited",
     "agent.reminded",
     "agent.started",
     "agent.status_changed",
+    "agent.told",
     "agent.waiting",
+    "mail.delivered",
+    "nudge.dropped",
     "review.requeued",
     "review.started",
 ];
