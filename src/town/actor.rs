@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::agent_log::Log;
+use crate::agent_log::{Log, NewEvent};
 use crate::clock::Clock;
 use crate::container::LinkState;
 use crate::model::{Timestamp, TownId};
 use crate::storage::{self, AlarmKey, Batch, Kept, Once, Recalled, Tree};
-use crate::telemetry;
+use crate::telemetry::{self, metrics};
 
 use super::answers::Answer;
 use super::command::{Command, Reply};
@@ -348,6 +348,7 @@ impl Actor {
             return false;
         }
         let has_facts = !staged.facts.is_empty();
+        let counted = counted(&staged.facts);
         let first_fact = self.next_fact;
         let facts = self.feed.stage(&mut batch, &staged.facts);
         self.next_fact += staged.facts.len() as u64;
@@ -359,6 +360,10 @@ impl Actor {
                 let outcome = match durable {
                     Ok(()) => {
                         feed.publish(facts);
+                        for (fact_type, failed) in counted {
+                            metrics::FACTS.add(&fact_type);
+                            metrics::RUNS_FAILED.add(u64::from(failed));
+                        }
                         for effect in staged.effects {
                             // The runner ends only with the town.
                             let _ = effects.send(effect);
@@ -426,4 +431,15 @@ impl Actor {
             })
         })
     }
+}
+
+/// What is counted of facts: their types, and whether they tell of a run that failed.
+fn counted(facts: &[NewEvent]) -> Vec<(String, bool)> {
+    let failed = |fact: &NewEvent| {
+        fact.event_type == "agent.exited" && fact.data.contains(r#""status":"failed""#)
+    };
+    facts
+        .iter()
+        .map(|fact| (fact.event_type.clone(), failed(fact)))
+        .collect()
 }

@@ -7,6 +7,7 @@ pub(super) mod events;
 pub(super) mod mail;
 pub(super) mod mayor;
 pub(super) mod mcp;
+pub(super) mod metrics;
 pub(super) mod page;
 pub(super) mod reviews;
 pub(super) mod rigs;
