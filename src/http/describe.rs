@@ -114,6 +114,10 @@ pub(super) fn id() -> Value {
     json!({"type": "string", "format": "uuid"})
 }
 
+pub(super) fn ids(most: usize) -> Value {
+    json!({"type": "array", "maxItems": most, "items": id()})
+}
+
 pub(super) fn object() -> Value {
     json!({"type": "object"})
 }

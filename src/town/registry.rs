@@ -11,7 +11,7 @@ use crate::agent_log::{Log, Logs, Subject};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
-use crate::container::{ContainerHandle, Isolation, LaunchOptions};
+use crate::container::{ContainerHandle, Isolation, LaunchOptions, Limits, limits};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
 use crate::storage::{
@@ -329,9 +329,9 @@ impl Towns {
     async fn open_town(&self, town_id: TownId, entry: DirectoryEntry) -> Result<(), Error> {
         let inner = &self.0;
         let tree = inner.database.tree(TreeName::Town(town_id))?;
-        reindex::run(&tree).await?;
         let settings = &inner.options.settings;
         let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
+        reindex::run(&tree, &feed).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
         let shared = HandleInner {
@@ -404,6 +404,14 @@ impl Towns {
                 crate::config::Isolation::None => Isolation::None,
             },
             linger: settings.container.linger,
+            limits: Limits {
+                memory_max: settings
+                    .container
+                    .memory_max
+                    .unwrap_or_else(limits::memory_default),
+                processes_max: settings.container.processes_max,
+                open_files_max: settings.container.open_files_max,
+            },
             agent_program: settings.agent_program.clone(),
             allowed: allowed_repos(settings),
             log: settings.log.clone(),

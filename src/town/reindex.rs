@@ -4,11 +4,13 @@
 //! every row again, with all index rows that follow from it. The row that says so is in the last
 //! batch: after a crash in between, the next opening begins anew and arrives at the same.
 
+use crate::agent_log::{EventView, Log};
 use crate::model::{Agent, Bead, Mail, Review, Rig};
 use crate::storage::{
     AgentKey, Batch, BeadKey, Count, IndexedKey, Key, MailKey, Prefix, ReviewKey, RigKey, Tree,
 };
 
+use super::ledger;
 use super::refusal::Error;
 use super::registry::commit;
 use super::rows::{self, Row};
@@ -25,7 +27,7 @@ pub(super) fn mark(batch: &mut Batch) {
 }
 
 /// Makes the indexes of a town whole, if they are not. Nobody else writes to it yet.
-pub(super) async fn run(tree: &Tree) -> Result<(), Error> {
+pub(super) async fn run(tree: &Tree, feed: &Log) -> Result<(), Error> {
     let found = tree.get(&IndexedKey {})?.unwrap_or_default().value;
     if found >= INDEXES {
         return Ok(());
@@ -43,6 +45,7 @@ pub(super) async fn run(tree: &Tree) -> Result<(), Error> {
         rows::stage_mail(batch, mail);
     })
     .await?;
+    rows += facts(tree, feed).await?;
     let mut batch = Batch::new();
     mark(&mut batch);
     commit(tree, batch).await?;
@@ -52,6 +55,28 @@ pub(super) async fn run(tree: &Tree) -> Result<(), Error> {
 
 fn stage<R: Row>(batch: &mut Batch, row: &R) {
     R::stage(batch, None, Some(row));
+}
+
+/// Puts the facts that are kept into the ledger's indexes; how many there are.
+async fn facts(tree: &Tree, feed: &Log) -> Result<usize, Error> {
+    let (mut count, mut next) = (0, feed.position().first_id);
+    loop {
+        let slices = feed.read_from(next).await?;
+        let Some(last) = slices.last() else {
+            return Ok(count);
+        };
+        next = last.last_id() + 1;
+        let mut batch = Batch::new();
+        for frame in slices.iter().flat_map(|slice| slice.frames()) {
+            let fact = EventView::of_frame(frame);
+            let about = fact.as_ref().and_then(|fact| ledger::subject(fact));
+            if let (Some(fact), Some((bead_id, rig_id))) = (fact, about) {
+                ledger::stage(&mut batch, bead_id, rig_id, fact.id);
+                count += 1;
+            }
+        }
+        commit(tree, batch).await?;
+    }
 }
 
 /// Writes all rows of one kind again; how many there are.

@@ -14,6 +14,7 @@ mod failures;
 mod git_hosts;
 mod guard;
 mod isolation;
+mod limits;
 mod main_job;
 mod mayor;
 mod rehearsal;
@@ -23,3 +24,4 @@ mod socket;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
+mod work;

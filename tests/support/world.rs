@@ -28,6 +28,10 @@ pub(crate) struct Ids {
     pub(crate) bead: String,
     pub(crate) entry: String,
     pub(crate) escalation: String,
+    pub(crate) convoy: String,
+    /// A bead that `bead` waits for.
+    pub(crate) dependency: String,
+    pub(crate) molecule: String,
     /// A name that nothing has.
     pub(crate) fresh: String,
 }
@@ -52,7 +56,7 @@ impl Ids {
     }
 
     /// The parameters of paths and their values.
-    pub(crate) fn all(&self) -> [(&'static str, &String); 6] {
+    pub(crate) fn all(&self) -> [(&'static str, &String); 9] {
         [
             ("town", &self.town),
             ("rig", &self.rig),
@@ -60,6 +64,9 @@ impl Ids {
             ("bead", &self.bead),
             ("entry", &self.entry),
             ("escalation", &self.escalation),
+            ("convoy", &self.convoy),
+            ("dependency", &self.dependency),
+            ("molecule", &self.molecule),
         ]
     }
 }
@@ -101,7 +108,8 @@ impl World {
         (town, rig)
     }
 
-    async fn rig_of(&self, town: &str) -> String {
+    /// Another rig of a town.
+    pub(crate) async fn rig_of(&self, town: &str) -> String {
         let url = format!("https://{}/r.git", self.hole.local_addr().unwrap());
         let body = json!({"town_id": last(town), "name": self.fresh(), "git_url": url});
         let rig = self.server.post("/api/users/u/rigs", body).await;
@@ -156,10 +164,40 @@ impl World {
         self.server
             .post(&path, json!({"status": "merged", "message": "by hand"}))
             .await;
-        Ids {
+        let mut ids = Ids {
             entry,
             ..self.idle_ids(rig).await
-        }
+        };
+        ids.dependency = self.dependency(&ids).await;
+        ids.convoy = self.convoy(&ids).await;
+        ids.molecule = self.molecule(&ids).await;
+        ids
+    }
+
+    /// A convoy of the bead.
+    pub(crate) async fn convoy(&self, ids: &Ids) -> String {
+        let beads = json!([{"bead_id": ids.bead, "rig_id": ids.rig}]);
+        let path = ids.fill("/api/towns/{town}/convoys");
+        let body = json!({"title": "C", "beads": beads});
+        id_of(&self.server.post(&path, body).await)
+    }
+
+    /// A new bead that the bead waits for.
+    pub(crate) async fn dependency(&self, ids: &Ids) -> String {
+        let rig = ids.fill("/api/towns/{town}/rigs/{rig}");
+        let on = self.bead(&rig, "issue").await;
+        let path = format!("{rig}/beads/{}/dependencies", ids.bead);
+        let body = json!({"depends_on_bead_id": on});
+        self.server.post(&path, body).await;
+        on
+    }
+
+    /// A molecule of two steps on the bead.
+    pub(crate) async fn molecule(&self, ids: &Ids) -> String {
+        let step = json!({"title": "one", "instructions": "i"});
+        let body = json!({"bead_id": ids.bead, "formula": {"steps": [step, step]}});
+        let path = ids.fill("/api/towns/{town}/rigs/{rig}/molecules");
+        id_of(&self.server.post(&path, body).await)
     }
 
     /// The same without an entry.
@@ -174,6 +212,9 @@ impl World {
             // Of nothing: an entry that waits would be under way.
             entry: uuid::Uuid::new_v4().to_string(),
             escalation: self.escalation(rig).await,
+            convoy: uuid::Uuid::new_v4().to_string(),
+            dependency: uuid::Uuid::new_v4().to_string(),
+            molecule: uuid::Uuid::new_v4().to_string(),
             fresh: self.fresh(),
         }
     }
@@ -246,6 +287,10 @@ impl World {
         }
         deeds.into()
     }
+}
+
+fn id_of(row: &Value) -> String {
+    row["id"].as_str().unwrap().to_owned()
 }
 
 /// The last part of a path.

@@ -19,6 +19,8 @@ pub(super) fn rows() -> Vec<Case> {
                 ("assignee_agent_id", Id),
                 ("parent_bead_id", Id),
                 ("created_by", Text(64)),
+                ("convoy_id", Id),
+                ("depends_on", Labels),
             ])
             .refuses(409, "agent_already_hooked", async |world, ids| {
                 world.hook(ids).await;
@@ -30,6 +32,9 @@ pub(super) fn rows() -> Vec<Case> {
                 "status=bogus",
                 "type=bogus",
                 "assignee_agent_bead_id=x",
+                "parent_bead_id=x",
+                "convoy_id=x",
+                "ready=maybe",
                 "limit=0",
                 "limit=1001",
                 "limit=x",

@@ -24,6 +24,7 @@ mod shape;
 mod sweep;
 mod system;
 mod towns;
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -39,6 +40,7 @@ fn table() -> Vec<Case> {
         rigs::rows(),
         beads::rows(),
         agents::rows(),
+        work::rows(),
         mail::rows(),
         events::rows(),
         reviews::rows(),
