@@ -24,6 +24,7 @@ pub mod isolation;
 mod launch;
 pub mod prompts;
 pub mod protocol;
+mod reading;
 mod relay;
 mod supervisor;
 mod workspace;

@@ -3,6 +3,7 @@
 mod ids;
 mod json;
 mod nouns;
+mod scheduling;
 mod time;
 
 pub use ids::{AgentId, BeadId, Epoch, MailId, ParseIdError, RigId, TownId, UserId};
@@ -11,4 +12,5 @@ pub use nouns::{
     Agent, AgentRole, AgentStatus, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
     ReviewStatus, Rig, Town, UnknownVariant,
 };
+pub use scheduling::{Breaker, Counted, CountedMessage, Scheduler, Usage};
 pub use time::Timestamp;

@@ -165,6 +165,8 @@ pub struct Town {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// Whether dispatch and merges of all its rigs are held.
+    pub paused: bool,
 }
 
 /// A git repository of a town.
@@ -229,6 +231,8 @@ pub struct Bead {
     pub updated_at: Timestamp,
     /// When it was closed.
     pub closed_at: Option<Timestamp>,
+    /// Whether it was slung: while it is open, the scheduler finds a polecat for it.
+    pub slung: bool,
 }
 
 /// The scheduler's notes on an agent.
@@ -248,6 +252,10 @@ pub struct Dispatch {
     pub last_error: Option<String>,
     /// Reminders sent because it stopped without calling done.
     pub reminders: u32,
+    /// Why its run was given up, while that run still ends.
+    pub given_up: Option<String>,
+    /// When the patrol last asked it whether it still works.
+    pub checked_at: Option<Timestamp>,
 }
 
 /// An agent.

@@ -12,9 +12,9 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Dispatch, Epoch,
-    Json, Mail, MailId, Priority, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
-    UserId,
+    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Breaker, Counted,
+    CountedMessage, Dispatch, Epoch, Json, Mail, MailId, Priority, Review, ReviewStatus, Rig,
+    RigId, Scheduler, Timestamp, Town, TownId, Usage, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -87,13 +87,6 @@ pub struct SegmentHead {
     pub offsets: Vec<u32>,
     /// The place in the container's stream of the last event that came from there.
     pub link: Option<LinkPosition>,
-}
-
-/// A town's persisted alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alarm {
-    /// When it rings.
-    pub due_at: Timestamp,
 }
 
 /// An enum whose variants have a byte on disk.
@@ -199,8 +192,24 @@ impl<C> Decode<C> for Timestamp {
     }
 }
 
+/// Takes its rows off one by one: read as one repetition, `since` could be the next row's name.
 macro_rules! layouts {
-    ($($name:ident { $($field:ident),* $(,)? } $(since $version:literal { $($added:ident),+ $(,)? })*)+) => {$(
+    () => {};
+    (
+        $name:ident { $($field:ident),* $(,)? } since $version:literal { $($added:ident),+ $(,)? }
+        $($rest:tt)*
+    ) => {
+        layout!($name { $($field),* } $version { $($added),+ });
+        layouts! { $($rest)* }
+    };
+    ($name:ident { $($field:ident),* $(,)? } $($rest:tt)*) => {
+        layout!($name { $($field),* });
+        layouts! { $($rest)* }
+    };
+}
+
+macro_rules! layout {
+    ($name:ident { $($field:ident),* } $($version:literal { $($added:ident),+ })*) => {
         impl Encode for $name {
             fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
                 $(self.$field.encode(encoder)?;)*
@@ -223,11 +232,10 @@ macro_rules! layouts {
         impl Record for $name {
             const NAME: &'static str = stringify!($name);
         }
-    )+};
+    };
 }
 
 /// A field that rows have since `version`; in older rows it has its default.
-#[expect(dead_code, reason = "no row has a later field yet")]
 fn added_in<T, D>(version: u8, decoder: &mut D) -> Result<T, DecodeError>
 where
     T: Default + Decode<LayoutVersion>,
@@ -247,8 +255,7 @@ layouts! {
     LogHead { epoch, first_id, last_id }
     LinkPosition { epoch, seq }
     SegmentHead { first_id, offsets, link }
-    Alarm { due_at }
-    Town { town_id, name, owner_user_id, created_at, updated_at }
+    Town { town_id, name, owner_user_id, created_at, updated_at } since 2 { paused }
     Rig {
         rig_id, town_id, name, git_url, default_branch, platform_integration_id, kilocode_token,
         paused, created_at, updated_at,
@@ -256,10 +263,10 @@ layouts! {
     Bead {
         bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
         priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
-    }
+    } since 2 { slung }
     Dispatch {
         attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
-    }
+    } since 2 { given_up, checked_at }
     Agent {
         agent_id, seq, rig_id, role, name, identity, status, hook, dispatch, last_activity_at,
         checkpoint, created_at,
@@ -271,6 +278,11 @@ layouts! {
         entry_id, seq, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
         due_at, started_at, message, commit_sha,
     }
+    Scheduler { failures, breaker, day, spent, budget_told }
+    Breaker { opened_at, probe }
+    Usage { input, output, reasoning, cache_read, cache_write, cost_nanos }
+    Counted { messages }
+    CountedMessage { message_id, usage }
 }
 
 impl<I: Encode> Encode for Pointer<I> {

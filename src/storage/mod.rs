@@ -32,12 +32,13 @@ pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByRig,
-    BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
-    FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus,
-    ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
+    AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, BeadByAssignee,
+    BeadByRig, BeadByStatus, BeadByTown, BeadEventKey, BeadKey, BeadSlung, ConfigKey, CountedKey,
+    CounterKey, EscalationFold, FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered,
+    Prefix, ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey,
+    TownDirectory, TownKey, UsageKey,
 };
 pub use layout::{
-    Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+    Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
 pub use trees::{Tailed, Tree, TreeName};

@@ -38,6 +38,13 @@ pub(super) enum Command {
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
     Acknowledge(BeadId, Reply<Bead>),
+    PauseTown(bool, Reply<()>),
+    PauseRig(RigId, bool, Reply<()>),
+    StopAll(Reply<usize>),
+    StopAgent(RigId, AgentId, Reply<Option<BeadId>>),
+    Retry(RigId, BeadId, Option<String>, Reply<Bead>),
+    /// What the alarm would do now, as JSON; nothing is done.
+    DryRun(Reply<serde_json::Value>),
     TellMayor(String, Reply<MayorSession>),
     /// The container's link came up or went down, as the supervisor saw it.
     Link(LinkState),
@@ -141,8 +148,8 @@ pub struct SlingOrder {
 pub struct Slung {
     /// The bead.
     pub bead: Bead,
-    /// The polecat.
-    pub agent: Agent,
+    /// The polecat; `None` while the bead waits for one.
+    pub agent: Option<Agent>,
 }
 
 /// An agent to be made.

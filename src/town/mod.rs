@@ -20,6 +20,8 @@
 mod actor;
 mod agents;
 mod beads;
+mod breaker;
+mod budget;
 mod command;
 mod dispatch;
 mod draft;
@@ -29,7 +31,10 @@ mod handle;
 mod link;
 mod mail;
 mod names;
+mod patrol;
+mod pause;
 mod queries;
+mod queue;
 mod reconcile;
 mod refusal;
 mod registry;
@@ -37,6 +42,7 @@ mod reviews;
 mod rigs;
 mod rows;
 mod settings;
+mod usage;
 
 pub use command::{
     AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
@@ -48,6 +54,7 @@ pub use queries::{AgentFilter, BeadFilter, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;
+pub use usage::UsageReport;
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
 };
 use crate::storage::{
-    self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey,
-    ConfigKey, MailKey, MailUndelivered, RigKey, Tree,
+    self, AgentByRig, AgentByRole, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown,
+    BeadKey, ConfigKey, MailKey, MailUndelivered, RigKey, Tree,
 };
 
 /// Which part of a list is wanted.
@@ -175,8 +175,11 @@ pub(super) fn all_agents(tree: &Tree) -> Result<Vec<Agent>, storage::Error> {
 }
 
 pub(super) fn mayor(tree: &Tree) -> Result<Option<Agent>, storage::Error> {
-    let mut agents = all_agents(tree)?.into_iter();
-    Ok(agents.find(|agent| agent.role == AgentRole::Mayor))
+    let first = tree.scan(&AgentByRole::of_role(AgentRole::Mayor)).next();
+    match first.transpose()? {
+        Some((_, to)) => tree.get(&AgentKey { agent_id: to.id }),
+        None => Ok(None),
+    }
 }
 
 /// The mail that waits for an agent, oldest first.

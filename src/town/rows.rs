@@ -1,10 +1,11 @@
 //! Rows and the index rows that follow from them, staged together.
 
-use crate::model::{Agent, AgentId, Bead, BeadId, Mail, Review, Rig, RigId};
+use crate::model::{Agent, AgentId, Bead, BeadId, BeadStatus, Mail, Priority, Review, Rig, RigId};
 use crate::storage::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadByRig,
-    BeadByStatus, BeadByTown, BeadKey, Count, Error, Key, MailKey, MailUndelivered, Pointer,
-    ReviewByStatus, ReviewKey, RigByName, RigKey, Tree,
+    AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, Batch,
+    BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey, BeadSlung, Count, Error, Key,
+    MailKey, MailUndelivered, Pointer, ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused,
+    Tree,
 };
 
 /// A row with an id of its own.
@@ -43,14 +44,17 @@ impl Row for Rig {
     fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
         let Some(any) = after.or(before) else { return };
         batch.set(&RigKey { rig_id: any.rig_id }, after);
+        let entry = Pointer { id: any.rig_id };
         let by_name = |rig: &Self| RigByName {
             name: rig.name.clone(),
         };
+        index(batch, before.map(by_name), after.map(by_name), &entry);
+        let paused = |rig: &Self| rig.paused.then_some(RigPaused { rig_id: rig.rig_id });
         index(
             batch,
-            before.map(by_name),
-            after.map(by_name),
-            &Pointer { id: any.rig_id },
+            before.and_then(paused),
+            after.and_then(paused),
+            &entry,
         );
     }
 }
@@ -102,7 +106,28 @@ impl Row for Bead {
             after.and_then(by_agent),
             &entry,
         );
+        index(
+            batch,
+            before.and_then(slung_key),
+            after.and_then(slung_key),
+            &entry,
+        );
     }
+}
+
+/// Where a bead stands among those that wait for a polecat, if it is one of them.
+pub(super) fn slung_key(bead: &Bead) -> Option<BeadSlung> {
+    let waits = bead.slung && bead.status == BeadStatus::Open && bead.assignee_agent_id.is_none();
+    Some(BeadSlung {
+        rig_id: bead.rig_id.filter(|_| waits)?,
+        rank: match bead.priority {
+            Priority::Critical => 0,
+            Priority::High => 1,
+            Priority::Medium => 2,
+            Priority::Low => 3,
+        },
+        seq: bead.seq,
+    })
 }
 
 impl Row for Agent {
@@ -133,6 +158,21 @@ impl Row for Agent {
             after.and_then(by_rig),
             &entry,
         );
+        let active = |agent: &Self| {
+            let is_active = agent.hook.is_some() || agent.dispatch.requested_at.is_some();
+            is_active.then_some(AgentActive { seq: agent.seq })
+        };
+        index(
+            batch,
+            before.and_then(active),
+            after.and_then(active),
+            &entry,
+        );
+        let by_role = |agent: &Self| AgentByRole {
+            role: agent.role,
+            seq: agent.seq,
+        };
+        index(batch, before.map(by_role), after.map(by_role), &entry);
         let by_name = |agent: &Self| AgentByName {
             name: agent.name.clone(),
         };

@@ -4,4 +4,8 @@ mod agents;
 mod beads;
 mod bench;
 mod dispatch;
+mod patrol;
+mod pause;
+mod queue;
 mod reviews;
+mod spending;

@@ -1,12 +1,15 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
 mod nouns;
+mod scheduler;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+pub(super) use scheduler::WireUsageReport;
 
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,

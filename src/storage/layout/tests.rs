@@ -20,6 +20,7 @@ fn bead() -> Bead {
         created_at: Timestamp::from_millis(5),
         updated_at: Timestamp::from_millis(6),
         closed_at: None,
+        slung: false,
     }
 }
 
@@ -44,7 +45,9 @@ fn golden_bead() {
     expected.extend(6i64.to_le_bytes());
     expected.push(0);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
+    // What version 2 added: slung.
     expected[0] = 2;
+    expected.push(0);
     assert_eq!(encode(&bead()), expected);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
 }

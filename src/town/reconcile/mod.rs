@@ -12,11 +12,14 @@
 
 mod action;
 mod agents;
+mod budget;
 mod container;
 mod dispatch;
 mod holds;
 mod mayor;
 mod merges;
+mod patrol;
+mod queue;
 
 use std::time::Duration;
 
@@ -28,6 +31,7 @@ use crate::storage::Tree;
 
 use super::queries;
 use super::refusal::Error;
+use super::settings::TownSettings;
 
 pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
@@ -35,6 +39,7 @@ pub(super) use container::Container;
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;
+pub(super) use queue::QueueSeen;
 
 /// What the reconciler looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +49,8 @@ pub(super) struct View {
     pub(super) agents: Vec<AgentSeen>,
     /// Merge requests that wait or run, in order of creation.
     pub(super) reviews: Vec<ReviewSeen>,
+    /// Rigs in which slung beads wait.
+    pub(super) queues: Vec<QueueSeen>,
     /// What may not be started.
     pub(super) holds: Holds,
     /// Agents to whom a message is on its way.
@@ -51,6 +58,11 @@ pub(super) struct View {
     /// How often the alarm rings with and without work.
     pub(super) interval_active: Duration,
     pub(super) interval_idle: Duration,
+    /// How long an agent may be silent.
+    pub(super) patrol_after: Duration,
+    /// Since when the container's link is up.
+    #[serde(with = "text::option")]
+    pub(super) up_since: Option<Timestamp>,
 }
 
 /// What the actor knows and the tree does not.
@@ -58,19 +70,28 @@ pub(super) struct View {
 pub(super) struct Live {
     pub(super) container: Container,
     pub(super) being_told: Vec<Told>,
+    /// Since when the container's link is up.
+    pub(super) up_since: Option<Timestamp>,
 }
 
 impl View {
-    pub(super) fn observe(tree: &Tree, live: &Live) -> Result<Self, Error> {
+    pub(super) fn observe(
+        tree: &Tree,
+        live: &Live,
+        settings: &TownSettings,
+    ) -> Result<Self, Error> {
         let config = queries::config(tree)?;
         Ok(Self {
             container: live.container,
             agents: agents::observe(tree)?,
             reviews: merges::observe(tree)?,
-            holds: holds::observe(tree)?,
+            queues: queue::observe(tree, &config)?,
+            holds: holds::observe(tree, &config, settings)?,
             being_told: live.being_told.clone(),
             interval_active: config.alarm_active(),
             interval_idle: config.alarm_idle(),
+            patrol_after: settings.patrol_after,
+            up_since: live.up_since,
         })
     }
 }
@@ -99,7 +120,10 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
         has_work: false,
         needs_container: None,
     };
+    budget::plan(view, &mut planner);
+    queue::plan(view, &mut planner);
     dispatch::plan(view, &mut planner);
+    patrol::plan(view, &mut planner);
     mayor::plan(view, &mut planner);
     merges::plan(view, &mut planner);
     // Last: what the other duties need is known now.
