@@ -262,6 +262,9 @@ async fn beyond_the_recordings(world: &World, route: &Route) {
             let expected = json!({"appended": 2, "first_id": 1, "last_id": 2});
             assert_eq!(appended, expected);
         }
+        (_, path) if crate::scheduler::is_ours(path) => {
+            crate::scheduler::expect_shape(world, route, &ids).await;
+        }
         (method, "/mcp/{agent}") => {
             let bearer = format!("Bearer {}", agent_token(server, &ids));
             let headers = [

@@ -19,6 +19,7 @@ mod mayor;
 mod nasty;
 mod refusals;
 mod rehearsal;
+mod scheduler;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]

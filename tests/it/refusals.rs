@@ -147,6 +147,9 @@ pub(crate) fn fields(route: &Route) -> Vec<(&'static str, Field)> {
         ("POST", path)
             if path.ends_with("/heartbeat")
                 || path.ends_with("/acknowledge")
+                || crate::scheduler::TAKES_NO_BODY
+                    .iter()
+                    .any(|end| path.ends_with(end))
                 || path.starts_with("/mcp/") =>
         {
             Vec::new()
