@@ -263,7 +263,12 @@ impl Full {
         let mut samples = Samples::default();
         for value in 0..rounds as u64 {
             let mut batch = Batch::new();
-            batch.put(&CounterKey {}, &Count { value: 1_000_000 + value });
+            batch.put(
+                &CounterKey {},
+                &Count {
+                    value: 1_000_000 + value,
+                },
+            );
             let (done, durable) = oneshot::channel();
             let begin = Instant::now();
             let committed = self
@@ -363,7 +368,12 @@ async fn work(sizes: &Sizes) {
 
 fn ratio(measure: &str, few: &Samples, many: &Samples, floor: &str) {
     row(&format!("{measure}, few beads"), &few.summary(), "", "");
-    row(&format!("{measure}, many beads"), &many.summary(), "", floor);
+    row(
+        &format!("{measure}, many beads"),
+        &many.summary(),
+        "",
+        floor,
+    );
     let ratio = many.median().as_secs_f64() / few.median().as_secs_f64();
     row(
         &format!("{measure}, many / few"),

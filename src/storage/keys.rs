@@ -9,7 +9,7 @@ use crate::model::{
 use super::Error;
 use super::codec::Record;
 use super::layout::{
-    Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+    Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
 
 /// A whole key of a tree and the row behind it.
@@ -231,6 +231,16 @@ keys! {
     0x24 SchedulerKey {} -> Scheduler;
     /// What an agent used on a day (days since 1970, UTC) for a bead; nil if for none.
     0x25 UsageKey { day: u64, agent_id: AgentId, bead_id: BeadId } -> Usage;
+
+    /// What was answered under a client's key for a request. Here and, with the two that follow, in
+    /// the trees `agent/<id>` and `meta`.
+    0x36 AnsweredKey { key: String } -> Answered;
+    /// The same by age, for clearing away.
+    0x37 AnsweredAt { at: u64, key: String } -> Count;
+    /// How many there are.
+    0x38 AnsweredCount {} -> Count;
+    /// Which indexes of the town are whole.
+    0x39 IndexedKey {} -> Count;
 
     // Tree `meta`.
     /// What wrote this database and in which format.

@@ -23,6 +23,7 @@ mod database;
 mod error;
 mod keys;
 mod layout;
+mod once;
 mod trees;
 
 pub use batch::Batch;
@@ -32,13 +33,14 @@ pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, BeadByAssignee,
-    BeadByRig, BeadByStatus, BeadByTown, BeadEventKey, BeadKey, BeadSlung, ConfigKey, CountedKey,
-    CounterKey, EscalationFold, FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered,
-    Prefix, ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey,
-    TownDirectory, TownKey, UsageKey,
+    AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, AnsweredAt,
+    AnsweredCount, AnsweredKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadEventKey,
+    BeadKey, BeadSlung, ConfigKey, CountedKey, CounterKey, EscalationFold, FormatKey, IndexedKey,
+    Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus, ReviewKey,
+    RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey, TownDirectory, TownKey, UsageKey,
 };
 pub use layout::{
-    Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+    Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
+pub use once::{KEPT_FOR, Kept, Once, Recalled};
 pub use trees::{Tailed, Tree, TreeName};

@@ -7,7 +7,7 @@ use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId, Priority,
     ReviewStatus, Rig, RigId,
 };
-use crate::storage::LinkPosition;
+use crate::storage::{LinkPosition, Once};
 
 use super::refusal::Error;
 
@@ -15,6 +15,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A closed list: reading it tells all that can happen to a town.
 pub(super) enum Command {
+    /// A command that is to be carried out once, however often it is sent.
+    Once(Once, Box<Command>),
     CreateRig(NewRig, Reply<Rig>),
     DeleteRig(RigId, Reply<Vec<AgentId>>),
     SetConfig(serde_json::Value, Reply<crate::config::TownConfig>),
@@ -40,8 +42,8 @@ pub(super) enum Command {
     Acknowledge(BeadId, Reply<Bead>),
     PauseTown(bool, Reply<()>),
     PauseRig(RigId, bool, Reply<()>),
-    StopAll(Reply<usize>),
-    StopAgent(RigId, AgentId, Reply<Option<BeadId>>),
+    StopAll(Reply<Vec<AgentId>>),
+    StopAgent(RigId, AgentId, Reply<StoppedRun>),
     Retry(RigId, BeadId, Option<String>, Reply<Bead>),
     /// What the alarm would do now, as JSON; nothing is done.
     DryRun(Reply<serde_json::Value>),
@@ -150,6 +152,15 @@ pub struct Slung {
     pub bead: Bead,
     /// The polecat; `None` while the bead waits for one.
     pub agent: Option<Agent>,
+}
+
+/// An agent whose run was stopped.
+#[derive(Clone, Debug)]
+pub struct StoppedRun {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The bead that was on its hook.
+    pub bead_id: Option<BeadId>,
 }
 
 /// An agent to be made.

@@ -12,13 +12,14 @@ use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, Merg
 use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
 };
-use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
+use crate::storage::{self, AgentKey, LinkPosition, Once, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
+use super::answers::Request;
 use super::command::{
     AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
-    NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
+    NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange, StoppedRun,
 };
 use super::queries::{self, AgentFilter, BeadFilter, Page};
 use super::refusal::{Error, Refusal};
@@ -41,7 +42,7 @@ impl CommandSender {
 
 /// A town; cheap to clone.
 #[derive(Clone)]
-pub struct TownHandle(pub(super) Arc<Inner>);
+pub struct TownHandle(pub(super) Arc<Inner>, pub(super) Option<Arc<Request>>);
 
 pub(super) struct Inner {
     pub(super) town_id: TownId,
@@ -121,10 +122,10 @@ impl TownHandle {
         pause(paused: bool) -> () = PauseTown;
         /// Holds or releases a rig.
         pause_rig(rig_id: RigId, paused: bool) -> () = PauseRig;
-        /// Holds the town and stops every run; agents keep their hooks. Says how many are stopped.
-        stop_all() -> usize = StopAll;
-        /// Stops an agent's run; its bead goes back to open. Says which bead that was.
-        stop_agent(rig_id: RigId, agent_id: AgentId) -> Option<BeadId> = StopAgent;
+        /// Holds the town and stops every run; agents keep their hooks. Says whose.
+        stop_all() -> Vec<AgentId> = StopAll;
+        /// Stops an agent's run; its bead goes back to open.
+        stop_agent(rig_id: RigId, agent_id: AgentId) -> StoppedRun = StopAgent;
         /// Opens a failed bead again; a slung one gets a polecat again.
         retry(rig_id: RigId, bead_id: BeadId, by: Option<String>) -> Bead = Retry;
         /// What the alarm would do now and what it sees, as JSON; nothing is done.
@@ -169,6 +170,22 @@ impl TownHandle {
         check_branch("branch", &new.branch)?;
         self.call(|reply| Command::SubmitReview(rig_id, new, reply))
             .await
+    }
+
+    /// The same town for one request that is to be carried out once: what it changes is changed
+    /// once, and a repeat gets the first answer.
+    #[must_use]
+    pub fn once(self, once: Option<Once>) -> Self {
+        Self(self.0, once.map(|once| Arc::new(Request::new(once))))
+    }
+
+    /// Whether a request was carried out here under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_answered(&self, once: &Once) -> Result<bool, Error> {
+        let first = Request::new(once.clone()).next();
+        Ok(self.0.tree.has_answered(&first)?)
     }
 
     /// Its id.
@@ -319,7 +336,7 @@ impl TownHandle {
         Ok(self
             .agent_log(rig_id, agent_id)
             .await?
-            .append(events)
+            .append_once(events, self.1.as_ref().map(|request| request.next()))
             .await?)
     }
 
@@ -372,10 +389,14 @@ impl TownHandle {
 
     async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
+        let mut command = command(reply);
+        if let Some(request) = &self.1 {
+            command = request.step(command);
+        }
         self.0
             .commands
             .0
-            .try_send(command(reply))
+            .try_send(command)
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => Error::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => Error::Closing,

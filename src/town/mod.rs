@@ -19,6 +19,7 @@
 
 mod actor;
 mod agents;
+mod answers;
 mod beads;
 mod breaker;
 mod budget;
@@ -38,6 +39,7 @@ mod queue;
 mod reconcile;
 mod refusal;
 mod registry;
+mod reindex;
 mod reviews;
 mod rigs;
 mod rows;
@@ -47,6 +49,7 @@ mod usage;
 pub use command::{
     AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung, StatusChange,
+    StoppedRun,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::model::{AgentId, BeadId, RigId};
+use crate::model::{AgentId, RigId};
 
+use super::command::StoppedRun;
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::Error;
@@ -50,33 +51,38 @@ pub(super) fn set_rig(draft: &mut Draft<'_>, rig_id: RigId, paused: bool) -> Res
     Ok(())
 }
 
-/// Holds the town and stops every run at once; each agent keeps its hook. Says how many are stopped.
-pub(super) fn stop_all(draft: &mut Draft<'_>) -> Result<usize, Error> {
+/// Holds the town and stops every run at once; each agent keeps its hook. Says who is stopped.
+pub(super) fn stop_all(draft: &mut Draft<'_>) -> Result<Vec<AgentId>, Error> {
     set_town(draft, true)?;
-    let mut stopped = 0;
+    let mut stopped = Vec::new();
     for agent in draft.active_agents()? {
         if agent.dispatch.requested_at.is_some() {
             agents::record(draft, "agent.stopped", &agent, json!({"by": "stop-all"}));
             draft.effect(Effect::HaltAgent(agent.agent_id));
-            stopped += 1;
+            stopped.push(agent.agent_id);
         }
     }
     Ok(stopped)
 }
 
 /// Stops an agent's run at once; its bead goes back to open, and nobody is found for it by itself.
-/// Says which bead that was.
 pub(super) fn stop_agent(
     draft: &mut Draft<'_>,
     rig_id: RigId,
     agent_id: AgentId,
-) -> Result<Option<BeadId>, Error> {
+) -> Result<StoppedRun, Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
     if agent.hook.is_none() && agent.dispatch.requested_at.is_none() {
-        return Ok(None);
+        return Ok(StoppedRun {
+            agent_id,
+            bead_id: None,
+        });
     }
     agents::record(draft, "agent.stopped", &agent, json!({"by": "user"}));
     draft.effect(Effect::HaltAgent(agent_id));
     agents::unhook(draft, rig_id, agent_id)?;
-    Ok(agent.hook)
+    Ok(StoppedRun {
+        agent_id,
+        bead_id: agent.hook,
+    })
 }

@@ -7,5 +7,6 @@ mod dispatch;
 mod patrol;
 mod pause;
 mod queue;
+mod reindex;
 mod reviews;
 mod spending;

@@ -2,61 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use gastownd::http::Route;
 use serde_json::{Value, json};
 
 use crate::support::case::{Case, ONE_TRY, rehearsal};
-use crate::support::world::{Ids, World};
-
-/// The ends of our routes that take no body.
-pub(crate) const TAKES_NO_BODY: &[&str] = &["/pause", "/resume", "/stop-all", "/retry", "/stop"];
-
-pub(crate) fn is_ours(path: &str) -> bool {
-    let mut ends = TAKES_NO_BODY.iter().chain(&["/usage", "/reconcile"]);
-    ends.any(|end| path.ends_with(end))
-}
-
-/// What our routes answer where nothing is under way.
-pub(crate) async fn expect_shape(world: &World, route: &Route, ids: &Ids) {
-    let (server, path) = (&world.server, ids.fill(route.path));
-    let post = |path: String| async move { server.post(&path, Value::Null).await };
-    match path.rsplit('/').next().unwrap() {
-        "pause" => assert_eq!(post(path).await, json!({"paused": true})),
-        "resume" => assert_eq!(post(path).await, json!({"paused": false})),
-        "stop-all" => {
-            assert_eq!(post(path).await, json!({"paused": true, "stopped": 0}));
-            post(format!("{}/resume", world.town)).await;
-        }
-        "stop" => {
-            let nothing = json!({"stopped": true, "bead_id": null});
-            assert_eq!(post(path).await, nothing);
-        }
-        "retry" => {
-            let bead = path.trim_end_matches("/retry");
-            let failed = json!({"status": "failed"});
-            server
-                .must("PATCH", &format!("{bead}/status"), failed)
-                .await;
-            assert_eq!(post(path.clone()).await["status"], "open");
-        }
-        "usage" => {
-            let usage = server.get(&format!("{path}?days=2")).await;
-            assert_eq!(
-                (&usage["days"], &usage["total"]["cost"]),
-                (&json!(2), &json!(0.0))
-            );
-            assert_eq!(usage["by_agent"], json!([]));
-        }
-        "reconcile" => {
-            let plan = server.get(&format!("{path}?dry_run=1")).await;
-            assert!(
-                plan["actions"].is_array() && plan["due_at"].is_string(),
-                "{plan:#}"
-            );
-        }
-        other => panic!("{other} is not ours"),
-    }
-}
 
 /// Work that goes on until it is stopped.
 const HANGS: &str = "rehearse: hang";

@@ -32,13 +32,13 @@ pub(in crate::http) async fn resume_rig(context: Context) -> Reply {
 
 pub(in crate::http) async fn stop_all(context: Context) -> Reply {
     let stopped = context.town()?.stop_all().await?;
-    ok(json!({"paused": true, "stopped": stopped}))
+    ok(json!({"paused": true, "stopped": stopped.len()}))
 }
 
 pub(in crate::http) async fn stop_agent(context: Context) -> Reply {
     let (rig_id, agent_id) = (context.rig_id()?, context.agent_id()?);
-    let bead_id = context.town()?.stop_agent(rig_id, agent_id).await?;
-    let bead_id = bead_id.map(|id| id.to_string());
+    let stopped = context.town()?.stop_agent(rig_id, agent_id).await?;
+    let bead_id = stopped.bead_id.map(|id| id.to_string());
     ok(json!({"stopped": true, "bead_id": bead_id}))
 }
 

@@ -48,7 +48,7 @@ fn stop_all_stops_every_run_and_keeps_the_hooks() {
     town.act(|draft| dispatch::request(draft, running)).unwrap();
     let (waiting, _) = town.hooked();
     let stopped = town.act(pause::stop_all).unwrap();
-    assert_eq!(stopped, 1);
+    assert_eq!(stopped, [running]);
     assert!(town.effects.contains(&Effect::HaltAgent(running)));
     assert!(!town.effects.contains(&Effect::HaltAgent(waiting)));
     town.act(|draft| dispatch::stopped(draft, running, "asked to"))
@@ -70,7 +70,7 @@ fn stopping_an_agent_gives_its_bead_back() {
     let stopped = town
         .act(|draft| pause::stop_agent(draft, rig_id, agent_id))
         .unwrap();
-    assert_eq!(stopped, Some(bead_id));
+    assert_eq!(stopped.bead_id, Some(bead_id));
     assert!(town.effects.contains(&Effect::HaltAgent(agent_id)));
     assert_eq!(town.bead(bead_id).status, BeadStatus::Open);
     assert_eq!(town.agent(agent_id).hook, None);
@@ -80,5 +80,5 @@ fn stopping_an_agent_gives_its_bead_back() {
     let again = town
         .act(|draft| pause::stop_agent(draft, rig_id, agent_id))
         .unwrap();
-    assert_eq!(again, None, "there is nothing to stop");
+    assert_eq!(again.bead_id, None, "there is nothing to stop");
 }
