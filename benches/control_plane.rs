@@ -114,7 +114,11 @@ impl Place {
     /// A town that starts nothing.
     async fn town(&self) -> TownHandle {
         let owner = self.owner.clone();
-        let town = self.towns.create(owner, "town".to_owned()).await.unwrap();
+        let town = self
+            .towns
+            .create(owner, "town".to_owned(), None)
+            .await
+            .unwrap();
         let town = self.towns.get(town.town_id).unwrap();
         town.pause(true).await.unwrap();
         town
@@ -448,6 +452,8 @@ fn bead(number: usize) -> NewBead {
         assignee_agent_id: None,
         parent_bead_id: None,
         created_by: None,
+        convoy_id: None,
+        depends_on: Vec::new(),
     }
 }
 

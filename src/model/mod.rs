@@ -5,8 +5,9 @@ mod json;
 mod nouns;
 mod scheduling;
 mod time;
+mod work;
 
-pub use ids::{AgentId, BeadId, Epoch, MailId, ParseIdError, RigId, TownId, UserId};
+pub use ids::{AgentId, BeadId, Epoch, MailId, MoleculeId, ParseIdError, RigId, TownId, UserId};
 pub use json::Json;
 pub use nouns::{
     Agent, AgentRole, AgentStatus, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
@@ -14,3 +15,4 @@ pub use nouns::{
 };
 pub use scheduling::{Breaker, Counted, CountedMessage, Scheduler, Usage};
 pub use time::Timestamp;
+pub use work::{Convoy, Dependency, DependencyKind, Molecule, MoleculeStatus, MoleculeStep};

@@ -12,9 +12,10 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Breaker, Counted,
-    CountedMessage, Dispatch, Epoch, Json, Mail, MailId, Priority, Review, ReviewStatus, Rig,
-    RigId, Scheduler, Timestamp, Town, TownId, Usage, UserId,
+    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Breaker, Convoy,
+    Counted, CountedMessage, Dependency, DependencyKind, Dispatch, Epoch, Json, Mail, MailId,
+    Molecule, MoleculeId, MoleculeStatus, MoleculeStep, Priority, Review, ReviewStatus, Rig, RigId,
+    Scheduler, Timestamp, Town, TownId, Usage, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -150,6 +151,8 @@ codes! {
     AgentRole { Polecat = 1, Refinery = 2, Mayor = 3, Witness = 4 }
     AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
     ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
+    DependencyKind { Blocks = 1, Tracks = 2 }
+    MoleculeStatus { Active = 1, Completed = 2, Failed = 3 }
 }
 
 macro_rules! id_layout {
@@ -167,7 +170,7 @@ macro_rules! id_layout {
         }
     )+};
 }
-id_layout!(TownId, RigId, AgentId, BeadId, MailId, Epoch);
+id_layout!(TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch);
 
 macro_rules! text_layout {
     ($($name:ident: $make:expr;)+) => {$(
@@ -275,7 +278,13 @@ layouts! {
     Bead {
         bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
         priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
-    } since 2 { slung }
+    } since 2 { convoy_id, molecule_id, dependencies, blockers_open, slung }
+    Dependency { on_bead_id, kind }
+    Convoy { convoy_id, total, closed, failed, landed_at }
+    MoleculeStep { title, instructions, summary }
+    Molecule {
+        molecule_id, bead_id, rig_id, steps, current_step, status, created_at, updated_at,
+    }
     Dispatch {
         attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
     } since 2 { given_up, checked_at }
@@ -336,6 +345,7 @@ record_tuples! {
     A B;
     A B C;
     A B C D;
+    A B C D E;
 }
 
 #[cfg(test)]

@@ -34,13 +34,17 @@ pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
     AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, AnsweredAt,
-    AnsweredCount, AnsweredKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadEventKey,
-    BeadKey, BeadSlung, ConfigKey, CountedKey, CounterKey, EscalationFold, FormatKey, IndexedKey,
-    Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus, ReviewKey,
-    RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey, TownDirectory, TownKey, UsageKey,
+    AnsweredCount, AnsweredKey, BeadByAssignee, BeadByConvoy, BeadByKind, BeadByParent, BeadByRig,
+    BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey, BeadReady, BeadSlung,
+    ConfigKey, ConvoyKey, CountedKey, CounterKey, EscalationFold, FormatKey, IndexedKey, Key,
+    LedgerKey, LinkKey, LogHeadKey, MailKey, MailUndelivered, MoleculeKey, NO_RIG, Prefix,
+    ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey,
+    TownDirectory, TownKey, UsageKey,
 };
 pub use layout::{
     Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
 pub use once::{KEPT_FOR, Kept, Once, Recalled};
+#[cfg(test)]
+pub(crate) use trees::ROWS_READ;
 pub use trees::{Tailed, Tree, TreeName};

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::agent_log::NewEvent;
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Review, Rig, RigId, Scheduler, Timestamp, Town,
-    TownId,
+    Agent, AgentId, AgentRole, Bead, BeadId, Convoy, Mail, Molecule, MoleculeId, Review, Rig,
+    RigId, Scheduler, Timestamp, Town, TownId,
 };
 use crate::storage::{
     self, AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, Batch,
-    BeadByAssignee, BeadEventKey, BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey,
-    LinkPosition, MailKey, Pointer, RigByName, Tree,
+    BeadByAssignee, BeadDependent, BeadEventKey, BeadKey, Count, CounterKey, EscalationFold, Key,
+    LedgerKey, LinkKey, LinkPosition, MailKey, NO_RIG, Pointer, RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -35,10 +35,13 @@ pub(super) struct Draft<'a> {
     reviews: Table<Review>,
     town: Single<Town>,
     scheduler: Single<Scheduler>,
+    convoys: Table<Convoy>,
+    molecules: Table<Molecule>,
     /// Rows without a table: written once per command and not read back within it.
     extra: Batch,
     next_seq: Option<u64>,
-    facts: Vec<(NewEvent, Option<BeadId>)>,
+    /// Each with the bead it is about, and that bead's rig.
+    facts: Vec<(NewEvent, Option<(BeadId, Option<RigId>)>)>,
     effects: Vec<Effect>,
     wakes: bool,
 }
@@ -56,6 +59,8 @@ pub(super) struct Fact {
     pub(super) bead_id: Option<BeadId>,
     pub(super) agent_id: Option<AgentId>,
     pub(super) rig_id: Option<RigId>,
+    /// Who did it, where that is not the agent it is about.
+    pub(super) actor: Option<String>,
     pub(super) old_value: Option<String>,
     pub(super) new_value: Option<String>,
     pub(super) metadata: Value,
@@ -178,6 +183,8 @@ impl<'a> Draft<'a> {
             reviews: Table::new(),
             town: Single::default(),
             scheduler: Single::default(),
+            convoys: Table::new(),
+            molecules: Table::new(),
             extra: Batch::new(),
             next_seq: None,
             facts: Vec::new(),
@@ -204,6 +211,8 @@ impl<'a> Draft<'a> {
             && same(&self.reviews)
             && self.town.is_same()
             && self.scheduler.is_same()
+            && same(&self.convoys)
+            && same(&self.molecules)
     }
 
     /// Turns the draft into one batch. `first_fact` is the id the town's feed gives next.
@@ -215,13 +224,19 @@ impl<'a> Draft<'a> {
         self.reviews.stage(&mut batch);
         self.town.stage(&mut batch, &storage::TownKey {});
         self.scheduler.stage(&mut batch, &storage::SchedulerKey {});
+        self.convoys.stage(&mut batch);
+        self.molecules.stage(&mut batch);
         if let Some(value) = self.next_seq {
             batch.put(&CounterKey {}, &Count { value });
         }
         let mut facts = Vec::with_capacity(self.facts.len());
-        for (seq, (event, bead_id)) in (first_fact..).zip(self.facts) {
-            if let Some(bead_id) = bead_id {
-                batch.put(&BeadEventKey { bead_id, seq }, &Count { value: seq });
+        for (seq, (event, bead)) in (first_fact..).zip(self.facts) {
+            if let Some((bead_id, rig_id)) = bead {
+                let entry = Count { value: seq };
+                batch.put(&BeadEventKey { bead_id, seq }, &entry);
+                for rig_id in rig_id.into_iter().chain([NO_RIG]) {
+                    batch.put(&LedgerKey { rig_id, seq }, &entry);
+                }
             }
             facts.push(event);
         }
@@ -249,10 +264,12 @@ impl<'a> Draft<'a> {
             bead_id,
             agent_id,
             rig_id,
+            actor,
             old_value,
             new_value,
             metadata,
         } = fact;
+        let actor = actor.or_else(|| agent_id.map(|id| id.to_string()));
         let metadata = if metadata.is_null() {
             json!({})
         } else {
@@ -263,6 +280,7 @@ impl<'a> Draft<'a> {
             "bead_id": id(bead_id.map(|id| id.to_string())),
             "agent_id": id(agent_id.map(|id| id.to_string())),
             "rig_id": id(rig_id.map(|id| id.to_string())),
+            "actor": id(actor),
             "old_value": id(old_value),
             "new_value": id(new_value),
             "metadata": metadata,
@@ -273,7 +291,8 @@ impl<'a> Draft<'a> {
             timestamp: self.now,
             link: None,
         };
-        self.facts.push((event, bead_id));
+        self.facts
+            .push((event, bead_id.map(|bead_id| (bead_id, rig_id))));
     }
 
     /// Asks for a side effect once the batch is durable.
@@ -403,6 +422,53 @@ impl<'a> Draft<'a> {
 
     pub(super) fn remove_review(&mut self, entry_id: BeadId) -> Result<(), Error> {
         Ok(self.reviews.set(self.tree, entry_id, None)?)
+    }
+
+    pub(super) fn find_convoy(&mut self, convoy_id: BeadId) -> Result<Option<Convoy>, Error> {
+        Ok(self.convoys.get(self.tree, convoy_id)?)
+    }
+
+    pub(super) fn convoy(&mut self, convoy_id: BeadId) -> Result<Convoy, Error> {
+        Ok(self
+            .find_convoy(convoy_id)?
+            .ok_or(Refusal::ConvoyNotFound(convoy_id))?)
+    }
+
+    pub(super) fn set_convoy(&mut self, convoy: Convoy) -> Result<(), Error> {
+        Ok(self
+            .convoys
+            .set(self.tree, convoy.convoy_id, Some(convoy))?)
+    }
+
+    pub(super) fn find_molecule(
+        &mut self,
+        molecule_id: MoleculeId,
+    ) -> Result<Option<Molecule>, Error> {
+        Ok(self.molecules.get(self.tree, molecule_id)?)
+    }
+
+    pub(super) fn set_molecule(&mut self, molecule: Molecule) -> Result<(), Error> {
+        Ok(self
+            .molecules
+            .set(self.tree, molecule.molecule_id, Some(molecule))?)
+    }
+
+    pub(super) fn remove_molecule(&mut self, molecule_id: MoleculeId) -> Result<(), Error> {
+        Ok(self.molecules.set(self.tree, molecule_id, None)?)
+    }
+
+    /// The beads that depend on a bead, as this draft leaves them.
+    pub(super) fn dependents_of(&mut self, bead_id: BeadId) -> Result<Vec<Bead>, Error> {
+        let rows = self.tree.scan(&BeadDependent::on(bead_id));
+        let ids = rows
+            .map(|row| row.map(|(key, _)| key.bead_id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut beads = Vec::with_capacity(ids.len());
+        for dependent in ids {
+            beads.extend(self.find_bead(dependent)?);
+        }
+        beads.retain(|bead| bead.dependencies.iter().any(|to| to.on_bead_id == bead_id));
+        Ok(beads)
     }
 
     /// The agents of a rig, oldest first, as this draft leaves them.
@@ -549,13 +615,6 @@ impl<'a> Draft<'a> {
 
     pub(super) fn set_link(&mut self, position: LinkPosition) {
         self.extra.put(&LinkKey {}, &position);
-    }
-
-    pub(super) fn remove_bead_events(&mut self, bead_id: BeadId) -> Result<(), Error> {
-        for row in self.tree.scan(&BeadEventKey::of_bead(bead_id)) {
-            self.extra.delete(&row?.0);
-        }
-        Ok(())
     }
 
     pub(super) fn config(&self) -> Result<crate::config::TownConfig, Error> {

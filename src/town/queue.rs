@@ -30,6 +30,8 @@ pub(super) fn sling(
             assignee_agent_id: None,
             parent_bead_id: None,
             created_by: order.created_by,
+            convoy_id: None,
+            depends_on: Vec::new(),
         },
     )?;
     bead.slung = true;

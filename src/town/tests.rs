@@ -1,9 +1,14 @@
 //! The transitions, over drafts of a real tree.
 
+mod actor;
 mod agents;
 mod beads;
 mod bench;
+mod convoys;
+mod dependencies;
 mod dispatch;
+mod lists;
+mod molecules;
 mod patrol;
 mod pause;
 mod queue;

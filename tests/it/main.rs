@@ -25,3 +25,4 @@ mod socket;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
+mod work;

@@ -2,6 +2,7 @@
 
 mod nouns;
 mod scheduler;
+mod work;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,6 +15,10 @@ pub(super) use scheduler::WireUsageReport;
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
     WireTown,
+};
+pub(super) use work::{
+    WireAdvanced, WireConvoy, WireCurrentStep, WireDependencies, WireLedgerEvent, WireMolecule,
+    WireWholeConvoy,
 };
 
 #[derive(Serialize)]

@@ -14,6 +14,7 @@ mod action;
 mod agents;
 mod budget;
 mod container;
+mod convoys;
 mod dispatch;
 mod holds;
 mod mayor;
@@ -36,6 +37,7 @@ use super::settings::TownSettings;
 pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
 pub(super) use container::Container;
+pub(super) use convoys::LandingDue;
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;
@@ -51,6 +53,8 @@ pub(super) struct View {
     pub(super) reviews: Vec<ReviewSeen>,
     /// Rigs in which slung beads wait.
     pub(super) queues: Vec<QueueSeen>,
+    /// Convoys that should have landed; none unless something went wrong.
+    pub(super) landings: Vec<LandingDue>,
     /// What may not be started.
     pub(super) holds: Holds,
     /// Agents to whom a message is on its way.
@@ -86,6 +90,7 @@ impl View {
             agents: agents::observe(tree)?,
             reviews: merges::observe(tree)?,
             queues: queue::observe(tree, &config)?,
+            landings: convoys::observe(tree)?,
             holds: holds::observe(tree, &config, settings)?,
             being_told: live.being_told.clone(),
             interval_active: config.alarm_active(),
@@ -126,6 +131,7 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
     patrol::plan(view, &mut planner);
     mayor::plan(view, &mut planner);
     merges::plan(view, &mut planner);
+    convoys::plan(view, &mut planner);
     // Last: what the other duties need is known now.
     container::plan(view, &mut planner);
     planner.finish(view)

@@ -1,9 +1,9 @@
 use super::bench::Bench;
-use crate::model::{AgentId, Bead, BeadId, BeadStatus, Json, Priority};
+use crate::model::{AgentId, Bead, BeadId, BeadStatus, Dependency, DependencyKind, Json, Priority};
 use crate::town::agents;
 use crate::town::command::{BeadActor, SlingOrder, Slung};
 use crate::town::reconcile::{self, Action, Container, Live, View};
-use crate::town::{pause, queue, settings};
+use crate::town::{dependencies, pause, queue, settings};
 
 fn order(priority: Priority) -> SlingOrder {
     SlingOrder {
@@ -164,4 +164,25 @@ fn a_failed_bead_is_tried_again_and_a_slung_one_gets_a_polecat() {
         assert_eq!((bead.status, bead.failure), (BeadStatus::Open, None));
     }
     assert_eq!(town.to_assign(), [slung], "the other waits for a hook");
+}
+
+#[test]
+fn a_blocked_bead_waits_until_its_blocker_is_closed() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let blocker = town.open_bead();
+    town.act(|draft| pause::set_town(draft, true)).unwrap();
+    let slung = town.sling(Priority::High).bead.bead_id;
+    let on = Dependency {
+        on_bead_id: blocker,
+        kind: DependencyKind::Blocks,
+    };
+    town.act(|draft| dependencies::add(draft, rig_id, slung, on, None))
+        .unwrap();
+    town.act(|draft| pause::set_town(draft, false)).unwrap();
+    assert_eq!(town.to_assign(), []);
+    assert_eq!(town.assign(slung), None);
+    town.set_status(blocker, BeadStatus::Closed, BeadActor::User(None))
+        .unwrap();
+    assert_eq!(town.to_assign(), [slung]);
 }
