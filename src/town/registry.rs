@@ -137,6 +137,7 @@ impl Towns {
             owner_user_id: owner.clone(),
             created_at: now,
             updated_at: now,
+            paused: false,
         };
         // The town first, the list second: what the list names is whole.
         let tree = self.0.database.tree(TreeName::Town(town.town_id))?;
@@ -329,9 +330,9 @@ impl Towns {
     async fn open_town(&self, town_id: TownId, entry: DirectoryEntry) -> Result<(), Error> {
         let inner = &self.0;
         let tree = inner.database.tree(TreeName::Town(town_id))?;
+        reindex::run(&tree).await?;
         let settings = &inner.options.settings;
         let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
-        reindex::run(&tree, &feed).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
         let shared = HandleInner {
@@ -376,6 +377,8 @@ impl Towns {
             container: Container::Asleep,
             being_told: Vec::new(),
             alarm: inner.clock.now(),
+            woken: false,
+            up_since: None,
             once: None,
             quiet: false,
         };

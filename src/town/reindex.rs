@@ -4,10 +4,10 @@
 //! every row again, with all index rows that follow from it. The row that says so is in the last
 //! batch: after a crash in between, the next opening begins anew and arrives at the same.
 
-use crate::agent_log::{EventView, Log};
 use crate::model::{Agent, Bead, Mail, Review, Rig};
 use crate::storage::{
-    AgentKey, Batch, BeadKey, Count, IndexedKey, Key, MailKey, Prefix, ReviewKey, RigKey, Tree,
+    AgentKey, Batch, BeadKey, Count, IndexedKey, Key, MailKey, Prefix, ReviewKey, RigKey,
+    SegmentKey, Tree,
 };
 
 use super::ledger;
@@ -27,7 +27,7 @@ pub(super) fn mark(batch: &mut Batch) {
 }
 
 /// Makes the indexes of a town whole, if they are not. Nobody else writes to it yet.
-pub(super) async fn run(tree: &Tree, feed: &Log) -> Result<(), Error> {
+pub(super) async fn run(tree: &Tree) -> Result<(), Error> {
     let found = tree.get(&IndexedKey {})?.unwrap_or_default().value;
     if found >= INDEXES {
         return Ok(());
@@ -45,7 +45,7 @@ pub(super) async fn run(tree: &Tree, feed: &Log) -> Result<(), Error> {
         rows::stage_mail(batch, mail);
     })
     .await?;
-    rows += facts(tree, feed).await?;
+    rows += ledger(tree).await?;
     let mut batch = Batch::new();
     mark(&mut batch);
     commit(tree, batch).await?;
@@ -57,26 +57,20 @@ fn stage<R: Row>(batch: &mut Batch, row: &R) {
     R::stage(batch, None, Some(row));
 }
 
-/// Puts the facts that are kept into the ledger's indexes; how many there are.
-async fn facts(tree: &Tree, feed: &Log) -> Result<usize, Error> {
-    let (mut count, mut next) = (0, feed.position().first_id);
-    loop {
-        let slices = feed.read_from(next).await?;
-        let Some(last) = slices.last() else {
-            return Ok(count);
-        };
-        next = last.last_id() + 1;
-        let mut batch = Batch::new();
-        for frame in slices.iter().flat_map(|slice| slice.frames()) {
-            let fact = EventView::of_frame(frame);
-            let about = fact.as_ref().and_then(|fact| ledger::subject(fact));
-            if let (Some(fact), Some((bead_id, rig_id))) = (fact, about) {
-                ledger::stage(&mut batch, bead_id, rig_id, fact.id);
-                count += 1;
-            }
+/// Puts every fact that is about a bead into the ledger's indexes, those of beads that are deleted
+/// included; how many there are.
+async fn ledger(tree: &Tree) -> Result<usize, Error> {
+    let mut count = 0;
+    let mut batch = Batch::new();
+    for row in tree.scan_from(&SegmentKey { first_id: 0 })? {
+        let (head, frames) = row?.into_parts();
+        count += ledger::index(&mut batch, &head, &frames);
+        if batch.len() >= BATCH_ROWS {
+            commit(tree, std::mem::take(&mut batch)).await?;
         }
-        commit(tree, batch).await?;
     }
+    commit(tree, batch).await?;
+    Ok(count)
 }
 
 /// Writes all rows of one kind again; how many there are.

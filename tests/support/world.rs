@@ -28,9 +28,11 @@ pub(crate) struct Ids {
     pub(crate) bead: String,
     pub(crate) entry: String,
     pub(crate) escalation: String,
-    pub(crate) convoy: String,
-    /// A bead that `bead` waits for.
+    /// What the bead follows.
     pub(crate) dependency: String,
+    pub(crate) convoy: String,
+    /// A bead of that convoy; it has steps.
+    pub(crate) part: String,
     pub(crate) molecule: String,
     /// A name that nothing has.
     pub(crate) fresh: String,
@@ -64,8 +66,8 @@ impl Ids {
             ("bead", &self.bead),
             ("entry", &self.entry),
             ("escalation", &self.escalation),
-            ("convoy", &self.convoy),
             ("dependency", &self.dependency),
+            ("convoy", &self.convoy),
             ("molecule", &self.molecule),
         ]
     }
@@ -152,6 +154,21 @@ impl World {
         bead["bead_id"].as_str().unwrap().to_owned()
     }
 
+    async fn convoy_of(&self, rig: &str, bead: &str) -> String {
+        let town = rig.split("/rigs/").next().unwrap();
+        let member = json!({"bead_id": bead, "rig_id": last(rig)});
+        let body = json!({"title": "A convoy", "beads": [member]});
+        let convoy = self.server.post(&format!("{town}/convoys"), body).await;
+        convoy["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn molecule_of(&self, rig: &str, bead: &str) -> String {
+        let steps = json!([{"title": "one", "instructions": "i1"}, {"title": "two"}]);
+        let body = json!({"bead_id": bead, "formula": {"steps": steps}});
+        let molecule = self.server.post(&format!("{rig}/molecules"), body).await;
+        molecule["id"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn hook(&self, ids: &Ids) {
         let path = ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/hook");
         self.server.post(&path, json!({"bead_id": ids.bead})).await;
@@ -164,57 +181,33 @@ impl World {
         self.server
             .post(&path, json!({"status": "merged", "message": "by hand"}))
             .await;
-        let mut ids = Ids {
+        Ids {
             entry,
             ..self.idle_ids(rig).await
-        };
-        ids.dependency = self.dependency(&ids).await;
-        ids.convoy = self.convoy(&ids).await;
-        ids.molecule = self.molecule(&ids).await;
-        ids
-    }
-
-    /// A convoy of the bead.
-    pub(crate) async fn convoy(&self, ids: &Ids) -> String {
-        let beads = json!([{"bead_id": ids.bead, "rig_id": ids.rig}]);
-        let path = ids.fill("/api/towns/{town}/convoys");
-        let body = json!({"title": "C", "beads": beads});
-        id_of(&self.server.post(&path, body).await)
-    }
-
-    /// A new bead that the bead waits for.
-    pub(crate) async fn dependency(&self, ids: &Ids) -> String {
-        let rig = ids.fill("/api/towns/{town}/rigs/{rig}");
-        let on = self.bead(&rig, "issue").await;
-        let path = format!("{rig}/beads/{}/dependencies", ids.bead);
-        let body = json!({"depends_on_bead_id": on});
-        self.server.post(&path, body).await;
-        on
-    }
-
-    /// A molecule of two steps on the bead.
-    pub(crate) async fn molecule(&self, ids: &Ids) -> String {
-        let step = json!({"title": "one", "instructions": "i"});
-        let body = json!({"bead_id": ids.bead, "formula": {"steps": [step, step]}});
-        let path = ids.fill("/api/towns/{town}/rigs/{rig}/molecules");
-        id_of(&self.server.post(&path, body).await)
+        }
     }
 
     /// The same without an entry.
     pub(crate) async fn idle_ids(&self, rig: &str) -> Ids {
         let town = rig.split('/').nth(3).unwrap();
+        let (bead, dependency) = (self.bead(rig, "issue").await, self.bead(rig, "issue").await);
+        let path = format!("{rig}/beads/{bead}/dependencies");
+        let body = json!({"depends_on_bead_id": dependency, "type": "tracks"});
+        self.server.post(&path, body).await;
+        let part = self.bead(rig, "issue").await;
         Ids {
             town: town.to_owned(),
             rig: last(rig).to_owned(),
             agent: self.agent(rig, "polecat").await,
             other_agent: self.agent(rig, "polecat").await,
-            bead: self.bead(rig, "issue").await,
+            bead,
+            dependency,
+            convoy: self.convoy_of(rig, &part).await,
+            molecule: self.molecule_of(rig, &part).await,
+            part,
             // Of nothing: an entry that waits would be under way.
             entry: uuid::Uuid::new_v4().to_string(),
             escalation: self.escalation(rig).await,
-            convoy: uuid::Uuid::new_v4().to_string(),
-            dependency: uuid::Uuid::new_v4().to_string(),
-            molecule: uuid::Uuid::new_v4().to_string(),
             fresh: self.fresh(),
         }
     }
@@ -287,10 +280,6 @@ impl World {
         }
         deeds.into()
     }
-}
-
-fn id_of(row: &Value) -> String {
-    row["id"].as_str().unwrap().to_owned()
 }
 
 /// The last part of a path.

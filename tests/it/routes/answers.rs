@@ -19,7 +19,7 @@ async fn every_route_answers_in_the_shape_of_the_contract() {
         }
         for (query, status, expected) in expected(&case) {
             let ids = ready(&world, &case).await;
-            let path = ids.fill(case.path) + &with_bead(&query, &ids);
+            let path = ids.fill(case.path) + &query;
             let body = case.sound_body(&world, &ids);
             let (found, answer) = world.server.call(case.method, &path, body).await;
             if found.as_u16() != status {
@@ -55,14 +55,6 @@ fn expected(case: &Case) -> Vec<(String, u16, Value)> {
         case.name()
     );
     all
-}
-
-/// A recorded query about the bead that is here.
-fn with_bead(query: &str, ids: &Ids) -> String {
-    match query.split_once("bead_id=") {
-        Some((before, _)) if before == "?" => format!("?bead_id={}", ids.bead),
-        _ => query.to_owned(),
-    }
 }
 
 /// New ids of the world's rig, and what the route presupposes.

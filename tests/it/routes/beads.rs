@@ -1,9 +1,9 @@
 //! Beads.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::case::Case;
-use super::case::Field::{Choice, Id, Labels, LongText, Object, Text};
+use super::case::Field::{Choice, Id, Ids as IdList, Labels, LongText, Object, Text};
 use crate::support::world::{Ids, World};
 
 pub(super) fn rows() -> Vec<Case> {
@@ -20,8 +20,24 @@ pub(super) fn rows() -> Vec<Case> {
                 ("parent_bead_id", Id),
                 ("created_by", Text(64)),
                 ("convoy_id", Id),
-                ("depends_on", Labels),
+                ("depends_on", IdList),
             ])
+            .refuses(409, "convoy_landed", async |world, ids| {
+                let path = format!("{}/beads/{}", world.rig, ids.part);
+                world.server.must("DELETE", &path, Value::Null).await;
+                json!({"type": "issue", "title": "late", "convoy_id": ids.convoy})
+            })
+            .refuses(409, "bead_blocked", async |_, ids| {
+                json!({
+                    "type": "issue", "title": "t", "depends_on": [ids.dependency],
+                    "assignee_agent_id": ids.agent,
+                })
+            })
+            .refuses(
+                400,
+                "invalid_request",
+                async |_, _| json!({"type": "issue", "title": "t", "depends_on": ["x"]}),
+            )
             .refuses(409, "agent_already_hooked", async |world, ids| {
                 world.hook(ids).await;
                 json!({"type": "issue", "title": "t", "assignee_agent_id": ids.agent})
@@ -32,13 +48,13 @@ pub(super) fn rows() -> Vec<Case> {
                 "status=bogus",
                 "type=bogus",
                 "assignee_agent_bead_id=x",
-                "parent_bead_id=x",
-                "convoy_id=x",
-                "ready=maybe",
                 "limit=0",
                 "limit=1001",
                 "limit=x",
                 "offset=-1",
+                "ready=maybe",
+                "convoy_id=x",
+                "parent_bead_id=x",
             ]),
         Case::of("GET", "/api/towns/{town}/rigs/{rig}/beads/{bead}"),
         Case::of("DELETE", "/api/towns/{town}/rigs/{rig}/beads/{bead}"),

@@ -20,6 +20,7 @@ mod refused;
 mod repeat;
 mod reviews;
 mod rigs;
+mod scheduler;
 mod shape;
 mod sweep;
 mod system;
@@ -40,12 +41,13 @@ fn table() -> Vec<Case> {
         rigs::rows(),
         beads::rows(),
         agents::rows(),
-        work::rows(),
         mail::rows(),
         events::rows(),
         reviews::rows(),
         escalations::rows(),
         mayor::rows(),
+        work::rows(),
+        scheduler::rows(),
     ]
     .into_iter()
     .flatten()

@@ -1,4 +1,4 @@
-//! Beads that hang together: dependencies, convoys, molecules; and the ledger.
+//! How beads hang together: dependencies, convoys, molecules; and the ledger of what happened.
 
 use serde_json::{Value, json};
 
@@ -7,64 +7,73 @@ use super::case::Case;
 use super::case::Field::{Choice, Id, LongText, Object, Objects, Text};
 use crate::support::world::{Ids, World};
 
-const UUID: &str = "00000000-0000-4000-8000-000000000000";
-
 pub(super) fn rows() -> Vec<Case> {
-    [dependencies(), convoys(), molecules(), ledger()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let mut rows = dependencies();
+    rows.extend(convoys());
+    rows.extend(molecules());
+    rows.extend(ledger());
+    rows
 }
 
 fn dependencies() -> Vec<Case> {
-    let path = "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies";
-    let one = json!({"type": "blocks", "bead": {"bead_id": UUID, "status": "open"}});
+    let of_bead = "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies";
+    let one = "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies/{dependency}";
     vec![
-        Case::of("GET", path)
-            .prepare(dependency)
-            .answers(200, json!({"depends_on": [one], "dependents": []})),
-        Case::of("POST", path)
+        Case::of("GET", of_bead)
+            .answers(200, json!({"depends_on": [{"type": "tracks", "bead": {}}]})),
+        Case::of("POST", of_bead)
             .fields(&[
                 ("depends_on_bead_id!", Id),
                 ("type", Choice),
                 ("created_by", Text(64)),
             ])
-            .prepare(async |world, ids| ids.dependency = world.bead(&world.rig, "issue").await)
-            .body(|_, ids| json!({"depends_on_bead_id": ids.dependency}))
+            .body(|_, ids| json!({"depends_on_bead_id": ids.part}))
             .answers(
                 201,
-                json!({"bead_id": UUID, "depends_on": [UUID], "blocked": true}),
+                json!({"bead_id": "", "depends_on": [""], "blocked": true}),
+            )
+            .refuses(
+                409,
+                "dependency_exists",
+                async |_, ids| json!({"depends_on_bead_id": ids.dependency}),
             )
             .refuses(
                 409,
                 "dependency_cycle",
                 async |_, ids| json!({"depends_on_bead_id": ids.bead}),
             )
-            .refuses(
-                409,
-                "dependency_exists",
-                async |world, ids| json!({"depends_on_bead_id": world.dependency(ids).await}),
-            ),
-        Case::of(
-            "DELETE",
-            "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies/{dependency}",
-        )
-        .prepare(dependency)
-        .answers(200, json!({"deleted": true}))
-        .refuses(404, "dependency_not_found", async |world, ids| -> Value {
-            ids.dependency = world.bead(&world.rig, "issue").await;
-            Value::Null
-        }),
+            .refuses(409, "dependency_cycle", async |_, ids| {
+                std::mem::swap(&mut ids.bead, &mut ids.dependency);
+                json!({"depends_on_bead_id": ids.dependency})
+            })
+            .refuses(409, "bead_terminal", async |world, ids| {
+                close(world, ids).await;
+                json!({"depends_on_bead_id": ids.part})
+            }),
+        Case::of("DELETE", one)
+            .answers(200, json!({"deleted": true}))
+            .exact(&["/data"])
+            .refuses(404, "dependency_not_found", async |_, ids| {
+                ids.dependency.clone_from(&ids.part);
+                Value::Null
+            }),
     ]
 }
 
+fn member(ids: &Ids, bead: &str) -> Value {
+    json!({"bead_id": bead, "rig_id": ids.rig})
+}
+
+fn convoy_of(beads: Vec<Value>) -> Value {
+    json!({"title": "C", "created_by": "me", "beads": beads})
+}
+
 fn convoys() -> Vec<Case> {
-    let convoy =
-        json!({"id": UUID, "title": "C", "status": "active", "total_beads": 1, "closed_beads": 0});
+    let convoy = json!({
+        "id": "", "title": "", "status": "", "total_beads": 1, "closed_beads": 0, "failed_beads": 0,
+    });
     let mut whole = convoy.clone();
-    whole["beads"] = json!([{"bead_id": UUID}]);
-    let of_bead =
-        |ids: &Ids| json!({"title": "C", "beads": [{"bead_id": ids.bead, "rig_id": ids.rig}]});
+    whole["beads"] = json!([{"bead_id": ""}]);
     vec![
         Case::of("POST", "/api/towns/{town}/convoys")
             .fields(&[
@@ -72,113 +81,92 @@ fn convoys() -> Vec<Case> {
                 ("beads!", Objects),
                 ("created_by", Text(64)),
             ])
-            .body(|_, ids| {
-                let bead = json!({"bead_id": ids.bead, "rig_id": ids.rig});
-                json!({"title": "C", "beads": [bead], "created_by": "me"})
+            .body(|_, ids| convoy_of(vec![member(ids, &ids.bead), member(ids, &ids.dependency)]))
+            .refuses(409, "bead_in_convoy", async |_, ids| {
+                convoy_of(vec![member(ids, &ids.part)])
             })
-            .refuses(409, "bead_in_convoy", async move |world, ids| {
-                world.convoy(ids).await;
-                of_bead(ids)
-            })
-            .refuses(409, "bead_terminal", async move |world, ids| {
+            .refuses(409, "bead_terminal", async |world, ids| {
                 close(world, ids).await;
-                of_bead(ids)
+                convoy_of(vec![member(ids, &ids.bead)])
             })
-            .refuses(400, "invalid_request", async move |_, ids| {
-                let mut twice = of_bead(ids);
-                twice["beads"] = json!([twice["beads"][0], twice["beads"][0]]);
-                twice
+            .refuses(400, "invalid_request", async |_, ids| {
+                convoy_of(vec![member(ids, &ids.bead), member(ids, &ids.bead)])
+            })
+            .refuses(404, "bead_not_found", async |world, ids| {
+                let (_, other) = world.town_with_rig().await;
+                let bead = world.bead(&other, "issue").await;
+                convoy_of(vec![member(ids, &ids.bead), member(ids, &bead)])
             }),
         Case::of("GET", "/api/towns/{town}/convoys")
-            .prepare(convoyed)
-            .queries(&["landed=maybe", "limit=0"])
-            .answers(200, json!([convoy])),
-        Case::of("GET", "/api/towns/{town}/convoys/{convoy}")
-            .prepare(convoyed)
-            .answers(200, whole),
+            .answers(200, json!([convoy]))
+            .queries(&["landed=maybe", "limit=0", "offset=-1"]),
+        Case::of("GET", "/api/towns/{town}/convoys/{convoy}").answers(200, whole),
         Case::of("POST", "/api/towns/{town}/convoys/bead-closed")
             .fields(&[("convoy_id!", Id), ("bead_id!", Id)])
-            .prepare(convoyed)
-            .body(|_, ids| json!({"convoy_id": ids.convoy, "bead_id": ids.bead})),
+            .body(|_, ids| json!({"convoy_id": ids.convoy, "bead_id": ids.part})),
     ]
 }
 
 fn molecules() -> Vec<Case> {
-    let step = json!({"title": "one", "instructions": "i"});
-    let formula = json!({"steps": [step, step]});
-    let molecule = json!({
-        "id": UUID, "bead_id": UUID, "formula": formula, "current_step": 0, "status": "active",
+    let step = json!({
+        "moleculeId": "", "currentStep": 0, "totalSteps": 2, "status": "active",
+        "step": {"title": "", "instructions": ""},
     });
     vec![
         Case::of("POST", "/api/towns/{town}/rigs/{rig}/molecules")
             .fields(&[("bead_id!", Id), ("formula!", Object)])
-            .refuses(409, "molecule_exists", async |world, ids| {
-                world.molecule(ids).await;
-                let steps = json!([{"title": "one"}]);
-                json!({"bead_id": ids.bead, "formula": {"steps": steps}})
+            .refuses(409, "molecule_exists", async |_, ids| {
+                json!({"bead_id": ids.part, "formula": {"steps": [{"title": "again"}]}})
+            })
+            .refuses(409, "bead_terminal", async |world, ids| {
+                close(world, ids).await;
+                json!({"bead_id": ids.bead, "formula": {"steps": [{"title": "late"}]}})
+            })
+            .refuses(400, "invalid_request", async |_, ids| {
+                json!({"bead_id": ids.bead, "formula": {"steps": []}})
             }),
-        Case::of("GET", "/api/towns/{town}/rigs/{rig}/molecules/{molecule}")
-            .prepare(async |world, ids| ids.molecule = world.molecule(ids).await)
-            .answers(200, molecule),
+        Case::of("GET", "/api/towns/{town}/rigs/{rig}/molecules/{molecule}").answers(
+            200,
+            json!({"id": "", "bead_id": "", "formula": {"steps": [{}]}, "current_step": 0}),
+        ),
         Case::of(
             "GET",
             "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/current",
         )
-        .prepare(at_work)
-        .answers(
-            200,
-            json!({
-                "moleculeId": UUID, "currentStep": 0, "totalSteps": 2, "step": step,
-                "status": "active",
-            }),
-        ),
+        .prepare(with_steps)
+        .answers(200, step),
         Case::of(
             "POST",
             "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/advance",
         )
         .fields(&[("summary!", LongText)])
-        .prepare(at_work)
-        .answers(
-            200,
-            json!({
-                "moleculeId": UUID, "previousStep": 0, "currentStep": 1, "totalSteps": 2,
-                "completed": false,
-            }),
-        ),
+        .refuses(409, "molecule_finished", async |world, ids| {
+            with_steps(world, ids).await;
+            let path =
+                ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/advance");
+            for _ in 0..2 {
+                world.server.post(&path, json!({"summary": "s"})).await;
+            }
+            json!({"summary": "one more"})
+        }),
     ]
+}
+
+/// Puts the bead with steps on the agent's hook.
+pub(super) async fn with_steps(world: &World, ids: &mut Ids) {
+    let path = ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/hook");
+    world.server.post(&path, json!({"bead_id": ids.part})).await;
 }
 
 fn ledger() -> Vec<Case> {
-    let queries = ["since=yesterday", "bead_id=7", "limit=0"];
-    vec![
-        Case::of("GET", "/api/towns/{town}/rigs/{rig}/events")
-            .prepare(reopened)
-            .queries(&queries),
-        Case::of("GET", "/api/users/{user}/towns/{town}/events")
-            .prepare(reopened)
-            .queries(&queries),
-    ]
-}
-
-async fn dependency(world: &World, ids: &mut Ids) {
-    ids.dependency = world.dependency(ids).await;
-}
-
-async fn convoyed(world: &World, ids: &mut Ids) {
-    ids.convoy = world.convoy(ids).await;
-}
-
-/// The agent works on a bead that has steps.
-async fn at_work(world: &World, ids: &mut Ids) {
-    ids.molecule = world.molecule(ids).await;
-    world.hook(ids).await;
-}
-
-/// The bead failed and was opened again, by the agent's name.
-async fn reopened(world: &World, ids: &mut Ids) {
-    let path = ids.fill("/api/towns/{town}/rigs/{rig}/beads/{bead}/status");
-    for status in ["failed", "open"] {
-        let change = json!({"status": status, "agent_id": ids.agent});
-        world.server.must("PATCH", &path, change).await;
+    let queries = ["since=yesterday", "bead_id=x", "limit=0", "limit=1001"];
+    let mut of_rig = Case::of("GET", "/api/towns/{town}/rigs/{rig}/events").queries(&queries);
+    for sample in &mut of_rig.samples {
+        // It names a bead of the recorded system.
+        sample.query.clear();
     }
+    vec![
+        of_rig,
+        Case::of("GET", "/api/users/{user}/towns/{town}/events").queries(&queries),
+    ]
 }
