@@ -252,7 +252,7 @@ impl<'a> Fields<'a> {
         labels
     }
 
-    /// The objects of an array.
+    /// The objects of an array that has at least one.
     pub(super) fn objects(&mut self, field: &str) -> Vec<Fields<'a>> {
         self.note(field, || json!({"type": "array"}));
         let objects: Option<Vec<HashMap<String, &'a RawValue>>> =
@@ -260,6 +260,9 @@ impl<'a> Fields<'a> {
         if self.notes.is_some() {
             // One, to see what its fields are.
             return vec![Fields::noting(Notes::default())];
+        }
+        if objects.as_ref().is_some_and(Vec::is_empty) {
+            self.issue(field, "must have at least one");
         }
         let objects = objects.unwrap_or_default().into_iter();
         objects.map(Fields::of).collect()

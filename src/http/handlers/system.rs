@@ -15,7 +15,9 @@ pub(in crate::http) async fn health(_: Context) -> Reply {
 }
 
 /// What can be asked here, for programs.
-pub(in crate::http) async fn openapi(_: Context) -> Reply {
+pub(in crate::http) async fn openapi(context: Context) -> Reply {
+    // Not while it is being made: the description asks every handler what it reads.
+    context.state()?;
     Ok(wire::json_response(StatusCode::OK, openapi::text()))
 }
 

@@ -95,11 +95,6 @@ fn words() -> Vec<Case> {
                 json!({"branch": "gt/x"})
             })
             .refuses(409, "hook_empty", async |_, _| json!({"branch": "b"}))
-            .refuses(409, "molecule_unfinished", async |world, ids| {
-                world.molecule(ids).await;
-                world.hook(ids).await;
-                json!({"branch": "gt/done"})
-            })
             .refuses(409, "hook_empty", async |world, ids| {
                 world.hook(ids).await;
                 let done = json!({"branch": "gt/done"});
