@@ -62,19 +62,18 @@ answers! {
     }
 }
 
-/// Kept as a list of none or one.
-impl<A: Answer> Answer for Option<A> {
-    type Kept = Vec<A::Kept>;
+impl Answer for Option<Advanced> {
+    type Kept = Vec<(crate::model::Molecule, u32)>;
 
     fn keep(&self) -> Self::Kept {
-        self.iter().map(A::keep).collect()
+        self.iter().map(Answer::keep).collect()
     }
 
     fn recall(kept: Self::Kept) -> Option<Self> {
-        kept.into_iter()
-            .next()
-            .map(A::recall)
-            .map_or(Some(None), |one| one.map(Some))
+        match kept.into_iter().next() {
+            Some(kept) => Advanced::recall(kept).map(Some),
+            None => Some(None),
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::storage::{
     self, AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, Batch,
-    BeadByAssignee, BeadDependent, BeadEventKey, BeadKey, Count, CounterKey, EscalationFold, Key,
-    LedgerKey, LinkKey, LinkPosition, MailKey, NO_RIG, Pointer, RigByName, Tree,
+    BeadByAssignee, BeadDependent, BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey,
+    LinkPosition, MailKey, Pointer, RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -131,11 +131,7 @@ impl<'a> Draft<'a> {
         let mut facts = Vec::with_capacity(self.facts.len());
         for (seq, (event, bead)) in (first_fact..).zip(self.facts) {
             if let Some((bead_id, rig_id)) = bead {
-                let entry = Count { value: seq };
-                batch.put(&BeadEventKey { bead_id, seq }, &entry);
-                for rig_id in rig_id.into_iter().chain([NO_RIG]) {
-                    batch.put(&LedgerKey { rig_id, seq }, &entry);
-                }
+                super::ledger::stage(&mut batch, bead_id, rig_id, seq);
             }
             facts.push(event);
         }

@@ -24,6 +24,7 @@ mod shape;
 mod sweep;
 mod system;
 mod towns;
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -44,6 +45,7 @@ fn table() -> Vec<Case> {
         reviews::rows(),
         escalations::rows(),
         mayor::rows(),
+        work::rows(),
         scheduler::rows(),
     ]
     .into_iter()
