@@ -90,11 +90,16 @@ impl Actor {
                 }
                 () = tokio::time::sleep_until(self.rings_at(looked_at)) => {}
             }
-            if Instant::now() >= self.rings_at(looked_at) {
+            if self.is_due(looked_at) {
                 self.guarded("a look", Self::tick);
                 looked_at = Instant::now();
             }
         }
+    }
+
+    /// Whether the town is to be looked at now.
+    fn is_due(&self, looked_at: Instant) -> bool {
+        self.alarm <= self.clock.now() || self.woken && looked_at + LOOK_PAUSE <= Instant::now()
     }
 
     /// When the town is to be looked at next.

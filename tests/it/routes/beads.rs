@@ -89,17 +89,7 @@ pub(super) fn rows() -> Vec<Case> {
                 "/data/bead/title",
                 "/data/bead/metadata",
                 "/data/agent/role",
-            ])
-            .refuses(409, "too_many_polecats", async |world, ids| {
-                let (town, rig) = world.town_with_rig().await;
-                ids.go_to(&rig);
-                let limit = json!({"max_polecats_per_rig": 1});
-                let config = format!("{town}/config");
-                world.server.must("PATCH", &config, limit).await;
-                let order = json!({"title": "the one"});
-                world.server.post(&format!("{rig}/sling"), order).await;
-                json!({"title": "one more"})
-            }),
+            ]),
     ]
 }
 
