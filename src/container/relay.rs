@@ -22,8 +22,9 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 
 use super::client::Link;
 use super::protocol::{
-    AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting, ContainerMessage,
-    ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
+    AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
+    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
+    ServerFrame, message_type,
 };
 
 /// Messages taken over together: one commit for what gathered during the last one.
@@ -64,6 +65,11 @@ pub enum AgentReport {
         ask_id: String,
         /// In one line.
         title: String,
+    },
+    /// Its commands were over a limit and were ended.
+    Limited {
+        /// Which limit, and by how much.
+        reason: String,
     },
     /// The ask was answered or withdrawn.
     Resumed {
@@ -312,7 +318,9 @@ impl<T: LinkTarget> Relay<'_, T> {
                     Err(AppendError::Overloaded) => tokio::time::sleep(OVERLOAD_PAUSE).await,
                     // Deleted in this moment: nobody wants them any more.
                     Err(AppendError::Ended) => break,
-                    Err(AppendError::Storage(_)) => return Err(LinkEnd::NotStored),
+                    Err(AppendError::Storage(_) | AppendError::KeyReused) => {
+                        return Err(LinkEnd::NotStored);
+                    }
                 }
             }
         }
@@ -395,6 +403,10 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         message_type::AGENT_WAITING => {
             let AgentWaiting { ask_id, title, .. } = serde_json::from_str(data)?;
             AgentReport::Waiting { ask_id, title }
+        }
+        message_type::AGENT_LIMITED => {
+            let AgentLimited { reason } = serde_json::from_str(data)?;
+            AgentReport::Limited { reason }
         }
         message_type::AGENT_RESUMED => {
             let AgentResumed { ask_id } = serde_json::from_str(data)?;

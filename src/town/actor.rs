@@ -13,19 +13,21 @@ use tokio::time::Instant;
 use crate::agent_log::Log;
 use crate::clock::Clock;
 use crate::container::LinkState;
-use crate::model::{AgentId, ReviewStatus, Timestamp, TownId};
-use crate::storage::{
-    AlarmKey, Batch, BeadKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
-};
+use crate::model::{Timestamp, TownId};
+use crate::storage::{self, AlarmKey, Batch, Kept, Once, Recalled, Tree};
 use crate::telemetry;
 
+use super::answers::Answer;
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
-use super::reconcile::{self, Action, Container, Plan, View};
-use super::refusal::Error;
+use super::reconcile::{self, Action, Container, Live, Plan, Told, View};
+use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
-use super::{agents, beads, dispatch, escalations, link, mail, queries, reviews, rigs};
+use super::{
+    agents, beads, convoys, dependencies, dispatch, escalations, link, mail, molecules, reviews,
+    rigs,
+};
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
 /// to cost nothing.
@@ -40,10 +42,12 @@ pub(super) struct Actor {
     pub(super) effects: mpsc::UnboundedSender<Effect>,
     pub(super) container: Container,
     /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
-    pub(super) being_told: Vec<AgentId>,
+    pub(super) being_told: Vec<Told>,
     /// The feed's next id: staged facts are ahead of what is durable.
     pub(super) next_fact: u64,
     pub(super) alarm: Timestamp,
+    /// The key of the request that is being carried out, if it has one.
+    pub(super) once: Option<Once>,
     /// Whether the alarm may start anything.
     pub(super) quiet: bool,
 }
@@ -80,6 +84,12 @@ impl Actor {
     /// Carries out one command; says whether something happened that may mean work.
     fn carry_out(&mut self, command: Command) -> bool {
         match command {
+            Command::Once(once, command) => {
+                self.once = Some(once);
+                let acted = self.carry_out(*command);
+                self.once = None;
+                acted
+            }
             Command::CreateRig(new, reply) => self.apply(reply, |draft| rigs::create(draft, new)),
             Command::DeleteRig(rig_id, reply) => {
                 self.apply(reply, |draft| rigs::delete(draft, rig_id))
@@ -96,6 +106,26 @@ impl Actor {
             Command::DeleteBead(rig_id, bead_id, reply) => {
                 self.apply(reply, |draft| beads::delete(draft, rig_id, bead_id))
             }
+            Command::AddDependency(rig_id, bead_id, on, by, reply) => self.apply(reply, |draft| {
+                dependencies::add(draft, rig_id, bead_id, on, by)
+            }),
+            Command::RemoveDependency(rig_id, bead_id, on, by, reply) => self
+                .apply(reply, |draft| {
+                    dependencies::remove(draft, rig_id, bead_id, on, by)
+                }),
+            Command::CreateConvoy(new, reply) => {
+                self.apply(reply, |draft| convoys::create(draft, new))
+            }
+            Command::ConvoyBeadClosed(convoy_id, bead_id, reply) => self.apply(reply, |draft| {
+                convoys::bead_closed(draft, convoy_id, bead_id)
+            }),
+            Command::CreateMolecule(rig_id, bead_id, steps, reply) => self.apply(reply, |draft| {
+                molecules::create(draft, rig_id, bead_id, steps)
+            }),
+            Command::AdvanceMolecule(rig_id, agent_id, summary, reply) => self
+                .apply(reply, |draft| {
+                    molecules::advance(draft, rig_id, agent_id, summary)
+                }),
             Command::Sling(rig_id, order, reply) => {
                 self.apply(reply, |draft| agents::sling(draft, rig_id, order))
             }
@@ -184,7 +214,7 @@ impl Actor {
                 })
             }
             Command::Told(agent_id, mails, went_well) => {
-                self.being_told.retain(|other| *other != agent_id);
+                self.being_told.retain(|told| told.agent_id != agent_id);
                 self.apply_own("told the mayor", |draft| {
                     if went_well {
                         return mail::mark_told(draft, agent_id, &mails);
@@ -239,15 +269,15 @@ impl Actor {
                 }
             }
         };
-        for action in &plan.actions {
-            self.act(action);
+        for planned in &plan.actions {
+            tracing::debug!(town = %self.town_id, action = ?planned.action, why = planned.why, "the reconciler acts");
+            self.act(&planned.action);
         }
         self.set_alarm(plan.due_at, !plan.actions.is_empty());
     }
 
     /// Each action fails alone.
     fn act(&mut self, action: &Action) {
-        tracing::debug!(town = %self.town_id, ?action, "the reconciler acts");
         match action {
             Action::WakeContainer => {
                 self.container = Container::Waking;
@@ -256,25 +286,31 @@ impl Actor {
                     Ok(())
                 });
             }
-            Action::Dispatch(agent_id) => {
+            Action::Dispatch { agent_id } => {
                 self.apply_own("dispatch", |draft| dispatch::request(draft, *agent_id));
             }
-            Action::TellMayor(agent_id) => {
-                self.being_told.push(*agent_id);
+            Action::TellMayor { agent_id } => {
+                let agent_id = *agent_id;
+                self.being_told.push(Told { agent_id });
                 self.apply_own("tell the mayor", |draft| {
-                    let agent = draft.agent(*agent_id)?;
-                    draft.effect(Effect::TellMayor(*agent_id));
+                    let agent = draft.agent(agent_id)?;
+                    draft.effect(Effect::TellMayor(agent_id));
                     agents::set_status(draft, agent, crate::model::AgentStatus::Working, None)
                 });
             }
-            Action::Merge(entry_id) => {
+            Action::Merge { entry_id } => {
                 self.apply_own("merge", |draft| {
                     reviews::start(draft, *entry_id)?;
                     draft.effect(Effect::Merge(*entry_id));
                     Ok(())
                 });
             }
-            Action::RequeueStuck(entry_id) => {
+            Action::LandConvoy { convoy_id } => {
+                self.apply_own("land a convoy", |draft| {
+                    convoys::land_if_due(draft, *convoy_id)
+                });
+            }
+            Action::RequeueStuck { entry_id } => {
                 self.apply_own("stuck merge", |draft| {
                     let now = draft.now;
                     reviews::requeue(draft, *entry_id, now, "the merge did not end in time")
@@ -284,64 +320,11 @@ impl Actor {
     }
 
     fn view(&self) -> Result<View, Error> {
-        let config = queries::config(&self.tree)?;
-        let mut agents = queries::all_agents(&self.tree)?;
-        let mut mayor_mail = None;
-        for agent in agents
-            .iter()
-            .filter(|agent| agent.role == crate::model::AgentRole::Mayor)
-        {
-            if self
-                .tree
-                .scan(&MailUndelivered::to(agent.agent_id))
-                .next()
-                .is_some()
-            {
-                mayor_mail = Some(agent.agent_id);
-            }
-        }
-        agents.retain(|agent| {
-            agent.hook.is_some()
-                || agent.dispatch.requested_at.is_some()
-                || mayor_mail == Some(agent.agent_id)
-        });
-        agents.sort_by_key(|agent| agent.seq);
-        let mut paused = Vec::new();
-        for row in self.tree.scan(&RigKey::all()) {
-            let (_, rig) = row?;
-            if rig.paused {
-                paused.push(rig.rig_id);
-            }
-        }
-        Ok(View {
+        let live = Live {
             container: self.container,
-            agents,
-            reviews: self.unfinished_reviews()?,
-            paused,
-            mayor_mail,
             being_told: self.being_told.clone(),
-            interval_active: config.alarm_active(),
-            interval_idle: config.alarm_idle(),
-        })
-    }
-
-    fn unfinished_reviews(
-        &self,
-    ) -> Result<Vec<(crate::model::Review, crate::model::Priority)>, Error> {
-        let mut reviews = Vec::new();
-        for status in [ReviewStatus::Pending, ReviewStatus::Running] {
-            for row in self.tree.scan(&ReviewByStatus::of_status(status)) {
-                let (_, entry) = row?;
-                let review = self.tree.get(&ReviewKey { entry_id: entry.id })?;
-                let bead = self.tree.get(&BeadKey { bead_id: entry.id })?;
-                reviews.extend(
-                    review
-                        .zip(bead)
-                        .map(|(review, bead)| (review, bead.priority)),
-                );
-            }
-        }
-        Ok(reviews)
+        };
+        View::observe(&self.tree, &live)
     }
 
     /// Remembers when to look again. What is on disk may be later than what is in memory, never
@@ -360,14 +343,25 @@ impl Actor {
 
     /// Runs a transition and answers `reply` once its outcome is durable. True if something
     /// happened that may mean work.
-    fn apply<T: Send + 'static>(
+    fn apply<T: Answer>(
         &mut self,
         reply: Reply<T>,
         transition: impl FnOnce(&mut Draft<'_>) -> Result<T, Error>,
     ) -> bool {
+        let once = self.once.take();
+        if let Some(once) = &once
+            && let Some(outcome) = self.answered(once).transpose()
+        {
+            self.answer_settled(reply, outcome);
+            return false;
+        }
         let mut draft = Draft::new(&self.tree, self.town_id, self.clock.now(), &self.settings);
         let outcome = transition(&mut draft);
-        let staged = if outcome.is_ok() && !draft.is_empty() {
+        let kept = match (once, &outcome) {
+            (Some(once), Ok(answer)) => Some((once, Kept::of(&answer.keep()))),
+            _ => None,
+        };
+        let staged = if outcome.is_ok() && (!draft.is_empty() || kept.is_some()) {
             Some(draft.stage(self.next_fact))
         } else {
             None
@@ -377,6 +371,10 @@ impl Actor {
             return false;
         };
         let mut batch = staged.batch;
+        if let Err(error) = self.tree.remember(&mut batch, kept.into_iter().collect()) {
+            self.answer_settled(reply, Err::<T, _>(error.into()));
+            return false;
+        }
         let has_facts = !staged.facts.is_empty();
         let first_fact = self.next_fact;
         let facts = self.feed.stage(&mut batch, &staged.facts);
@@ -408,6 +406,22 @@ impl Actor {
             self.next_fact = first_fact;
         }
         wakes
+    }
+
+    /// The answer that a request has had already, if it is a repeat.
+    fn answered<T: Answer>(&self, once: &Once) -> Result<Option<T>, Error> {
+        match self.tree.recall::<T::Kept>(once)? {
+            Recalled::Unknown => Ok(None),
+            Recalled::Reused => Err(Refusal::KeyReused.into()),
+            Recalled::Answered(kept) => match T::recall(kept) {
+                Some(answer) => Ok(Some(answer)),
+                None => Err(storage::Error::Damaged {
+                    what: "answer",
+                    detail: "it answers something else".to_owned(),
+                }
+                .into()),
+            },
+        }
     }
 
     /// Answers what changed nothing. It may rest on changes that are not durable yet, so the
