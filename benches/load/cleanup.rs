@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -141,6 +141,8 @@ fn all() {
     for pid in children {
         if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::KILL);
+            // It must be gone before its folder is, or it would go on writing there.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
         }
     }
     for folder in folders {

@@ -437,8 +437,7 @@ fn floor_cpu(measured: &Measurement) -> Option<f64> {
 }
 
 fn cpu_ratio(measured: &Measurement) -> Option<f64> {
-    let ratio = measured.ours.cpu_us? / floor_cpu(measured)?;
-    ratio.is_finite().then_some(ratio)
+    measured.ours.cpu_ratio(measured.floor.as_ref()?)
 }
 
 fn with_unit(value: Option<f64>, places: usize, unit: &str) -> String {

@@ -46,9 +46,13 @@ pub(crate) fn idle(session: &Session, server: &Server, count: usize) -> Result<(
         bench: "memory",
         case,
         unit: "bytes each",
-        ours: amount("gastownd", each, process),
+        ours: Figures::amount("gastownd", each, process.peak()),
         floor: None,
-        baseline: Some(amount("write_frame", usual, floor.process())),
+        baseline: Some(Figures::amount(
+            "write_frame",
+            usual,
+            floor.process().peak(),
+        )),
         notes: vec![format!(
             "{} bytes each; fastwebsockets alone {}{quick}",
             grouped(each as f64),
@@ -212,7 +216,7 @@ pub(crate) fn reopen(
         bench: "memory",
         case,
         unit: "events",
-        ours: amount("gastownd", (of_each * trees) as u64, process),
+        ours: Figures::amount("gastownd", (of_each * trees) as u64, process.peak()),
         floor: None,
         baseline: None,
         notes: vec![format!(
@@ -223,19 +227,6 @@ pub(crate) fn reopen(
         )],
     };
     Ok((measurement, longest))
-}
-
-/// A figure that is not about time.
-fn amount(who: &str, count: u64, process: Process) -> Figures {
-    Figures {
-        who: who.to_owned(),
-        count,
-        seconds: 0.0,
-        per_second: 0.0,
-        latency: None,
-        cpu_us: None,
-        peak_bytes: Some(process.peak()),
-    }
 }
 
 fn local(server: &Server) -> Result<Process> {

@@ -68,6 +68,28 @@ impl Figures {
     }
 }
 
+impl Figures {
+    /// A figure that is not about time.
+    pub(crate) fn amount(who: &str, count: u64, peak_bytes: u64) -> Self {
+        Self {
+            who: who.to_owned(),
+            count,
+            seconds: 0.0,
+            per_second: 0.0,
+            latency: None,
+            cpu_us: None,
+            peak_bytes: Some(peak_bytes),
+        }
+    }
+
+    /// How many times as much processor time one costs, if the other's could be told: the system
+    /// counts in hundredths of a second.
+    pub(crate) fn cpu_ratio(&self, other: &Self) -> Option<f64> {
+        let other = other.cpu_us.filter(|cpu| *cpu > 0.0)?;
+        Some(self.cpu_us? / other)
+    }
+}
+
 /// A goal and whether it was reached.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Goal {
@@ -171,14 +193,20 @@ fn lines(measurement: &Measurement) -> String {
     for figures in all.into_iter().flatten() {
         let is_floor = floor.is_some_and(|floor| std::ptr::eq(floor, figures));
         let other = floor.filter(|_| !is_floor);
-        let rate = other.map(|floor| figures.per_second / floor.per_second);
-        let cpu = other.and_then(|floor| Some(figures.cpu_us? / floor.cpu_us?));
+        let rate = other
+            .filter(|floor| floor.per_second > 0.0)
+            .map(|floor| figures.per_second / floor.per_second);
+        let cpu = other.and_then(|floor| figures.cpu_ratio(floor));
         let latency = |of: fn(&Latency) -> f64| figures.latency.as_ref().map(|l| of(l) / 1000.0);
         let _ = writeln!(
             text,
             "{first:<46} {:<12} {:>12} {:>8} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8}",
             figures.who,
-            grouped(figures.per_second),
+            if figures.seconds > 0.0 {
+                grouped(figures.per_second)
+            } else {
+                String::new()
+            },
             number(rate, 2),
             number(latency(|l| l.p50_us), 2),
             number(latency(|l| l.p99_us), 2),
