@@ -3,7 +3,9 @@
 use crate::config::TownConfig;
 use crate::storage::{Once, Record, Text};
 
-use super::command::{Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung};
+use super::command::{
+    Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung, StoppedRun,
+};
 
 /// The answer of a command. It is kept with the change that it tells of when the request had a key.
 pub(super) trait Answer: Sized + Send + 'static {
@@ -47,9 +49,10 @@ macro_rules! answers {
 }
 
 answers! {
+    StoppedRun { agent_id: crate::model::AgentId, bead_id: Option<crate::model::BeadId> }
     Advanced { molecule: crate::model::Molecule, previous_step: u32 }
     ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
-    Slung { bead: crate::model::Bead, agent: crate::model::Agent }
+    Slung { bead: crate::model::Bead, agent: Option<crate::model::Agent> }
     Prime {
         agent: crate::model::Agent,
         hooked_bead: Option<crate::model::Bead>,
@@ -59,19 +62,18 @@ answers! {
     }
 }
 
-/// Kept as a list of none or one.
-impl<A: Answer> Answer for Option<A> {
-    type Kept = Vec<A::Kept>;
+impl Answer for Option<Advanced> {
+    type Kept = Vec<(crate::model::Molecule, u32)>;
 
     fn keep(&self) -> Self::Kept {
-        self.iter().map(A::keep).collect()
+        self.iter().map(Answer::keep).collect()
     }
 
     fn recall(kept: Self::Kept) -> Option<Self> {
-        kept.into_iter()
-            .next()
-            .map(A::recall)
-            .map_or(Some(None), |one| one.map(Some))
+        match kept.into_iter().next() {
+            Some(kept) => Advanced::recall(kept).map(Some),
+            None => Some(None),
+        }
     }
 }
 

@@ -28,6 +28,12 @@ pub(crate) struct Ids {
     pub(crate) bead: String,
     pub(crate) entry: String,
     pub(crate) escalation: String,
+    /// What the bead follows.
+    pub(crate) dependency: String,
+    pub(crate) convoy: String,
+    /// A bead of that convoy; it has steps.
+    pub(crate) part: String,
+    pub(crate) molecule: String,
     /// A name that nothing has.
     pub(crate) fresh: String,
 }
@@ -52,7 +58,7 @@ impl Ids {
     }
 
     /// The parameters of paths and their values.
-    pub(crate) fn all(&self) -> [(&'static str, &String); 6] {
+    pub(crate) fn all(&self) -> [(&'static str, &String); 9] {
         [
             ("town", &self.town),
             ("rig", &self.rig),
@@ -60,6 +66,9 @@ impl Ids {
             ("bead", &self.bead),
             ("entry", &self.entry),
             ("escalation", &self.escalation),
+            ("dependency", &self.dependency),
+            ("convoy", &self.convoy),
+            ("molecule", &self.molecule),
         ]
     }
 }
@@ -145,6 +154,21 @@ impl World {
         bead["bead_id"].as_str().unwrap().to_owned()
     }
 
+    async fn convoy_of(&self, rig: &str, bead: &str) -> String {
+        let town = rig.split("/rigs/").next().unwrap();
+        let member = json!({"bead_id": bead, "rig_id": last(rig)});
+        let body = json!({"title": "A convoy", "beads": [member]});
+        let convoy = self.server.post(&format!("{town}/convoys"), body).await;
+        convoy["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn molecule_of(&self, rig: &str, bead: &str) -> String {
+        let steps = json!([{"title": "one", "instructions": "i1"}, {"title": "two"}]);
+        let body = json!({"bead_id": bead, "formula": {"steps": steps}});
+        let molecule = self.server.post(&format!("{rig}/molecules"), body).await;
+        molecule["id"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn hook(&self, ids: &Ids) {
         let path = ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/hook");
         self.server.post(&path, json!({"bead_id": ids.bead})).await;
@@ -166,12 +190,21 @@ impl World {
     /// The same without an entry.
     pub(crate) async fn idle_ids(&self, rig: &str) -> Ids {
         let town = rig.split('/').nth(3).unwrap();
+        let (bead, dependency) = (self.bead(rig, "issue").await, self.bead(rig, "issue").await);
+        let path = format!("{rig}/beads/{bead}/dependencies");
+        let body = json!({"depends_on_bead_id": dependency, "type": "tracks"});
+        self.server.post(&path, body).await;
+        let part = self.bead(rig, "issue").await;
         Ids {
             town: town.to_owned(),
             rig: last(rig).to_owned(),
             agent: self.agent(rig, "polecat").await,
             other_agent: self.agent(rig, "polecat").await,
-            bead: self.bead(rig, "issue").await,
+            bead,
+            dependency,
+            convoy: self.convoy_of(rig, &part).await,
+            molecule: self.molecule_of(rig, &part).await,
+            part,
             // Of nothing: an entry that waits would be under way.
             entry: uuid::Uuid::new_v4().to_string(),
             escalation: self.escalation(rig).await,

@@ -19,10 +19,12 @@ mod refused;
 mod repeat;
 mod reviews;
 mod rigs;
+mod scheduler;
 mod shape;
 mod sweep;
 mod system;
 mod towns;
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -43,6 +45,8 @@ fn table() -> Vec<Case> {
         reviews::rows(),
         escalations::rows(),
         mayor::rows(),
+        work::rows(),
+        scheduler::rows(),
     ]
     .into_iter()
     .flatten()
