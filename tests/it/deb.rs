@@ -111,13 +111,7 @@ fn check_server(root: &Root) {
 /// The package of this very source, in a temporary folder.
 fn build_package() -> TempPackage {
     let build = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--bins",
-        ])
+        .args(["build", "--quiet", "--release", "--locked", "--bins"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output();
     output_of(build, "cargo build --release");
