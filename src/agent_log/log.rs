@@ -360,6 +360,11 @@ impl Log {
                 answers.add(once, appended);
                 replies.push((reply, appended));
             }
+            // Each segment knows its place in the link: the container sends the rest again. Events
+            // that were given together by others stay together.
+            if events.iter().all(|event| event.link.is_some()) {
+                batch.allow_prefix();
+            }
             (
                 state.stage(&self.0.subject_fields, &mut batch, &events),
                 link_before,

@@ -28,4 +28,6 @@ mod wire;
 
 pub use context::State;
 pub use listener::{Listener, serve};
+#[doc(hidden)]
+pub use routes::is_found;
 pub use routes::{ROUTES, Route};

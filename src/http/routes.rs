@@ -190,6 +190,12 @@ pub(super) const PARAMS: &[&str] = &[
     "molecule",
     "path",
 ];
+/// Whether a request would find a route; a door for the benchmarks.
+#[doc(hidden)]
+#[must_use]
+pub fn is_found(method: &Method, path: &str) -> bool {
+    find(method, path).is_some()
+}
 
 fn param_name(name: &str) -> Option<&'static str> {
     PARAMS.iter().copied().find(|known| *known == name)

@@ -7,6 +7,8 @@ use super::keys::Key;
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) writes: Vec<Write>,
+    /// Whether a crash may keep the first writes without the last.
+    pub(super) in_order: bool,
 }
 
 #[derive(Debug)]
@@ -22,6 +24,12 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets a crash keep the first writes without the last, which is much cheaper. For rows that make
+    /// sense without those behind them.
+    pub fn allow_prefix(&mut self) {
+        self.in_order = true;
     }
 
     /// Whether it would write nothing.

@@ -4,6 +4,7 @@
 
 mod agent_server;
 mod auth;
+mod bench;
 mod browser;
 mod container;
 mod contract;
