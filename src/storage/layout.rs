@@ -87,6 +87,8 @@ pub struct SegmentHead {
     pub offsets: Vec<u32>,
     /// The place in the container's stream of the last event that came from there.
     pub link: Option<LinkPosition>,
+    /// Bytes of frames in all segments before it, those that are gone included.
+    pub bytes_before: u64,
 }
 
 /// A town's persisted alarm.
@@ -199,8 +201,24 @@ impl<C> Decode<C> for Timestamp {
     }
 }
 
+/// Takes its rows off one by one: read as one repetition, `since` could be the next row's name.
 macro_rules! layouts {
-    ($($name:ident { $($field:ident),* $(,)? } $(since $version:literal { $($added:ident),+ $(,)? })*)+) => {$(
+    () => {};
+    (
+        $name:ident { $($field:ident),* $(,)? } since $version:literal { $($added:ident),+ $(,)? }
+        $($rest:tt)*
+    ) => {
+        layout!($name { $($field),* } $version { $($added),+ });
+        layouts! { $($rest)* }
+    };
+    ($name:ident { $($field:ident),* $(,)? } $($rest:tt)*) => {
+        layout!($name { $($field),* });
+        layouts! { $($rest)* }
+    };
+}
+
+macro_rules! layout {
+    ($name:ident { $($field:ident),* } $($version:literal { $($added:ident),+ })*) => {
         impl Encode for $name {
             fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
                 $(self.$field.encode(encoder)?;)*
@@ -223,11 +241,10 @@ macro_rules! layouts {
         impl Record for $name {
             const NAME: &'static str = stringify!($name);
         }
-    )+};
+    };
 }
 
 /// A field that rows have since `version`; in older rows it has its default.
-#[expect(dead_code, reason = "no row has a later field yet")]
 fn added_in<T, D>(version: u8, decoder: &mut D) -> Result<T, DecodeError>
 where
     T: Default + Decode<LayoutVersion>,
@@ -246,7 +263,7 @@ layouts! {
     DirectoryEntry { owner_user_id, seq }
     LogHead { epoch, first_id, last_id }
     LinkPosition { epoch, seq }
-    SegmentHead { first_id, offsets, link }
+    SegmentHead { first_id, offsets, link } since 2 { bytes_before }
     Alarm { due_at }
     Town { town_id, name, owner_user_id, created_at, updated_at }
     Rig {

@@ -250,22 +250,27 @@ impl Actor {
         tracing::debug!(town = %self.town_id, ?action, "the reconciler acts");
         match action {
             Action::WakeContainer => {
-                self.container = Container::Waking;
-                self.apply_own("wake", |draft| {
+                let asked = self.apply_own("wake", |draft| {
                     draft.effect(Effect::WakeContainer);
                     Ok(())
                 });
+                // On a full disk nothing was asked, and it is tried again.
+                if asked {
+                    self.container = Container::Waking;
+                }
             }
             Action::Dispatch(agent_id) => {
                 self.apply_own("dispatch", |draft| dispatch::request(draft, *agent_id));
             }
             Action::TellMayor(agent_id) => {
-                self.being_told.push(*agent_id);
-                self.apply_own("tell the mayor", |draft| {
+                let asked = self.apply_own("tell the mayor", |draft| {
                     let agent = draft.agent(*agent_id)?;
                     draft.effect(Effect::TellMayor(*agent_id));
                     agents::set_status(draft, agent, crate::model::AgentStatus::Working, None)
                 });
+                if asked {
+                    self.being_told.push(*agent_id);
+                }
             }
             Action::Merge(entry_id) => {
                 self.apply_own("merge", |draft| {
@@ -383,7 +388,7 @@ impl Actor {
         self.next_fact += staged.facts.len() as u64;
         let (feed, effects) = (self.feed.clone(), self.effects.clone());
         let wakes = has_facts || !staged.effects.is_empty();
-        let committed = self.tree.commit(
+        let offered = self.tree.offer(
             batch,
             Box::new(move |durable| {
                 let outcome = match durable {
@@ -401,11 +406,12 @@ impl Actor {
                 let _ = reply.send(outcome);
             }),
         );
-        // The reply was dropped with the batch, which its receiver understands.
-        if let Err(error) = committed {
-            tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "a change could not be written");
+        if let Err(refused) = offered {
+            tracing::error!(town = %self.town_id, error = telemetry::chain(&refused.error), "a change could not be written");
             self.feed.take_back(first_fact);
             self.next_fact = first_fact;
+            refused.tell();
+            return false;
         }
         wakes
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::agent_log::{Log, Logs, Subject};
+use crate::agent_log::Logs;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
@@ -267,7 +267,7 @@ impl Towns {
         let inner = &self.0;
         let tree = inner.database.tree(TreeName::Town(town_id))?;
         let settings = &inner.options.settings;
-        let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
+        let feed = inner.logs.open_feed(tree.clone()).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
         let handle = TownHandle(Arc::new(HandleInner {

@@ -29,6 +29,7 @@ impl Client {
         let options = Options {
             town_id: "t".to_owned(),
             subscribed: None,
+            join_interval: Duration::ZERO,
         };
         let (feeds, life) = (feeds.clone(), lifecycle.clone());
         lifecycle.spawn("connection", async move {
@@ -175,6 +176,7 @@ async fn a_message_that_is_too_long_closes() {
     let options = Options {
         town_id: "t".to_owned(),
         subscribed: None,
+        join_interval: Duration::ZERO,
     };
     let life = lifecycle.clone();
     lifecycle.spawn("connection", async move {
