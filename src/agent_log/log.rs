@@ -199,6 +199,11 @@ impl Log {
         !self.0.used.swap(held, Ordering::Relaxed) && !held
     }
 
+    /// Whether nobody but the caller holds it and nothing of it is in memory.
+    pub(super) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.lock().tail.is_empty()
+    }
+
     fn downgraded(&self) -> Weak<Inner> {
         Arc::downgrade(&self.0)
     }

@@ -140,16 +140,24 @@ impl Logs {
             // Whoever wants it needs this lock, so nobody comes to hold it meanwhile.
             let idle = log.is_idle();
             if idle {
-                closed.push((*agent_id, log.clone()));
+                closed.push(*agent_id);
             }
             !idle
         });
-        let count = closed.len();
-        for (agent_id, log) in closed {
-            drop(log);
+        for agent_id in &closed {
+            self.0.database.let_go(TreeName::Agent(*agent_id));
+        }
+        closed.len()
+    }
+
+    /// Closes a log that nobody holds and of which nothing is in memory: who looked at it is done.
+    pub fn close_unused(&self, agent_id: AgentId) {
+        let mut open = self.lock();
+        if open.logs.get(&agent_id).is_some_and(Log::is_unused) {
+            open.logs.remove(&agent_id);
+            drop(open);
             self.0.database.let_go(TreeName::Agent(agent_id));
         }
-        count
     }
 
     /// Resolves when logs have passed a bound of their retention, and takes them.

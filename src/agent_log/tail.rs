@@ -140,6 +140,10 @@ impl Tail {
         Some(self.segments.range(start..).map(|(_, segment)| segment))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     fn pop(&mut self) {
         if let Some((_, segment)) = self.segments.pop_front() {
             self.bytes -= cost(&segment);

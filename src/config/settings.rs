@@ -140,8 +140,7 @@ impl Settings {
                 tail_total: read.required(names::STREAM_TAIL_TOTAL, |text| {
                     quantity::size(text, bounds::TAIL_TOTAL).and_then(in_memory)
                 })?,
-                join_interval: read
-                    .duration(names::STREAM_JOIN_INTERVAL, bounds::JOIN_INTERVAL)?,
+                join_interval: read.duration(names::STREAM_JOIN_INTERVAL, bounds::JOIN_INTERVAL)?,
             },
             dispatch: DispatchSettings {
                 backoff_min: read.duration(names::DISPATCH_BACKOFF_MIN, bounds::BACKOFF)?,

@@ -148,8 +148,14 @@ pub(super) mod ballast {
         if bytes == 0 || whole || !plenty {
             return;
         }
-        let made = std::fs::File::create(&path)
-            .and_then(|file| Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes)?));
+        let made = std::fs::File::create(&path).and_then(|file| {
+            Ok(rustix::fs::fallocate(
+                file,
+                FallocateFlags::empty(),
+                0,
+                bytes,
+            )?)
+        });
         if let Err(error) = made {
             // Not every file system can; the reserve is what counts.
             tracing::debug!(%error, "no ballast");

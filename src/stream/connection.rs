@@ -224,14 +224,14 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             }
         }
         let bytes = self.out.byte_len();
-        let waited = self
-            .out
-            .write_to(&mut self.writer)
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
-                _ => End::Gone,
-            })?;
+        let waited =
+            self.out
+                .write_to(&mut self.writer)
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
+                    _ => End::Gone,
+                })?;
         self.flowing = if waited < LONG_WAIT {
             self.flowing.saturating_add(bytes)
         } else {

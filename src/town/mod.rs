@@ -33,6 +33,7 @@ mod queries;
 mod reconcile;
 mod refusal;
 mod registry;
+mod retention;
 mod reviews;
 mod rigs;
 mod rows;

@@ -244,7 +244,7 @@ impl Towns {
         }
     }
 
-    fn handles(&self) -> Vec<TownHandle> {
+    pub(super) fn handles(&self) -> Vec<TownHandle> {
         self.lock()
             .values()
             .map(|town| town.handle.clone())
@@ -256,6 +256,19 @@ impl Towns {
         for handle in self.handles() {
             handle.container().close(even_working, grace).await;
         }
+    }
+
+    pub(super) fn logs(&self) -> &Logs {
+        &self.0.logs
+    }
+
+    pub(super) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// The server's setting, where a town says nothing.
+    pub(super) fn retention_days(&self) -> u32 {
+        self.0.options.settings.retention.days
     }
 
     /// Ends every town's actor; commands are refused from now on.

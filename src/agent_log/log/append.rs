@@ -109,7 +109,18 @@ impl Log {
     /// See [`AppendError`].
     pub fn begin_append(
         &self,
-        events: Vec<NewEvent>,
+        mut events: Vec<NewEvent>,
+    ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
+        self.begin_append_from(&mut events)
+    }
+
+    /// As [`Log::begin_append`], but takes `events` only if they are not refused.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn begin_append_from(
+        &self,
+        events: &mut Vec<NewEvent>,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         self.used();
         let (reply, outcome) = oneshot::channel();
@@ -124,6 +135,7 @@ impl Log {
                 return Err(AppendError::Overloaded);
             }
             queue.bytes += bytes;
+            let events = std::mem::take(events);
             queue.appends.push(Pending { events, reply });
             !std::mem::replace(&mut queue.in_flight, true)
         };
@@ -218,6 +230,7 @@ impl Log {
             state.pending.in_flight = !state.pending.appends.is_empty();
             (is_overdue, state.pending.in_flight)
         };
+        self.after_publishing(is_overdue);
         for (reply, appended) in flight.replies {
             // A caller that has gone away does not care.
             let _ = reply.send(Ok(appended));
@@ -225,7 +238,6 @@ impl Log {
         if more {
             self.fly();
         }
-        self.after_publishing(is_overdue);
     }
 
     /// The commit failed: take back what it gave. What came meanwhile fails with it.

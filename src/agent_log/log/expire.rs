@@ -141,7 +141,8 @@ impl Log {
                 || kept_bytes > keep.bytes_max
                 || is_before(&segment, keep.since);
             if !goes || segment.last_id() >= last_id.min(keep.needed_from) {
-                self.lock().set_alarm(segment.first_id(), bytes_before, keep);
+                self.lock()
+                    .set_alarm(segment.first_id(), bytes_before, keep);
                 return Ok(floor.map(|floor| (floor, false)));
             }
             batch.delete(&SegmentKey {

@@ -22,9 +22,10 @@ pub(in crate::http) async fn ready(context: Context) -> Reply {
     } else {
         match context.state.database.writable() {
             Ok(()) => return ok(json!({"ready": true})),
-            Err(storage::Error::Full { .. }) => {
-                ("the disk is full: reads are answered, writes are not", "storage_full")
-            }
+            Err(storage::Error::Full { .. }) => (
+                "the disk is full: reads are answered, writes are not",
+                "storage_full",
+            ),
             Err(_) => ("the database takes no writes", "storage_failed"),
         }
     };
