@@ -59,8 +59,9 @@ impl Database {
         options: OpenOptions,
         reserve: u64,
     ) -> Result<Self, Error> {
-        let lock = lock(data_dir)?;
+        // First, because to lock is to write as well.
         ballast::release(data_dir, reserve);
+        let lock = lock(data_dir)?;
         let path = data_dir.join(DATABASE_DIR);
         // sled would write over a file that it did not make; its own settings are there first.
         if path.join("db").exists() && !path.join("conf").exists() {
