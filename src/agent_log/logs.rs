@@ -84,19 +84,16 @@ impl Logs {
         Ok(log)
     }
 
-    /// The agent's log if there is one.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn open_existing(&self, agent_id: AgentId) -> Result<Option<Log>, storage::Error> {
-        match self.known(agent_id) {
-            Ok(None) if !self.0.database.has_tree(TreeName::Agent(agent_id)) => Ok(None),
-            Ok(_) => match self.open(agent_id).await {
-                Err(storage::Error::Removed { .. }) => Ok(None),
-                opened => opened.map(Some),
-            },
-            Err(_) => Ok(None),
-        }
+    /// The agents that have a log, by what is on disk.
+    #[must_use]
+    pub fn existing(&self) -> HashSet<AgentId> {
+        let names = self.0.database.trees().into_iter();
+        names
+            .filter_map(|name| match name {
+                TreeName::Agent(agent_id) => Some(agent_id),
+                _ => None,
+            })
+            .collect()
     }
 
     /// A log in a tree of somebody else's, which shares its memory with the agents' logs. The

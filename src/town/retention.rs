@@ -68,11 +68,15 @@ impl Towns {
 
     /// One round: every log of every town.
     pub async fn sweep_all(&self) {
+        let existing = self.logs().existing();
         for town in self.handles() {
             let swept = town.sweep_feed(self.retention_days()).await;
             report(town.town_id(), swept).await;
+            // An agent that never said anything has no log, and is not to be given one.
             for agent_id in town.agent_ids() {
-                self.sweep_agent(&town, agent_id).await;
+                if existing.contains(&agent_id) {
+                    self.sweep_agent(&town, agent_id).await;
+                }
             }
         }
     }
@@ -113,9 +117,7 @@ impl TownHandle {
 
     async fn sweep_log(&self, agent_id: AgentId, days: u32) -> Result<(), storage::Error> {
         let retention = self.retention()?;
-        let Some(log) = self.0.logs.open_existing(agent_id).await? else {
-            return Ok(());
-        };
+        let log = self.0.logs.open(agent_id).await?;
         let age = DAY * retention.days.unwrap_or(days);
         let keep = Keep {
             events_max: retention.events_max.unwrap_or(u64::MAX),
