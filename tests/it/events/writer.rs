@@ -65,7 +65,7 @@ impl Writer {
 
     fn event(&self, n: u64) -> Value {
         // Now and then one that does not fit into a row.
-        let size = if n % 97 == 0 { 9_000 } else { 120 };
+        let size = if n.is_multiple_of(97) { 9_000 } else { 120 };
         json!({
             "agent_id": self.agent_id, "event_type": "note",
             "data": {"n": n, "pad": "p".repeat(size)},

@@ -131,8 +131,12 @@ async fn all_tails_together_keep_within_their_bound() {
         assert_eq!(read_all(&log, 1).await.len(), 400);
     }
     drop((newest, oldest));
-    logs.close_idle();
-    assert_eq!(logs.close_idle(), 50, "nobody uses them");
+    // Nobody uses them, but for the committer, which may be about to let go of the last.
+    let mut closed = 0;
+    while closed < agents.len() {
+        closed += logs.close_idle();
+        tokio::task::yield_now().await;
+    }
     assert_eq!(logs.tail_bytes(), 0);
     let again = logs.open(agents[7]).await.unwrap();
     assert_eq!(
