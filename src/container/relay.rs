@@ -22,8 +22,9 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 
 use super::client::Link;
 use super::protocol::{
-    AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting, ContainerMessage,
-    ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
+    AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
+    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
+    ServerFrame, message_type,
 };
 
 /// Messages taken over together: one commit for what gathered during the last one. With a fleet of
@@ -70,6 +71,11 @@ pub enum AgentReport {
         ask_id: String,
         /// In one line.
         title: String,
+    },
+    /// Its commands were over a limit and were ended.
+    Limited {
+        /// Which limit, and by how much.
+        reason: String,
     },
     /// The ask was answered or withdrawn.
     Resumed {
@@ -361,6 +367,7 @@ impl<T: LinkTarget> Relay<'_, T> {
                     Err(AppendError::Overloaded) => tokio::time::sleep(OVERLOAD_PAUSE).await,
                     Err(AppendError::Ended) => break,
                     Err(AppendError::Storage(error)) => return Err(self.not_stored(&error).await),
+                    Err(AppendError::KeyReused) => return Err(LinkEnd::NotStored),
                 }
             }
         }
@@ -368,7 +375,9 @@ impl<T: LinkTarget> Relay<'_, T> {
             match outcome.await.unwrap_or_else(|_| Err(log.dropped())) {
                 Ok(_) | Err(AppendError::Ended) => {}
                 Err(AppendError::Storage(error)) => return Err(self.not_stored(&error).await),
-                Err(AppendError::Overloaded) => return Err(LinkEnd::NotStored),
+                Err(AppendError::Overloaded | AppendError::KeyReused) => {
+                    return Err(LinkEnd::NotStored);
+                }
             }
         }
         Ok(())
@@ -453,6 +462,10 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         message_type::AGENT_WAITING => {
             let AgentWaiting { ask_id, title, .. } = serde_json::from_str(data)?;
             AgentReport::Waiting { ask_id, title }
+        }
+        message_type::AGENT_LIMITED => {
+            let AgentLimited { reason } = serde_json::from_str(data)?;
+            AgentReport::Limited { reason }
         }
         message_type::AGENT_RESUMED => {
             let AgentResumed { ask_id } = serde_json::from_str(data)?;

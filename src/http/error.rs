@@ -88,6 +88,8 @@ impl ApiError {
             "bead" => "bead_not_found",
             "escalation" => "escalation_not_found",
             "merge request" => "review_not_found",
+            "convoy" => "convoy_not_found",
+            "molecule" => "molecule_not_found",
             _ => "not_found",
         };
         Self::new(
@@ -182,6 +184,20 @@ impl From<Refusal> for ApiError {
             Refusal::AgentHooked(..) => (StatusCode::CONFLICT, "agent_already_hooked"),
             Refusal::HookEmpty(_) => (StatusCode::CONFLICT, "hook_empty"),
             Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
+            Refusal::ConvoyNotFound(_) => (StatusCode::NOT_FOUND, "convoy_not_found"),
+            Refusal::ConvoyLanded(_) => (StatusCode::CONFLICT, "convoy_landed"),
+            Refusal::ConvoyFull(_) => (StatusCode::CONFLICT, "convoy_full"),
+            Refusal::BeadInConvoy(..) => (StatusCode::CONFLICT, "bead_in_convoy"),
+            Refusal::BeadBlocked(..) => (StatusCode::CONFLICT, "bead_blocked"),
+            Refusal::DependencyNotFound(..) => (StatusCode::NOT_FOUND, "dependency_not_found"),
+            Refusal::DependencyExists(..) => (StatusCode::CONFLICT, "dependency_exists"),
+            Refusal::DependencyCycle(..) => (StatusCode::CONFLICT, "dependency_cycle"),
+            Refusal::TooManyDependencies(_) => (StatusCode::CONFLICT, "too_many_dependencies"),
+            Refusal::MoleculeNotFound(_) => (StatusCode::NOT_FOUND, "molecule_not_found"),
+            Refusal::MoleculeExists(..) => (StatusCode::CONFLICT, "molecule_exists"),
+            Refusal::MoleculeFinished(..) => (StatusCode::CONFLICT, "molecule_finished"),
+            Refusal::MoleculeUnfinished(..) => (StatusCode::CONFLICT, "molecule_unfinished"),
+            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)
@@ -198,6 +214,7 @@ impl From<TownError> for ApiError {
                 unavailable("overloaded", "too much is waiting; try again in a moment")
             }
             TownError::Closing => unavailable("closing", "the server is restarting"),
+            TownError::Append(AppendError::KeyReused) => Refusal::KeyReused.into(),
             TownError::Append(AppendError::Ended) => Self::not_found("agent"),
             TownError::Container(error) => {
                 tracing::warn!(%error, "a request needed the container");

@@ -9,8 +9,8 @@ use hyper::Method;
 use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
-    agents, beads, escalations, events, mail, mayor, mcp, page, reviews, rigs, session, stream,
-    system, towns,
+    agents, beads, convoys, dependencies, escalations, events, ledger, mail, mayor, mcp, molecules,
+    page, reviews, rigs, session, stream, system, towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -68,6 +68,11 @@ routes! {
     PATCH "/api/towns/{town}/config" Admin towns::patch_config;
     GET "/api/towns/{town}/ws" Admin stream::town;
     GET "/api/towns/{town}/container/health" Admin towns::container_health;
+    GET "/api/users/{user}/towns/{town}/events" Admin ledger::of_town;
+    GET "/api/towns/{town}/convoys" Admin convoys::list;
+    POST "/api/towns/{town}/convoys" Admin convoys::create;
+    POST "/api/towns/{town}/convoys/bead-closed" Admin convoys::bead_closed;
+    GET "/api/towns/{town}/convoys/{convoy}" Admin convoys::get;
     GET "/api/towns/{town}/escalations" Admin escalations::list;
     POST "/api/towns/{town}/escalations/{escalation}/acknowledge" Admin escalations::acknowledge;
     POST "/api/towns/{town}/mayor/message" Admin mayor::message;
@@ -79,6 +84,14 @@ routes! {
     DELETE "/api/towns/{town}/rigs/{rig}/beads/{bead}" Admin beads::delete;
     PATCH "/api/towns/{town}/rigs/{rig}/beads/{bead}/status" Rig beads::set_status;
     POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/close" Rig beads::close;
+    GET "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies" Rig dependencies::list;
+    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies" Admin dependencies::add;
+    DELETE "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies/{dependency}" Admin dependencies::remove;
+    GET "/api/towns/{town}/rigs/{rig}/events" Rig ledger::of_rig;
+    POST "/api/towns/{town}/rigs/{rig}/molecules" Admin molecules::create;
+    GET "/api/towns/{town}/rigs/{rig}/molecules/{molecule}" Rig molecules::get;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/current" Agent molecules::current;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/advance" Agent molecules::advance;
     POST "/api/towns/{town}/rigs/{rig}/sling" Admin beads::sling;
 
     POST "/api/towns/{town}/rigs/{rig}/agents" Admin agents::create;
@@ -158,6 +171,9 @@ fn param_name(name: &str) -> Option<&'static str> {
         "bead",
         "entry",
         "escalation",
+        "convoy",
+        "dependency",
+        "molecule",
         "path",
     ]
     .into_iter()

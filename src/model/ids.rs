@@ -77,6 +77,8 @@ uuid_id! {
     BeadId;
     /// A mail between agents.
     MailId;
+    /// A bead's ordered steps.
+    MoleculeId;
     /// The life of an event log; ids are only comparable within one epoch.
     Epoch;
 }

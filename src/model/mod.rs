@@ -4,11 +4,13 @@ mod ids;
 mod json;
 mod nouns;
 mod time;
+mod work;
 
-pub use ids::{AgentId, BeadId, Epoch, MailId, ParseIdError, RigId, TownId, UserId};
+pub use ids::{AgentId, BeadId, Epoch, MailId, MoleculeId, ParseIdError, RigId, TownId, UserId};
 pub use json::Json;
 pub use nouns::{
     Agent, AgentRole, AgentStatus, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
     ReviewStatus, Rig, Town, UnknownVariant,
 };
 pub use time::Timestamp;
+pub use work::{Convoy, Dependency, DependencyKind, Molecule, MoleculeStatus, MoleculeStep};

@@ -12,9 +12,9 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Dispatch, Epoch,
-    Json, Mail, MailId, Priority, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
-    UserId,
+    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency,
+    DependencyKind, Dispatch, Epoch, Json, Mail, MailId, Molecule, MoleculeId, MoleculeStatus,
+    MoleculeStep, Priority, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -98,6 +98,17 @@ pub struct Alarm {
     pub due_at: Timestamp,
 }
 
+/// The answer to a request that is to be carried out once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Tells the request from another one under the same key.
+    pub fingerprint: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The answer, a row of its own kind.
+    pub answer: Vec<u8>,
+}
+
 /// An enum whose variants have a byte on disk.
 pub(super) trait Coded: Copy + PartialEq + 'static {
     const CODES: &'static [(Self, u8)];
@@ -148,6 +159,8 @@ codes! {
     AgentRole { Polecat = 1, Refinery = 2, Mayor = 3, Witness = 4 }
     AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
     ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
+    DependencyKind { Blocks = 1, Tracks = 2 }
+    MoleculeStatus { Active = 1, Completed = 2, Failed = 3 }
 }
 
 macro_rules! id_layout {
@@ -165,7 +178,7 @@ macro_rules! id_layout {
         }
     )+};
 }
-id_layout!(TownId, RigId, AgentId, BeadId, MailId, Epoch);
+id_layout!(TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch);
 
 macro_rules! text_layout {
     ($($name:ident: $make:expr;)+) => {$(
@@ -265,6 +278,7 @@ layouts! {
     LinkPosition { epoch, seq }
     SegmentHead { first_id, offsets, link } since 2 { bytes_before }
     Alarm { due_at }
+    Answered { fingerprint, at, answer }
     Town { town_id, name, owner_user_id, created_at, updated_at }
     Rig {
         rig_id, town_id, name, git_url, default_branch, platform_integration_id, kilocode_token,
@@ -273,6 +287,12 @@ layouts! {
     Bead {
         bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
         priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
+    } since 2 { convoy_id, molecule_id, dependencies, blockers_open }
+    Dependency { on_bead_id, kind }
+    Convoy { convoy_id, total, closed, failed, landed_at }
+    MoleculeStep { title, instructions, summary }
+    Molecule {
+        molecule_id, bead_id, rig_id, steps, current_step, status, created_at, updated_at,
     }
     Dispatch {
         attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
@@ -306,6 +326,30 @@ impl<I: Decode<LayoutVersion>> Decode<LayoutVersion> for Pointer<I> {
 
 impl<I: Encode + Decode<LayoutVersion>> Record for Pointer<I> {
     const NAME: &'static str = "Pointer";
+}
+
+// What rows are put together to, where an answer of several is kept.
+
+impl Record for () {
+    const NAME: &'static str = "nothing";
+}
+
+impl<R: Encode + Decode<LayoutVersion> + 'static> Record for Vec<R> {
+    const NAME: &'static str = "list";
+}
+
+macro_rules! record_tuples {
+    ($($($part:ident)+;)+) => {$(
+        impl<$($part: Encode + Decode<LayoutVersion>),+> Record for ($($part,)+) {
+            const NAME: &'static str = "answer";
+        }
+    )+};
+}
+record_tuples! {
+    A B;
+    A B C;
+    A B C D;
+    A B C D E;
 }
 
 #[cfg(test)]

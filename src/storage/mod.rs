@@ -25,6 +25,7 @@ mod database;
 mod error;
 mod keys;
 mod layout;
+mod once;
 mod space;
 mod trees;
 
@@ -35,12 +36,18 @@ pub use committer::{OnDurable, Refused};
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, BeadByAssignee, BeadByRig,
-    BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
-    FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, ReviewByStatus,
-    ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
+    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, AnsweredAt, AnsweredCount,
+    AnsweredKey, BeadByAssignee, BeadByConvoy, BeadByKind, BeadByParent, BeadByRig, BeadByStatus,
+    BeadByTown, BeadDependent, BeadEventKey, BeadKey, BeadReady, ConfigKey, ConvoyKey, CounterKey,
+    EscalationFold, FormatKey, IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailKey,
+    MailUndelivered, MoleculeKey, NO_RIG, Prefix, ReviewByStatus, ReviewKey, RigByName, RigKey,
+    SegmentKey, TownDirectory, TownKey,
 };
 pub use layout::{
-    Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+    Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
+    Text,
 };
+pub use once::{KEPT_FOR, Kept, Once, Recalled};
+#[cfg(test)]
+pub(crate) use trees::ROWS_READ;
 pub use trees::{Tailed, Tree, TreeName};

@@ -14,16 +14,20 @@ use crate::agent_log::Log;
 use crate::clock::Clock;
 use crate::container::LinkState;
 use crate::model::{Timestamp, TownId};
-use crate::storage::{AlarmKey, Batch, Tree};
+use crate::storage::{self, AlarmKey, Batch, Kept, Once, Recalled, Tree};
 use crate::telemetry;
 
+use super::answers::Answer;
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
 use super::reconcile::{self, Action, Container, Live, Plan, Told, View};
-use super::refusal::Error;
+use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
-use super::{agents, beads, dispatch, escalations, link, mail, reviews, rigs};
+use super::{
+    agents, beads, convoys, dependencies, dispatch, escalations, link, mail, molecules, reviews,
+    rigs,
+};
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
 /// to cost nothing.
@@ -42,6 +46,8 @@ pub(super) struct Actor {
     /// The feed's next id: staged facts are ahead of what is durable.
     pub(super) next_fact: u64,
     pub(super) alarm: Timestamp,
+    /// The key of the request that is being carried out, if it has one.
+    pub(super) once: Option<Once>,
     /// Whether the alarm may start anything.
     pub(super) quiet: bool,
 }
@@ -78,6 +84,12 @@ impl Actor {
     /// Carries out one command; says whether something happened that may mean work.
     fn carry_out(&mut self, command: Command) -> bool {
         match command {
+            Command::Once(once, command) => {
+                self.once = Some(once);
+                let acted = self.carry_out(*command);
+                self.once = None;
+                acted
+            }
             Command::CreateRig(new, reply) => self.apply(reply, |draft| rigs::create(draft, new)),
             Command::DeleteRig(rig_id, reply) => {
                 self.apply(reply, |draft| rigs::delete(draft, rig_id))
@@ -94,6 +106,26 @@ impl Actor {
             Command::DeleteBead(rig_id, bead_id, reply) => {
                 self.apply(reply, |draft| beads::delete(draft, rig_id, bead_id))
             }
+            Command::AddDependency(rig_id, bead_id, on, by, reply) => self.apply(reply, |draft| {
+                dependencies::add(draft, rig_id, bead_id, on, by)
+            }),
+            Command::RemoveDependency(rig_id, bead_id, on, by, reply) => self
+                .apply(reply, |draft| {
+                    dependencies::remove(draft, rig_id, bead_id, on, by)
+                }),
+            Command::CreateConvoy(new, reply) => {
+                self.apply(reply, |draft| convoys::create(draft, new))
+            }
+            Command::ConvoyBeadClosed(convoy_id, bead_id, reply) => self.apply(reply, |draft| {
+                convoys::bead_closed(draft, convoy_id, bead_id)
+            }),
+            Command::CreateMolecule(rig_id, bead_id, steps, reply) => self.apply(reply, |draft| {
+                molecules::create(draft, rig_id, bead_id, steps)
+            }),
+            Command::AdvanceMolecule(rig_id, agent_id, summary, reply) => self
+                .apply(reply, |draft| {
+                    molecules::advance(draft, rig_id, agent_id, summary)
+                }),
             Command::Sling(rig_id, order, reply) => {
                 self.apply(reply, |draft| agents::sling(draft, rig_id, order))
             }
@@ -278,6 +310,11 @@ impl Actor {
                     Ok(())
                 });
             }
+            Action::LandConvoy { convoy_id } => {
+                self.apply_own("land a convoy", |draft| {
+                    convoys::land_if_due(draft, *convoy_id)
+                });
+            }
             Action::RequeueStuck { entry_id } => {
                 self.apply_own("stuck merge", |draft| {
                     let now = draft.now;
@@ -311,14 +348,25 @@ impl Actor {
 
     /// Runs a transition and answers `reply` once its outcome is durable. True if something
     /// happened that may mean work.
-    fn apply<T: Send + 'static>(
+    fn apply<T: Answer>(
         &mut self,
         reply: Reply<T>,
         transition: impl FnOnce(&mut Draft<'_>) -> Result<T, Error>,
     ) -> bool {
+        let once = self.once.take();
+        if let Some(once) = &once
+            && let Some(outcome) = self.answered(once).transpose()
+        {
+            self.answer_settled(reply, outcome);
+            return false;
+        }
         let mut draft = Draft::new(&self.tree, self.town_id, self.clock.now(), &self.settings);
         let outcome = transition(&mut draft);
-        let staged = if outcome.is_ok() && !draft.is_empty() {
+        let kept = match (once, &outcome) {
+            (Some(once), Ok(answer)) => Some((once, Kept::of(&answer.keep()))),
+            _ => None,
+        };
+        let staged = if outcome.is_ok() && (!draft.is_empty() || kept.is_some()) {
             Some(draft.stage(self.next_fact))
         } else {
             None
@@ -328,6 +376,10 @@ impl Actor {
             return false;
         };
         let mut batch = staged.batch;
+        if let Err(error) = self.tree.remember(&mut batch, kept.into_iter().collect()) {
+            self.answer_settled(reply, Err::<T, _>(error.into()));
+            return false;
+        }
         let has_facts = !staged.facts.is_empty();
         let first_fact = self.next_fact;
         let facts = self.feed.stage(&mut batch, &staged.facts);
@@ -360,6 +412,22 @@ impl Actor {
             return false;
         }
         wakes
+    }
+
+    /// The answer that a request has had already, if it is a repeat.
+    fn answered<T: Answer>(&self, once: &Once) -> Result<Option<T>, Error> {
+        match self.tree.recall::<T::Kept>(once)? {
+            Recalled::Unknown => Ok(None),
+            Recalled::Reused => Err(Refusal::KeyReused.into()),
+            Recalled::Answered(kept) => match T::recall(kept) {
+                Some(answer) => Ok(Some(answer)),
+                None => Err(storage::Error::Damaged {
+                    what: "answer",
+                    detail: "it answers something else".to_owned(),
+                }
+                .into()),
+            },
+        }
     }
 
     /// Answers what changed nothing. It may rest on changes that are not durable yet, so the

@@ -44,6 +44,8 @@ pub(super) fn raise(
             assignee_agent_id: None,
             parent_bead_id: None,
             created_by: escalation.created_by,
+            convoy_id: None,
+            depends_on: Vec::new(),
         },
     )?;
     let metadata = json!({"title": bead.title, "severity": bead.priority.as_str()});
@@ -51,6 +53,7 @@ pub(super) fn raise(
         "escalation.created",
         Fact {
             metadata,
+            actor: bead.created_by.clone(),
             ..beads::fact_of(&bead)
         },
     );

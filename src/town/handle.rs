@@ -10,17 +10,21 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep, Rig, RigId,
+    Timestamp, Town, TownId,
 };
-use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
+use crate::storage::{self, AgentKey, LinkPosition, Once, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
+use super::answers::Request;
+use super::bead_lists::{self, BeadFilter};
 use super::command::{
-    AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
-    NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
+    Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
+    NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung,
+    StatusChange,
 };
-use super::queries::{self, AgentFilter, BeadFilter, Page};
+use super::queries::{self, AgentFilter, Page};
 use super::refusal::{Error, Refusal};
 
 /// Commands that may wait for a town's actor. At some tens of microseconds each this is well
@@ -40,7 +44,7 @@ impl CommandSender {
 
 /// A town; cheap to clone.
 #[derive(Clone)]
-pub struct TownHandle(pub(super) Arc<Inner>);
+pub struct TownHandle(pub(super) Arc<Inner>, pub(super) Option<Arc<Request>>);
 
 pub(super) struct Inner {
     pub(super) town_id: TownId,
@@ -86,6 +90,18 @@ impl TownHandle {
         set_bead_status(rig_id: RigId, bead_id: BeadId, change: StatusChange) -> Bead = SetBeadStatus;
         /// Deletes a bead.
         delete_bead(rig_id: RigId, bead_id: BeadId) -> () = DeleteBead;
+        /// Makes a bead depend on another one.
+        add_dependency(rig_id: RigId, bead_id: BeadId, on: Dependency, by: Option<String>) -> Bead = AddDependency;
+        /// Takes a dependency away.
+        remove_dependency(rig_id: RigId, bead_id: BeadId, on: BeadId, by: Option<String>) -> () = RemoveDependency;
+        /// Makes a convoy of beads.
+        create_convoy(new: NewConvoy) -> ConvoyState = CreateConvoy;
+        /// Looks again whether a convoy has landed, one of whose beads is said to be closed.
+        convoy_bead_closed(convoy_id: BeadId, bead_id: BeadId) -> ConvoyState = ConvoyBeadClosed;
+        /// Gives a bead its steps.
+        create_molecule(rig_id: RigId, bead_id: BeadId, steps: Vec<MoleculeStep>) -> Molecule = CreateMolecule;
+        /// Goes on to the next step of the bead on an agent's hook; `None` if it has no steps.
+        advance_molecule(rig_id: RigId, agent_id: AgentId, summary: String) -> Option<Advanced> = AdvanceMolecule;
         /// Makes a bead, chooses a polecat and puts the bead on its hook.
         sling(rig_id: RigId, order: SlingOrder) -> Slung = Sling;
         /// Makes an agent.
@@ -158,6 +174,22 @@ impl TownHandle {
             .await
     }
 
+    /// The same town for one request that is to be carried out once: what it changes is changed
+    /// once, and a repeat gets the first answer.
+    #[must_use]
+    pub fn once(self, once: Option<Once>) -> Self {
+        Self(self.0, once.map(|once| Arc::new(Request::new(once))))
+    }
+
+    /// Whether a request was carried out here under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_answered(&self, once: &Once) -> Result<bool, Error> {
+        let first = Request::new(once.clone()).next();
+        Ok(self.0.tree.has_answered(&first)?)
+    }
+
     /// Its id.
     #[must_use]
     pub fn town_id(&self) -> TownId {
@@ -210,7 +242,7 @@ impl TownHandle {
         page: Page,
     ) -> Result<Vec<Bead>, Error> {
         self.rig(rig_id).await?;
-        self.read(|tree| queries::beads(tree, rig_id, &filter, page))
+        self.read(|tree| bead_lists::beads(tree, rig_id, &filter, page))
             .await
     }
 
@@ -297,7 +329,7 @@ impl TownHandle {
         Ok(self
             .agent_log(rig_id, agent_id)
             .await?
-            .append(events)
+            .append_once(events, self.1.as_ref().map(|request| request.next()))
             .await?)
     }
 
@@ -339,7 +371,7 @@ impl TownHandle {
     }
 
     /// Reads, and waits until what was seen is durable.
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         query: impl FnOnce(&Tree) -> Result<T, storage::Error>,
     ) -> Result<T, Error> {
@@ -350,10 +382,14 @@ impl TownHandle {
 
     async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
+        let mut command = command(reply);
+        if let Some(request) = &self.1 {
+            command = request.step(command);
+        }
         self.0
             .commands
             .0
-            .try_send(command(reply))
+            .try_send(command)
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => Error::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => Error::Closing,

@@ -6,11 +6,11 @@ use crate::model::{AgentId, Epoch, ReviewStatus};
 use crate::storage::{LinkPosition, ReviewByStatus};
 
 use super::command::ReviewOutcome;
-use super::dispatch;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::reviews;
+use super::{agents, dispatch};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -114,6 +114,7 @@ pub(super) fn report(
         AgentReport::Waiting { ask_id, title } => {
             dispatch::waiting(draft, agent_id, &ask_id, &title)
         }
+        AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
         AgentReport::Resumed { ask_id } => dispatch::resumed(draft, agent_id, &ask_id),
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::agent_log::{EventView, Keep, Log, Slice};
 use crate::config::RetentionConfig;
 use crate::model::{AgentId, BeadId, BeadStatus, TownId};
-use crate::storage::{self, AgentKey, Batch, BeadByStatus, BeadEventKey, Tree};
+use crate::storage::{self, AgentKey, Batch, BeadByStatus, BeadEventKey, LedgerKey, NO_RIG, Tree};
 use crate::telemetry;
 
 use super::handle::TownHandle;
@@ -167,18 +167,26 @@ fn needed_facts(tree: &Tree) -> Result<u64, storage::Error> {
     Ok(needed)
 }
 
-/// Removes facts from the histories of their beads.
+/// Removes facts from the ledger's indexes.
 fn forget_facts(slice: &Slice, batch: &mut Batch) {
     #[derive(Deserialize)]
     struct About {
         bead_id: Option<String>,
+        rig_id: Option<String>,
     }
     for event in slice.frames().filter_map(EventView::of_frame) {
         let about: Option<About> = serde_json::from_str(event.data.get()).ok();
-        let bead_id = about.and_then(|about| about.bead_id?.parse::<BeadId>().ok());
-        if let Some(bead_id) = bead_id {
-            let seq = event.id;
-            batch.delete(&BeadEventKey { bead_id, seq });
+        let Some(About { bead_id, rig_id }) = about else {
+            continue;
+        };
+        let seq = event.id;
+        let Some(bead_id) = bead_id.and_then(|id| id.parse::<BeadId>().ok()) else {
+            continue;
+        };
+        batch.delete(&BeadEventKey { bead_id, seq });
+        let rig_id = rig_id.and_then(|id| id.parse().ok());
+        for rig_id in rig_id.into_iter().chain([NO_RIG]) {
+            batch.delete(&LedgerKey { rig_id, seq });
         }
     }
 }

@@ -3,5 +3,10 @@
 mod agents;
 mod beads;
 mod bench;
+mod convoys;
+mod dependencies;
 mod dispatch;
+mod lists;
+mod molecules;
+mod reindex;
 mod reviews;

@@ -28,6 +28,12 @@ pub(crate) struct Ids {
     pub(crate) bead: String,
     pub(crate) entry: String,
     pub(crate) escalation: String,
+    /// What the bead follows.
+    pub(crate) dependency: String,
+    pub(crate) convoy: String,
+    /// A bead of that convoy; it has steps.
+    pub(crate) part: String,
+    pub(crate) molecule: String,
     /// A name that nothing has.
     pub(crate) fresh: String,
 }
@@ -44,8 +50,15 @@ impl Ids {
         path
     }
 
+    /// Names another rig, and its town.
+    pub(crate) fn go_to(&mut self, rig: &str) {
+        let mut parts = rig.split('/').skip(3);
+        self.town = parts.next().unwrap().to_owned();
+        self.rig = parts.nth(1).unwrap().to_owned();
+    }
+
     /// The parameters of paths and their values.
-    pub(crate) fn all(&self) -> [(&'static str, &String); 6] {
+    pub(crate) fn all(&self) -> [(&'static str, &String); 9] {
         [
             ("town", &self.town),
             ("rig", &self.rig),
@@ -53,6 +66,9 @@ impl Ids {
             ("bead", &self.bead),
             ("entry", &self.entry),
             ("escalation", &self.escalation),
+            ("dependency", &self.dependency),
+            ("convoy", &self.convoy),
+            ("molecule", &self.molecule),
         ]
     }
 }
@@ -94,7 +110,8 @@ impl World {
         (town, rig)
     }
 
-    async fn rig_of(&self, town: &str) -> String {
+    /// Another rig of a town.
+    pub(crate) async fn rig_of(&self, town: &str) -> String {
         let url = format!("https://{}/r.git", self.hole.local_addr().unwrap());
         let body = json!({"town_id": last(town), "name": self.fresh(), "git_url": url});
         let rig = self.server.post("/api/users/u/rigs", body).await;
@@ -137,6 +154,21 @@ impl World {
         bead["bead_id"].as_str().unwrap().to_owned()
     }
 
+    async fn convoy_of(&self, rig: &str, bead: &str) -> String {
+        let town = rig.split("/rigs/").next().unwrap();
+        let member = json!({"bead_id": bead, "rig_id": last(rig)});
+        let body = json!({"title": "A convoy", "beads": [member]});
+        let convoy = self.server.post(&format!("{town}/convoys"), body).await;
+        convoy["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn molecule_of(&self, rig: &str, bead: &str) -> String {
+        let steps = json!([{"title": "one", "instructions": "i1"}, {"title": "two"}]);
+        let body = json!({"bead_id": bead, "formula": {"steps": steps}});
+        let molecule = self.server.post(&format!("{rig}/molecules"), body).await;
+        molecule["id"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn hook(&self, ids: &Ids) {
         let path = ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/hook");
         self.server.post(&path, json!({"bead_id": ids.bead})).await;
@@ -158,12 +190,21 @@ impl World {
     /// The same without an entry.
     pub(crate) async fn idle_ids(&self, rig: &str) -> Ids {
         let town = rig.split('/').nth(3).unwrap();
+        let (bead, dependency) = (self.bead(rig, "issue").await, self.bead(rig, "issue").await);
+        let path = format!("{rig}/beads/{bead}/dependencies");
+        let body = json!({"depends_on_bead_id": dependency, "type": "tracks"});
+        self.server.post(&path, body).await;
+        let part = self.bead(rig, "issue").await;
         Ids {
             town: town.to_owned(),
             rig: last(rig).to_owned(),
             agent: self.agent(rig, "polecat").await,
             other_agent: self.agent(rig, "polecat").await,
-            bead: self.bead(rig, "issue").await,
+            bead,
+            dependency,
+            convoy: self.convoy_of(rig, &part).await,
+            molecule: self.molecule_of(rig, &part).await,
+            part,
             // Of nothing: an entry that waits would be under way.
             entry: uuid::Uuid::new_v4().to_string(),
             escalation: self.escalation(rig).await,
@@ -196,7 +237,73 @@ impl World {
     }
 }
 
+/// What a town does by itself, in its own time.
+const OWN_FACTS: [&str; 8] = [
+    "agent.dispatched",
+    "agent.exited",
+    "agent.reminded",
+    "agent.started",
+    "agent.status_changed",
+    "agent.waiting",
+    "review.requeued",
+    "review.started",
+];
+
+impl World {
+    /// Like [`World::snapshot`], but only what requests do: it stays the same while what was asked
+    /// for before is being done.
+    pub(crate) async fn deeds(&self, town: &str, rig: &str) -> Value {
+        let mut stream = self.server.stream(town).await;
+        stream
+            .say(json!({"type": "subscribe", "topic": "town", "afterEventId": 0}))
+            .await;
+        let mut deeds = Vec::new();
+        loop {
+            let message = stream.next().await.unwrap();
+            match message["type"].as_str().unwrap() {
+                "live" => break,
+                "subscribed" => {}
+                own if OWN_FACTS.contains(&own) => {}
+                _ => deeds.push(message),
+            }
+        }
+        let names = |rows: Value, field: &str| -> Value {
+            let rows = rows.as_array().unwrap().iter();
+            rows.map(|row| row[field].clone()).collect()
+        };
+        let towns = self.server.get("/api/users/u/towns").await;
+        deeds.push(names(towns, "id"));
+        deeds.push(self.server.get(&format!("{town}/config")).await);
+        for (list, field) in [("beads?limit=1000", "id"), ("agents", "id")] {
+            let rows = self.server.get(&format!("{rig}/{list}")).await;
+            deeds.push(names(rows, field));
+        }
+        deeds.into()
+    }
+}
+
 /// The last part of a path.
 pub(crate) fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
+}
+
+/// The token that an agent's tools send.
+pub(crate) fn agent_token(server: &Server, ids: &Ids) -> String {
+    use gastownd::model::{Agent, AgentRole, AgentStatus, Dispatch, Timestamp};
+    let authority = gastownd::http::auth::Authority::load(server.data.path(), false).unwrap();
+    let agent = Agent {
+        agent_id: ids.agent.parse().unwrap(),
+        seq: 0,
+        rig_id: Some(ids.rig.parse().unwrap()),
+        role: AgentRole::Polecat,
+        name: String::new(),
+        identity: String::new(),
+        status: AgentStatus::Idle,
+        hook: None,
+        dispatch: Dispatch::default(),
+        last_activity_at: None,
+        checkpoint: None,
+        created_at: Timestamp::default(),
+    };
+    authority.agent_token(ids.town.parse().unwrap(), &agent)
 }

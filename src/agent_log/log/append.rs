@@ -3,8 +3,9 @@
 use tokio::sync::oneshot;
 
 use crate::model::Timestamp;
-use crate::storage::{self, Batch, LinkPosition, SegmentKey};
+use crate::storage::{self, Batch, LinkPosition, Once, SegmentKey};
 
+use super::super::answers::Answers;
 use super::super::frame::Encoder;
 use super::super::segment::{Segment, SegmentBuilder};
 use super::{Log, State, committer_ended};
@@ -47,6 +48,9 @@ pub enum AppendError {
     /// Too much waits for the disk already.
     #[error("the event log is overloaded: {PENDING_BYTES_MAX} bytes wait for the disk")]
     Overloaded,
+    /// The key of the request was used for another one.
+    #[error("this key was used for another request")]
+    KeyReused,
     /// The database failed, or its disk is full.
     #[error("the event log could not be written")]
     Storage(#[from] storage::Error),
@@ -62,6 +66,7 @@ pub(super) struct Queue {
 
 struct Pending {
     events: Vec<NewEvent>,
+    once: Option<Once>,
     reply: Reply,
 }
 
@@ -88,7 +93,19 @@ impl Log {
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, events: Vec<NewEvent>) -> Result<Appended, AppendError> {
-        let outcome = self.begin_append(events)?.await;
+        self.append_once(events, None).await
+    }
+
+    /// The same; a repeat of a request that was carried out appends nothing and gets its answer.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_once(
+        &self,
+        mut events: Vec<NewEvent>,
+        once: Option<Once>,
+    ) -> Result<Appended, AppendError> {
+        let outcome = self.begin(&mut events, once)?.await;
         outcome.unwrap_or_else(|_| Err(self.dropped()))
     }
 
@@ -111,7 +128,7 @@ impl Log {
         &self,
         mut events: Vec<NewEvent>,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
-        self.begin_append_from(&mut events)
+        self.begin(&mut events, None)
     }
 
     /// As [`Log::begin_append`], but takes `events` only if they are not refused.
@@ -121,6 +138,14 @@ impl Log {
     pub fn begin_append_from(
         &self,
         events: &mut Vec<NewEvent>,
+    ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
+        self.begin(events, None)
+    }
+
+    fn begin(
+        &self,
+        events: &mut Vec<NewEvent>,
+        once: Option<Once>,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         self.used();
         let (reply, outcome) = oneshot::channel();
@@ -136,7 +161,11 @@ impl Log {
             }
             queue.bytes += bytes;
             let events = std::mem::take(events);
-            queue.appends.push(Pending { events, reply });
+            queue.appends.push(Pending {
+                events,
+                once,
+                reply,
+            });
             !std::mem::replace(&mut queue.in_flight, true)
         };
         if start {
@@ -169,9 +198,14 @@ impl Log {
     /// Starts a commit of everything that waits. `in_flight` is set by the caller.
     fn fly(&self) {
         let mut batch = Batch::new();
-        let Some(flight) = self.prepare(&mut batch) else {
+        let mut answers = Answers::new(&self.0.tree);
+        let Some(flight) = self.prepare(&mut batch, &mut answers) else {
             return;
         };
+        if let Err(error) = answers.stage(&mut batch) {
+            self.crash(flight, &error);
+            return;
+        }
         let log = self.clone();
         let offered = self.0.tree.offer(
             batch,
@@ -186,7 +220,7 @@ impl Log {
     }
 
     /// Gives ids to everything that waits and puts it into `batch`.
-    fn prepare(&self, batch: &mut Batch) -> Option<Flight> {
+    fn prepare(&self, batch: &mut Batch, answers: &mut Answers<'_>) -> Option<Flight> {
         let mut state = self.lock();
         let pending = std::mem::take(&mut state.pending.appends);
         state.pending.bytes = 0;
@@ -200,7 +234,23 @@ impl Log {
         let link_before = state.link;
         let mut stage = Stage::begin(&self.0.subject_fields, &state);
         let mut replies = Vec::with_capacity(pending.len());
-        for Pending { events, reply } in pending {
+        for Pending {
+            events,
+            once,
+            reply,
+        } in pending
+        {
+            match answers.earlier(once.as_ref()) {
+                Ok(None) => {}
+                Ok(Some(appended)) => {
+                    replies.push((reply, appended));
+                    continue;
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    continue;
+                }
+            }
             let first_id = stage.next_id;
             for event in &events {
                 if state.is_fresh(event) {
@@ -212,6 +262,7 @@ impl Log {
                 first_id,
                 last_id: stage.next_id - 1,
             };
+            answers.add(once, appended);
             replies.push((reply, appended));
         }
         let staged = stage.finish(&mut state, batch);

@@ -103,6 +103,29 @@ impl Log {
         }
     }
 
+    /// The slice that begins with one event; `None` if that is below the floor or not durable yet.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn read_one(&self, id: u64) -> Result<Option<Slice>, storage::Error> {
+        {
+            let state = self.lock();
+            if id < state.first_id || id > state.last_id {
+                return Ok(None);
+            }
+            if let Some(segment) = state.tail.from(id).and_then(|mut segments| segments.next()) {
+                return Ok(Some(segment.slice_from(id)));
+            }
+        }
+        let row = self.0.tree.scan_from(&SegmentKey { first_id: id })?.next();
+        let Some((head, frames)) = row.transpose()?.map(storage::Tailed::into_parts) else {
+            return Ok(None);
+        };
+        let segment = Segment::new(head, frames);
+        let holds = segment.first_id() <= id && id <= segment.last_id();
+        Ok(holds.then(|| segment.slice_from(id)))
+    }
+
     fn read_disk(&self, from: u64, bytes_max: usize) -> Result<Vec<Slice>, storage::Error> {
         loop {
             let position = self.position();

@@ -5,6 +5,8 @@ import { paths, request } from "./api.js";
 
 // As many as the server gives in one answer; a board of more beads than this shows the newest.
 const LIST_LIMIT = 1_000;
+// Convoys are few; the newest of them are enough to look at.
+const CONVOYS_LIMIT = 100;
 // Events come in bursts; what changed within this time is fetched once.
 const SETTLE_MS = 60;
 
@@ -12,6 +14,8 @@ export class Town {
   rigs = new Map();
   beads = new Map();
   agents = new Map();
+  // Newest first.
+  convoys = [];
   #row;
   #changed;
   #failed;
@@ -48,6 +52,7 @@ export class Town {
     const [noun] = type.split(".");
     const fact = data !== null && typeof data === "object" ? data : {};
     if (noun === "rig" || noun === "town") return this.reload();
+    if (noun === "convoy") this.#mark("convoys", () => this.#loadConvoys());
     const rigId = fact.rig_id ?? this.beads.get(fact.bead_id)?.rig_id;
     if (fact.bead_id && rigId) {
       this.#mark(`bead ${fact.bead_id}`, () => this.#loadBead(rigId, fact.bead_id));
@@ -131,7 +136,16 @@ export class Town {
     const agents = perRig.flatMap(([, agents]) => agents).map((agent) => [agent.id, agent]);
     const mayors = [...this.agents].filter(([, { role }]) => role === "mayor");
     this.agents = new Map([...mayors, ...agents]);
-    await this.#loadMayor();
+    await Promise.all([this.#loadMayor(), this.#loadConvoys()]);
+  }
+
+  async #loadConvoys() {
+    this.convoys = await request("GET", `${paths.convoys(this.id)}?limit=${CONVOYS_LIMIT}`);
+  }
+
+  // A convoy with its beads.
+  convoy(id) {
+    return request("GET", `${paths.convoys(this.id)}/${id}`);
   }
 
   async #loadBead(rigId, beadId) {

@@ -2,11 +2,15 @@
 
 pub(super) mod agents;
 pub(super) mod beads;
+pub(super) mod convoys;
+pub(super) mod dependencies;
 pub(super) mod escalations;
 pub(super) mod events;
+pub(super) mod ledger;
 pub(super) mod mail;
 pub(super) mod mayor;
 pub(super) mod mcp;
+pub(super) mod molecules;
 pub(super) mod page;
 pub(super) mod reviews;
 pub(super) mod rigs;

@@ -1,6 +1,7 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
 mod nouns;
+mod work;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,6 +12,10 @@ use serde::Serialize;
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
     WireTown,
+};
+pub(super) use work::{
+    WireAdvanced, WireConvoy, WireCurrentStep, WireDependencies, WireLedgerEvent, WireMolecule,
+    WireWholeConvoy,
 };
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::agent_log::{NewEvent, Subject};
 use crate::model::Timestamp;
-use crate::storage::{Count, Database, Pointer, TreeName};
+use crate::storage::{Database, Pointer, TreeName};
 
 const OLD: Timestamp = Timestamp::from_millis(1_000);
 const NOW: Timestamp = Timestamp::from_millis(1_000_000_000_000);
@@ -44,7 +44,7 @@ async fn old_facts_go_but_for_those_of_open_beads() {
         };
         let mut batch = Batch::new();
         let staged = feed.stage(&mut batch, &[fact(bead_id)]);
-        batch.put(&BeadEventKey { bead_id, seq }, &Count { value: seq });
+        crate::town::ledger::stage(&mut batch, bead_id, None, seq);
         commit(&tree, batch).await;
         feed.publish(staged);
     }
@@ -81,5 +81,7 @@ async fn old_facts_go_but_for_those_of_open_beads() {
     expire(&feed, keep, forget_facts).await.unwrap();
     assert_eq!(feed.position().first_id, 600);
     assert_eq!(history(&tree, closed), [600]);
+    let whole = tree.scan(&LedgerKey::of_rig(NO_RIG));
+    assert_eq!(whole.count(), 1, "the ledger's other indexes");
     assert!(history(&tree, open).is_empty());
 }

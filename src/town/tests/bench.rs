@@ -21,7 +21,7 @@ pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(600);
 pub(super) const ATTEMPTS_MAX: u32 = 5;
 
 pub(super) struct Bench {
-    tree: Tree,
+    pub(super) tree: Tree,
     town_id: TownId,
     settings: TownSettings,
     next_fact: u64,
@@ -145,17 +145,7 @@ impl Bench {
     }
 
     pub(super) fn new_bead(&mut self, rig_id: RigId) -> BeadId {
-        let new = NewBead {
-            bead_type: BeadType::Issue,
-            title: "work".to_owned(),
-            body: None,
-            priority: Priority::Medium,
-            labels: Vec::new(),
-            metadata: Json::empty_object(),
-            assignee_agent_id: None,
-            parent_bead_id: None,
-            created_by: None,
-        };
+        let new = NewBead::of(BeadType::Issue, "work".to_owned());
         self.act(|draft| beads::create(draft, Some(rig_id), new))
             .unwrap()
             .bead_id
