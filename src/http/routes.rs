@@ -10,7 +10,7 @@ use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
     agents, beads, convoys, dependencies, escalations, events, ledger, mail, mayor, mcp, molecules,
-    page, reviews, rigs, session, stream, system, towns,
+    page, reviews, rigs, scheduler, session, stream, system, towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -75,6 +75,15 @@ routes! {
     GET "/api/towns/{town}/convoys/{convoy}" Admin convoys::get;
     GET "/api/towns/{town}/escalations" Admin escalations::list;
     POST "/api/towns/{town}/escalations/{escalation}/acknowledge" Admin escalations::acknowledge;
+    POST "/api/towns/{town}/pause" Admin scheduler::pause_town;
+    POST "/api/towns/{town}/resume" Admin scheduler::resume_town;
+    POST "/api/towns/{town}/stop-all" Admin scheduler::stop_all;
+    GET "/api/towns/{town}/usage" Admin scheduler::usage;
+    GET "/api/towns/{town}/reconcile" Admin scheduler::reconcile;
+    POST "/api/towns/{town}/rigs/{rig}/pause" Admin scheduler::pause_rig;
+    POST "/api/towns/{town}/rigs/{rig}/resume" Admin scheduler::resume_rig;
+    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/retry" Admin scheduler::retry;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/stop" Admin scheduler::stop_agent;
     POST "/api/towns/{town}/mayor/message" Admin mayor::message;
     GET "/api/towns/{town}/mayor/status" Admin mayor::status;
 

@@ -3,6 +3,7 @@
 mod ids;
 mod json;
 mod nouns;
+mod scheduling;
 mod time;
 mod work;
 
@@ -12,5 +13,6 @@ pub use nouns::{
     Agent, AgentRole, AgentStatus, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
     ReviewStatus, Rig, Town, UnknownVariant,
 };
+pub use scheduling::{Breaker, Counted, CountedMessage, Scheduler, Usage};
 pub use time::Timestamp;
 pub use work::{Convoy, Dependency, DependencyKind, Molecule, MoleculeStatus, MoleculeStep};

@@ -46,6 +46,13 @@ pub(super) enum Command {
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
     Acknowledge(BeadId, Reply<Bead>),
+    PauseTown(bool, Reply<()>),
+    PauseRig(RigId, bool, Reply<()>),
+    StopAll(Reply<Vec<AgentId>>),
+    StopAgent(RigId, AgentId, Reply<StoppedRun>),
+    Retry(RigId, BeadId, Option<String>, Reply<Bead>),
+    /// What the alarm would do now, as JSON; nothing is done.
+    DryRun(Reply<serde_json::Value>),
     TellMayor(String, Reply<MayorSession>),
     /// The container's link came up or went down, as the supervisor saw it.
     Link(LinkState),
@@ -202,8 +209,17 @@ pub struct SlingOrder {
 pub struct Slung {
     /// The bead.
     pub bead: Bead,
-    /// The polecat.
-    pub agent: Agent,
+    /// The polecat; `None` while the bead waits for one.
+    pub agent: Option<Agent>,
+}
+
+/// An agent whose run was stopped.
+#[derive(Clone, Debug)]
+pub struct StoppedRun {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The bead that was on its hook.
+    pub bead_id: Option<BeadId>,
 }
 
 /// An agent to be made.

@@ -22,10 +22,11 @@ use super::bead_lists::{self, BeadFilter};
 use super::command::{
     Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
     NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung,
-    StatusChange,
+    StatusChange, StoppedRun,
 };
 use super::queries::{self, AgentFilter, Page};
 use super::refusal::{Error, Refusal};
+use super::usage::{self, UsageReport};
 
 /// Commands that may wait for a town's actor. At some tens of microseconds each this is well
 /// under a second of work; beyond it callers are told to come back.
@@ -132,6 +133,18 @@ impl TownHandle {
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
         /// Notes that a person has taken up an escalation.
         acknowledge(escalation_id: BeadId) -> Bead = Acknowledge;
+        /// Holds or releases the whole town.
+        pause(paused: bool) -> () = PauseTown;
+        /// Holds or releases a rig.
+        pause_rig(rig_id: RigId, paused: bool) -> () = PauseRig;
+        /// Holds the town and stops every run; agents keep their hooks. Says whose.
+        stop_all() -> Vec<AgentId> = StopAll;
+        /// Stops an agent's run; its bead goes back to open.
+        stop_agent(rig_id: RigId, agent_id: AgentId) -> StoppedRun = StopAgent;
+        /// Opens a failed bead again; a slung one gets a polecat again.
+        retry(rig_id: RigId, bead_id: BeadId, by: Option<String>) -> Bead = Retry;
+        /// What the alarm would do now and what it sees, as JSON; nothing is done.
+        dry_run() -> serde_json::Value = DryRun;
         /// Says something to the mayor, who is made if there is none.
         tell_mayor(message: String) -> MayorSession = TellMayor;
     }
@@ -314,6 +327,15 @@ impl TownHandle {
     /// See [`Error`].
     pub async fn mayor(&self) -> Result<Option<Agent>, Error> {
         self.read(queries::mayor).await
+    }
+
+    /// What the town's agents used in the last `days` days, today included.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn usage(&self, days: u64) -> Result<UsageReport, Error> {
+        let now = self.now();
+        self.read(|tree| usage::report(tree, days, now)).await
     }
 
     /// Appends an event to an agent's log.

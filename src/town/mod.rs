@@ -22,6 +22,8 @@ mod agents;
 mod answers;
 mod bead_lists;
 mod beads;
+mod breaker;
+mod budget;
 mod command;
 mod convoys;
 mod dependencies;
@@ -35,7 +37,10 @@ mod link;
 mod mail;
 mod molecules;
 mod names;
+mod patrol;
+mod pause;
 mod queries;
+mod queue;
 mod reconcile;
 mod refusal;
 mod registry;
@@ -45,13 +50,14 @@ mod reviews;
 mod rigs;
 mod rows;
 mod settings;
+mod usage;
 mod work_reads;
 
 pub use bead_lists::BeadFilter;
 pub use command::{
     Advanced, AgentDone, BeadActor, CompletedStatus, ConvoyState, Escalation, MayorSession,
     NewAgent, NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, ReviewOutcome, SessionStatus,
-    SlingOrder, Slung, StatusChange,
+    SlingOrder, Slung, StatusChange, StoppedRun,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;
@@ -60,6 +66,7 @@ pub use queries::{AgentFilter, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;
+pub use usage::UsageReport;
 pub use work_reads::Dependencies;
 
 #[cfg(test)]

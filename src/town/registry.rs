@@ -137,6 +137,7 @@ impl Towns {
             owner_user_id: owner.clone(),
             created_at: now,
             updated_at: now,
+            paused: false,
         };
         // The town first, the list second: what the list names is whole.
         let tree = self.0.database.tree(TreeName::Town(town.town_id))?;
@@ -387,6 +388,8 @@ impl Towns {
             container: Container::Asleep,
             being_told: Vec::new(),
             alarm: inner.clock.now(),
+            woken: false,
+            up_since: None,
             once: None,
             quiet: false,
         };

@@ -1,5 +1,6 @@
 //! The transitions, over drafts of a real tree.
 
+mod actor;
 mod agents;
 mod beads;
 mod bench;
@@ -8,5 +9,9 @@ mod dependencies;
 mod dispatch;
 mod lists;
 mod molecules;
+mod patrol;
+mod pause;
+mod queue;
 mod reindex;
 mod reviews;
+mod spending;

@@ -20,6 +20,7 @@ mod main_job;
 mod mayor;
 mod rehearsal;
 mod routes;
+mod scheduler;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]

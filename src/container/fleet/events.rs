@@ -100,10 +100,14 @@ impl Fleet {
     }
 
     fn went_idle(&mut self, agent_id: AgentId, error: Option<String>) {
+        let ending = self
+            .agents
+            .get(&agent_id)
+            .is_some_and(|agent| agent.ending.is_some());
         self.say(
             Some(agent_id),
             message_type::AGENT_IDLE,
-            &AgentIdle { error },
+            &AgentIdle { error, ending },
         );
         let Some(agent) = self.agents.get_mut(&agent_id) else {
             return;

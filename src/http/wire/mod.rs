@@ -1,6 +1,7 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
 mod nouns;
+mod scheduler;
 mod work;
 
 use bytes::Bytes;
@@ -8,6 +9,8 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+pub(super) use scheduler::WireUsageReport;
 
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,

@@ -19,6 +19,7 @@ mod refused;
 mod repeat;
 mod reviews;
 mod rigs;
+mod scheduler;
 mod shape;
 mod sweep;
 mod system;
@@ -45,6 +46,7 @@ fn table() -> Vec<Case> {
         escalations::rows(),
         mayor::rows(),
         work::rows(),
+        scheduler::rows(),
     ]
     .into_iter()
     .flatten()
