@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent_log::Logs;
+use crate::agent_log::{Logs, TailLimits};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::http::auth::{Authority, SecretError};
@@ -95,10 +95,18 @@ impl Server {
         let listener = Listener::bind(settings.listen).await.map_err(listen)?;
         private_dir(&settings)?;
         let cache_bytes = settings.storage.cache;
-        let database = Database::open(&settings.data_dir, OpenOptions { cache_bytes })?;
+        let database = Database::open_reserving(
+            &settings.data_dir,
+            OpenOptions { cache_bytes },
+            settings.storage.reserve,
+        )?;
         let authority = Arc::new(Authority::load(&settings.data_dir, settings.no_auth)?);
         let address = listener.address();
-        let logs = Logs::new(database.clone(), settings.stream.tail_per_agent);
+        let tails = TailLimits {
+            per_log: settings.stream.tail_per_agent,
+            total: settings.stream.tail_total,
+        };
+        let logs = Logs::within(database.clone(), tails);
         let options = TownsOptions {
             settings: settings.clone(),
             program,
@@ -113,6 +121,7 @@ impl Server {
             lifecycle.clone(),
         )
         .await?;
+        towns.start_upkeep();
         let new_admin_token = authority.new_admin_token().map(str::to_owned);
         let connections = Lifecycle::new();
         let state = Arc::new(State {
@@ -122,6 +131,7 @@ impl Server {
             clock,
             lifecycle: connections.clone(),
             body_max: settings.http.body_max,
+            join_interval: settings.stream.join_interval,
         });
         connections.spawn(
             "listener",

@@ -50,7 +50,10 @@ pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
 pub(super) const STORAGE_CACHE: &str = "storage.cache";
+pub(super) const STORAGE_RESERVE: &str = "storage.reserve";
 pub(super) const STREAM_TAIL_PER_AGENT: &str = "stream.tail_per_agent";
+pub(super) const STREAM_TAIL_TOTAL: &str = "stream.tail_total";
+pub(super) const STREAM_JOIN_INTERVAL: &str = "stream.join_interval";
 pub(super) const DISPATCH_BACKOFF_MIN: &str = "dispatch.backoff_min";
 pub(super) const DISPATCH_BACKOFF_MAX: &str = "dispatch.backoff_max";
 pub(super) const DISPATCH_ATTEMPTS_MAX: &str = "dispatch.attempts_max";
@@ -185,12 +188,36 @@ pub const SETTINGS: &[Setting] = &[
         "Memory for the database's cache",
     ),
     value(
+        STORAGE_RESERVE,
+        "storage-reserve",
+        "GASTOWND_STORAGE_RESERVE",
+        "SIZE",
+        "64MiB",
+        "Below this much free disk writes are refused until there is room again",
+    ),
+    value(
         STREAM_TAIL_PER_AGENT,
         "stream-tail-per-agent",
         "GASTOWND_STREAM_TAIL_PER_AGENT",
         "SIZE",
         "512KiB",
         "Memory for each agent's newest events, from which viewers are served",
+    ),
+    value(
+        STREAM_TAIL_TOTAL,
+        "stream-tail-total",
+        "GASTOWND_STREAM_TAIL_TOTAL",
+        "SIZE",
+        "64MiB",
+        "Memory for the newest events of all agents together; the oldest give way",
+    ),
+    value(
+        STREAM_JOIN_INTERVAL,
+        "stream-join-interval",
+        "GASTOWND_STREAM_JOIN_INTERVAL",
+        "DURATION",
+        "0ms",
+        "How long an event may wait so that several go to a viewer in one write",
     ),
     value(
         DISPATCH_BACKOFF_MIN,

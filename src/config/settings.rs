@@ -67,6 +67,8 @@ pub struct ContainerSettings {
 pub struct StorageSettings {
     /// In bytes.
     pub cache: u64,
+    /// In bytes.
+    pub reserve: u64,
 }
 
 /// The settings under `stream`.
@@ -74,6 +76,10 @@ pub struct StorageSettings {
 pub struct StreamSettings {
     /// In bytes.
     pub tail_per_agent: usize,
+    /// In bytes.
+    pub tail_total: usize,
+    /// Zero: nothing waits.
+    pub join_interval: Duration,
 }
 
 /// The settings under `dispatch`.
@@ -140,11 +146,18 @@ impl Settings {
                 cache: read.required(names::STORAGE_CACHE, |text| {
                     quantity::size(text, bounds::STORAGE_CACHE)
                 })?,
+                reserve: read.required(names::STORAGE_RESERVE, |text| {
+                    quantity::size(text, bounds::STORAGE_RESERVE)
+                })?,
             },
             stream: StreamSettings {
                 tail_per_agent: read.required(names::STREAM_TAIL_PER_AGENT, |text| {
                     quantity::size(text, bounds::TAIL_PER_AGENT).and_then(in_memory)
                 })?,
+                tail_total: read.required(names::STREAM_TAIL_TOTAL, |text| {
+                    quantity::size(text, bounds::TAIL_TOTAL).and_then(in_memory)
+                })?,
+                join_interval: read.duration(names::STREAM_JOIN_INTERVAL, bounds::JOIN_INTERVAL)?,
             },
             dispatch: DispatchSettings {
                 backoff_min: read.duration(names::DISPATCH_BACKOFF_MIN, bounds::BACKOFF)?,

@@ -37,6 +37,8 @@ pub struct State {
     pub lifecycle: Lifecycle,
     /// Bytes of a request's body.
     pub body_max: usize,
+    /// How long a WebSocket's event may wait for others.
+    pub join_interval: std::time::Duration,
 }
 
 /// An answer.

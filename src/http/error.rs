@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::agent_log::AppendError;
 use crate::config::Issue;
+use crate::storage;
 use crate::town::{Error as TownError, Refusal};
 
 /// Seconds after which a client may try again when the server was overloaded or closing.
@@ -223,6 +224,16 @@ impl From<TownError> for ApiError {
                     "the town's container does not answer",
                 )
             }
+            TownError::Storage(error @ storage::Error::Full { .. })
+            | TownError::Append(AppendError::Storage(error @ storage::Error::Full { .. })) => {
+                tracing::warn!(%error, "a request was refused");
+                unavailable(
+                    "storage_full",
+                    "the server's disk is full; nothing was stored, try again when there is room",
+                )
+            }
+            // Deleted in this moment.
+            TownError::Storage(storage::Error::Removed { .. }) => Self::not_found("agent"),
             TownError::Storage(error) | TownError::Append(AppendError::Storage(error)) => {
                 tracing::error!(%error, "a request met a failing database");
                 unavailable(

@@ -88,6 +88,8 @@ pub struct SegmentHead {
     pub offsets: Vec<u32>,
     /// The place in the container's stream of the last event that came from there.
     pub link: Option<LinkPosition>,
+    /// Bytes of frames in all segments before it, those that are gone included.
+    pub bytes_before: u64,
 }
 
 /// The answer to a request that is to be carried out once.
@@ -268,7 +270,7 @@ layouts! {
     DirectoryEntry { owner_user_id, seq }
     LogHead { epoch, first_id, last_id }
     LinkPosition { epoch, seq }
-    SegmentHead { first_id, offsets, link }
+    SegmentHead { first_id, offsets, link } since 2 { bytes_before }
     Answered { fingerprint, at, answer }
     Town { town_id, name, owner_user_id, created_at, updated_at } since 2 { paused }
     Rig {

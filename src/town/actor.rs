@@ -365,11 +365,14 @@ impl Actor {
     fn act(&mut self, action: &Action) {
         match action {
             Action::WakeContainer => {
-                self.container = Container::Waking;
-                self.apply_own("wake", |draft| {
+                let asked = self.apply_own("wake", |draft| {
                     draft.effect(Effect::WakeContainer);
                     Ok(())
                 });
+                // On a full disk nothing was asked, and it is tried again.
+                if asked {
+                    self.container = Container::Waking;
+                }
             }
             Action::Assign { bead_id } => {
                 let assigned =
@@ -400,12 +403,14 @@ impl Actor {
             }
             Action::TellMayor { agent_id } => {
                 let agent_id = *agent_id;
-                self.being_told.push(Told { agent_id });
-                self.apply_own("tell the mayor", |draft| {
+                let asked = self.apply_own("tell the mayor", |draft| {
                     let agent = draft.agent(agent_id)?;
                     draft.effect(Effect::TellMayor(agent_id));
                     agents::set_status(draft, agent, crate::model::AgentStatus::Working, None)
                 });
+                if asked {
+                    self.being_told.push(Told { agent_id });
+                }
             }
             Action::Merge { entry_id } => {
                 self.apply_own("merge", |draft| {
@@ -478,7 +483,7 @@ impl Actor {
         self.next_fact += staged.facts.len() as u64;
         let (feed, effects) = (self.feed.clone(), self.effects.clone());
         let wakes = has_facts || staged.wakes || !staged.effects.is_empty();
-        let committed = self.tree.commit(
+        let offered = self.tree.offer(
             batch,
             Box::new(move |durable| {
                 let outcome = match durable {
@@ -500,11 +505,12 @@ impl Actor {
                 let _ = reply.send(outcome);
             }),
         );
-        // The reply was dropped with the batch, which its receiver understands.
-        if let Err(error) = committed {
-            tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "a change could not be written");
+        if let Err(refused) = offered {
+            tracing::error!(town = %self.town_id, error = telemetry::chain(&refused.error), "a change could not be written");
             self.feed.take_back(first_fact);
             self.next_fact = first_fact;
+            refused.tell();
+            return false;
         }
         wakes
     }

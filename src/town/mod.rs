@@ -45,6 +45,7 @@ mod reconcile;
 mod refusal;
 mod registry;
 mod reindex;
+mod retention;
 mod reviews;
 mod rigs;
 mod rows;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::agent_log::{Log, Logs, Subject};
+use crate::agent_log::Logs;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
@@ -322,6 +322,19 @@ impl Towns {
         }
     }
 
+    pub(super) fn logs(&self) -> &Logs {
+        &self.0.logs
+    }
+
+    pub(super) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// The server's setting, where a town says nothing.
+    pub(super) fn retention_days(&self) -> u32 {
+        self.0.options.settings.retention.days
+    }
+
     /// Ends every town's actor; commands are refused from now on.
     pub fn close(&self) {
         self.lock().clear();
@@ -332,7 +345,7 @@ impl Towns {
         let tree = inner.database.tree(TreeName::Town(town_id))?;
         reindex::run(&tree).await?;
         let settings = &inner.options.settings;
-        let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
+        let feed = inner.logs.open_feed(tree.clone()).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
         let shared = HandleInner {

@@ -11,6 +11,7 @@ mod contract;
 mod deb;
 mod demo;
 mod durability;
+mod events;
 mod failures;
 mod git_hosts;
 mod guard;

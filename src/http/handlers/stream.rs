@@ -33,6 +33,7 @@ pub(in crate::http) async fn town(mut context: Context) -> Reply {
     let options = Options {
         town_id: town.town_id().to_string(),
         subscribed: None,
+        join_interval: context.state()?.join_interval,
     };
     lifecycle.spawn("websocket", async move {
         let parts = match upgraded.await {
@@ -48,7 +49,10 @@ pub(in crate::http) async fn town(mut context: Context) -> Reply {
             return;
         };
         let (reader, writer) = parts.io.into_inner().into_split();
-        let reader = std::io::Cursor::new(parts.read_buf).chain(reader);
+        // A copy of its size: hyper's own buffer would be kept as long as the connection.
+        let read_ahead = bytes::Bytes::copy_from_slice(&parts.read_buf);
+        drop(parts.read_buf);
+        let reader = std::io::Cursor::new(read_ahead).chain(reader);
         stream::serve(reader, writer, town, options, life).await;
     });
     Ok(response)
