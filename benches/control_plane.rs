@@ -328,6 +328,10 @@ async fn work(sizes: &Sizes) {
         "",
     );
 
+    // Beads that nobody has asked for in a while are read from the disk's pages first.
+    let cold = (small.gets(rounds).await, large.gets(rounds).await);
+    let cold = format!("{} / {}", cold.0.summary(), cold.1.summary());
+    row("GET bead, first read, few / many", &cold, "", "");
     let (few, many) = (small.gets(rounds).await, large.gets(rounds).await);
     let floor = large.raw_gets(rounds).summary();
     ratio("GET bead", &few, &many, &format!("tree get {floor}"));
@@ -424,7 +428,7 @@ async fn at_rest(sizes: &Sizes) {
         &format!("memory of {count} towns at rest"),
         &format!("{:.1} MB", grown as f64 / 1024.0),
         "64 MB",
-        "",
+        &format!("whole process {:.1} MB", resident_kib() as f64 / 1024.0),
     );
     row(
         &format!("CPU of {count} towns in {:.0?}", sizes.rest),

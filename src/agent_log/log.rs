@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::model::{Epoch, Timestamp};
 use crate::storage::{self, Batch, LinkPosition, LogHead, LogHeadKey, Once, SegmentKey, Tree};
+use crate::telemetry::metrics;
 
 use super::answers::Answers;
 use super::frame::{self, Subject};
@@ -396,7 +397,10 @@ impl Log {
         let more = {
             let mut state = self.lock();
             match (&result, staged) {
-                (Ok(()), Some(staged)) => state.publish(staged, self.0.tail_bytes_max),
+                (Ok(()), Some(staged)) => {
+                    metrics::EVENTS_APPENDED.add(staged.last_id.saturating_sub(state.last_id));
+                    state.publish(staged, self.0.tail_bytes_max);
+                }
                 _ => {
                     state.next_id = state.last_id + 1;
                     // What was not stored must be taken when it is sent again.

@@ -14,11 +14,14 @@
 
 pub mod auth;
 mod context;
+mod describe;
 mod error;
 mod extract;
 mod handlers;
 mod listener;
 mod once;
+mod openapi;
+mod requests;
 mod routes;
 mod tools;
 mod wire;

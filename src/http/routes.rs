@@ -9,8 +9,8 @@ use hyper::Method;
 use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
-    agents, beads, convoys, dependencies, escalations, events, ledger, mail, mayor, mcp, molecules,
-    page, reviews, rigs, scheduler, session, stream, system, towns,
+    agents, beads, convoys, dependencies, escalations, events, ledger, mail, mayor, mcp, metrics,
+    molecules, page, reviews, rigs, scheduler, session, stream, system, towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -21,6 +21,8 @@ pub struct Route {
     pub method: Method,
     /// The path; `{name}` is a parameter.
     pub path: &'static str,
+    /// The handler's room and name.
+    pub name: &'static str,
     /// Whom it is for.
     pub scope: Scope,
     pub(super) handler: fn(Context) -> Answer,
@@ -39,6 +41,7 @@ macro_rules! routes {
             Route {
                 method: Method::$method,
                 path: $path,
+                name: concat!(stringify!($room), ".", stringify!($handler)),
                 scope: Scope::$scope,
                 handler: |context| Box::pin($room::$handler(context)),
             },
@@ -49,6 +52,8 @@ macro_rules! routes {
 routes! {
     GET "/health" Public system::health;
     GET "/ready" Admin system::ready;
+    GET "/api/openapi.json" Admin system::openapi;
+    GET "/metrics" Admin metrics::scrape;
     GET "/" Public page::index;
     GET "/assets/{*path}" Public page::asset;
     POST "/api/session" Public session::log_in;
@@ -178,22 +183,23 @@ pub fn is_found(method: &Method, path: &str) -> bool {
     find(method, path).is_some()
 }
 
+/// The names of all parameters.
+pub(super) const PARAMS: &[&str] = &[
+    "user",
+    "town",
+    "rig",
+    "agent",
+    "bead",
+    "entry",
+    "escalation",
+    "convoy",
+    "dependency",
+    "molecule",
+    "path",
+];
+
 fn param_name(name: &str) -> Option<&'static str> {
-    [
-        "user",
-        "town",
-        "rig",
-        "agent",
-        "bead",
-        "entry",
-        "escalation",
-        "convoy",
-        "dependency",
-        "molecule",
-        "path",
-    ]
-    .into_iter()
-    .find(|known| *known == name)
+    PARAMS.iter().copied().find(|known| *known == name)
 }
 
 #[cfg(test)]

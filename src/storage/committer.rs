@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::telemetry;
+use crate::telemetry::{self, metrics};
 
 use super::Error;
 use super::trees::TreeState;
@@ -203,7 +204,12 @@ fn run(
                 break;
             }
         }
+        let begun = Instant::now();
         let failure = flush(&sync, standing);
+        metrics::COMMITS.observe(begun.elapsed());
+        if failure.is_none() {
+            metrics::BATCHES.add(group.len() as u64);
+        }
         for (tree, number, on_durable) in group.drain(..) {
             match &failure {
                 None => {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::agent_log::{Log, Subject};
 use crate::lifecycle::Lifecycle;
 use crate::storage;
+use crate::telemetry::metrics;
 
 use super::message::{Message, MessageError, MessageReader};
 use super::protocol::{self, Invalid, Request};
@@ -79,6 +80,7 @@ where
     W: AsyncWrite + Unpin + Send,
     F: Feeds,
 {
+    let _open = metrics::SOCKETS.hold();
     let mut connection = Connection {
         writer,
         feeds,

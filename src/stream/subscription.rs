@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::agent_log::{Log, Position, Subject, WatchId};
 use crate::model::Epoch;
 use crate::storage;
+use crate::telemetry::metrics;
 
 use super::protocol;
 use super::signal::Signal;
@@ -63,10 +64,12 @@ impl Subscription {
             out.push_text(&protocol::ended(self.subject()));
             return Ok(Served::Ended);
         }
+        let before = self.next;
         for slice in self.log.read_from(self.next).await? {
             self.next = slice.last_id() + 1;
             out.push(slice.bytes());
         }
+        metrics::EVENTS_DELIVERED.add(self.next.saturating_sub(before));
         let last_id = self.log.position().last_id;
         if self.next <= last_id {
             return Ok(Served::More);

@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::agent_log::Log;
+use crate::agent_log::{Log, NewEvent};
 use crate::clock::Clock;
 use crate::container::LinkState;
 use crate::model::{Timestamp, TownId};
 use crate::storage::{self, Batch, Kept, Once, Recalled, Tree};
-use crate::telemetry;
+use crate::telemetry::{self, metrics};
 
 use super::answers::Answer;
 use super::command::{Command, Reply};
@@ -90,11 +90,16 @@ impl Actor {
                 }
                 () = tokio::time::sleep_until(self.rings_at(looked_at)) => {}
             }
-            if Instant::now() >= self.rings_at(looked_at) {
+            if self.is_due(looked_at) {
                 self.guarded("a look", Self::tick);
                 looked_at = Instant::now();
             }
         }
+    }
+
+    /// Whether the town is to be looked at now.
+    fn is_due(&self, looked_at: Instant) -> bool {
+        self.alarm <= self.clock.now() || self.woken && looked_at + LOOK_PAUSE <= Instant::now()
     }
 
     /// When the town is to be looked at next.
@@ -467,6 +472,7 @@ impl Actor {
             return false;
         }
         let has_facts = !staged.facts.is_empty();
+        let counted = counted(&staged.facts);
         let first_fact = self.next_fact;
         let facts = self.feed.stage(&mut batch, &staged.facts);
         self.next_fact += staged.facts.len() as u64;
@@ -478,6 +484,10 @@ impl Actor {
                 let outcome = match durable {
                     Ok(()) => {
                         feed.publish(facts);
+                        for (fact_type, failed) in counted {
+                            metrics::FACTS.add(&fact_type);
+                            metrics::RUNS_FAILED.add(u64::from(failed));
+                        }
                         for effect in staged.effects {
                             // The runner ends only with the town.
                             let _ = effects.send(effect);
@@ -545,4 +555,15 @@ impl Actor {
             })
         })
     }
+}
+
+/// What is counted of facts: their types, and whether they tell of a run that failed.
+fn counted(facts: &[NewEvent]) -> Vec<(String, bool)> {
+    let failed = |fact: &NewEvent| {
+        fact.event_type == "agent.exited" && fact.data.contains(r#""status":"failed""#)
+    };
+    facts
+        .iter()
+        .map(|fact| (fact.event_type.clone(), failed(fact)))
+        .collect()
 }

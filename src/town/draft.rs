@@ -3,8 +3,6 @@
 //! A draft reads through its own changes to the tree. Nothing is written until the actor stages
 //! the whole draft into one batch; a refused one is simply dropped.
 
-use std::collections::HashMap;
-
 use serde_json::{Value, json};
 
 use crate::agent_log::NewEvent;
@@ -20,8 +18,9 @@ use crate::storage::{
 
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::rows::{self, Row};
+use super::rows;
 use super::settings::TownSettings;
+use super::tables::{Single, Table};
 
 /// A change in the making.
 pub(super) struct Draft<'a> {
@@ -46,13 +45,6 @@ pub(super) struct Draft<'a> {
     wakes: bool,
 }
 
-struct Table<R: Row>(HashMap<R::Id, Change<R>>);
-
-struct Change<R> {
-    before: Option<R>,
-    after: Option<R>,
-}
-
 /// Something that happened, for the town's feed and its ledger.
 #[derive(Debug, Default)]
 pub(super) struct Fact {
@@ -73,96 +65,6 @@ pub(super) struct Staged {
     pub(super) effects: Vec<Effect>,
     /// Whether the alarm has to look although nothing is told or asked for.
     pub(super) wakes: bool,
-}
-
-impl<R: Row> Table<R> {
-    fn new() -> Self {
-        Self(HashMap::new())
-    }
-
-    fn get(&mut self, tree: &Tree, id: R::Id) -> Result<Option<R>, storage::Error> {
-        if let Some(change) = self.0.get(&id) {
-            return Ok(change.after.clone());
-        }
-        let row = R::load(tree, id)?;
-        self.0.insert(
-            id,
-            Change {
-                before: row.clone(),
-                after: row.clone(),
-            },
-        );
-        Ok(row)
-    }
-
-    fn set(&mut self, tree: &Tree, id: R::Id, row: Option<R>) -> Result<(), storage::Error> {
-        self.get(tree, id)?;
-        if let Some(change) = self.0.get_mut(&id) {
-            change.after = row;
-        }
-        Ok(())
-    }
-
-    fn stage(self, batch: &mut Batch) {
-        for Change { before, after } in self.0.into_values() {
-            if before != after {
-                R::stage(batch, before.as_ref(), after.as_ref());
-            }
-        }
-    }
-
-    /// Rows that this draft has set, as they are now.
-    fn touched(&self) -> impl Iterator<Item = &R> {
-        self.0.values().filter_map(|change| change.after.as_ref())
-    }
-}
-
-/// A row of which a town has one.
-struct Single<R> {
-    /// `None` until it was read.
-    before: Option<Option<R>>,
-    after: Option<R>,
-}
-
-impl<R> Default for Single<R> {
-    fn default() -> Self {
-        Self {
-            before: None,
-            after: None,
-        }
-    }
-}
-
-impl<R: Clone + PartialEq> Single<R> {
-    fn get<K: Key<Row = R>>(&mut self, tree: &Tree, key: &K) -> Result<Option<R>, storage::Error> {
-        if self.before.is_none() {
-            let row = tree.get(key)?;
-            self.after.clone_from(&row);
-            self.before = Some(row);
-        }
-        Ok(self.after.clone())
-    }
-
-    /// After [`Single::get`] only, or a row that did not change is written again.
-    fn set(&mut self, row: R) {
-        self.before.get_or_insert(None);
-        self.after = Some(row);
-    }
-
-    fn is_same(&self) -> bool {
-        self.before
-            .as_ref()
-            .is_none_or(|before| *before == self.after)
-    }
-
-    fn stage<K: Key<Row = R>>(&self, batch: &mut Batch, key: &K) {
-        if !self.is_same() {
-            match &self.after {
-                Some(row) => batch.put(key, row),
-                None => batch.delete(key),
-            }
-        }
-    }
 }
 
 impl<'a> Draft<'a> {
@@ -199,20 +101,17 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        fn same<R: Row>(table: &Table<R>) -> bool {
-            table.0.values().all(|change| change.before == change.after)
-        }
         self.facts.is_empty()
             && self.extra.is_empty()
             && self.effects.is_empty()
-            && same(&self.rigs)
-            && same(&self.agents)
-            && same(&self.beads)
-            && same(&self.reviews)
+            && self.rigs.is_same()
+            && self.agents.is_same()
+            && self.beads.is_same()
+            && self.reviews.is_same()
             && self.town.is_same()
             && self.scheduler.is_same()
-            && same(&self.convoys)
-            && same(&self.molecules)
+            && self.convoys.is_same()
+            && self.molecules.is_same()
     }
 
     /// Turns the draft into one batch. `first_fact` is the id the town's feed gives next.

@@ -49,6 +49,7 @@ mod reviews;
 mod rigs;
 mod rows;
 mod settings;
+mod tables;
 mod usage;
 mod work_reads;
 

@@ -306,7 +306,9 @@ impl Towns {
         }
     }
 
-    fn handles(&self) -> Vec<TownHandle> {
+    /// All towns.
+    #[must_use]
+    pub fn handles(&self) -> Vec<TownHandle> {
         self.lock()
             .values()
             .map(|town| town.handle.clone())

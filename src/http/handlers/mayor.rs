@@ -7,11 +7,12 @@ use crate::http::wire::WireMayorSession;
 use crate::town::SessionStatus;
 
 pub(in crate::http) async fn message(context: Context) -> Reply {
-    let town = context.town()?;
     let mut fields = context.fields()?;
     let message = fields.required_text("message", 1..=usize::MAX);
     fields.finish()?;
-    ok(WireMayorSession::from(town.tell_mayor(message).await?))
+    ok(WireMayorSession::from(
+        context.town()?.tell_mayor(message).await?,
+    ))
 }
 
 pub(in crate::http) async fn status(context: Context) -> Reply {

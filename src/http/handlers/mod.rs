@@ -10,6 +10,7 @@ pub(super) mod ledger;
 pub(super) mod mail;
 pub(super) mod mayor;
 pub(super) mod mcp;
+pub(super) mod metrics;
 pub(super) mod molecules;
 pub(super) mod page;
 pub(super) mod reviews;

@@ -9,6 +9,13 @@ use crate::http::extract::{REFERENCE, TEXT};
 use crate::model::{BeadId, ReviewStatus};
 use crate::town::{NewReview, ReviewOutcome};
 
+/// How a review can end.
+const ENDS: [(&str, ReviewStatus); 3] = [
+    ("merged", ReviewStatus::Merged),
+    ("failed", ReviewStatus::Failed),
+    ("conflict", ReviewStatus::Conflict),
+];
+
 pub(in crate::http) async fn submit(context: Context) -> Reply {
     let mut fields = context.fields()?;
     let agent_id = fields.required_id("agent_id");
@@ -39,19 +46,11 @@ pub(in crate::http) async fn complete(context: Context) -> Reply {
         .and_then(|text| text.parse().ok())
         .ok_or(ApiError::not_found("merge request"))?;
     let mut fields = context.fields()?;
-    let status = fields.required_choice::<ReviewStatus>("status");
+    let status = fields.required_one_of("status", &ENDS);
     let message = fields.text("message", TEXT).unwrap_or_default();
     let commit_sha = fields.text("commit_sha", 1..=128);
     fields.finish()?;
-    let ended = |status: &ReviewStatus| {
-        matches!(
-            status,
-            ReviewStatus::Merged | ReviewStatus::Failed | ReviewStatus::Conflict
-        )
-    };
-    let status = status.filter(ended).ok_or_else(|| {
-        ApiError::invalid_field("status", "must be one of merged, failed, conflict")
-    })?;
+    let status = status.unwrap_or(ReviewStatus::Failed);
     let outcome = ReviewOutcome {
         status,
         message,

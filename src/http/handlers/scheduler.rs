@@ -50,20 +50,18 @@ pub(in crate::http) async fn retry(context: Context) -> Reply {
 }
 
 pub(in crate::http) async fn usage(context: Context) -> Reply {
-    let town = context.town()?;
     let days = context
         .query
         .number("days", USAGE_DAYS, 1..=USAGE_DAYS_MAX)?;
-    let report = town.usage(days).await?;
+    let report = context.town()?.usage(days).await?;
     ok(WireUsageReport::new(days, report))
 }
 
 /// What the alarm would do now. It looks by itself when there is reason to, so nobody else makes
 /// it act.
 pub(in crate::http) async fn reconcile(context: Context) -> Reply {
-    let town = context.town()?;
     if !matches!(context.query.get("dry_run"), Some("1" | "true")) {
         return Err(ApiError::invalid_field("dry_run", "must be 1"));
     }
-    ok(town.dry_run().await?)
+    ok(context.town()?.dry_run().await?)
 }

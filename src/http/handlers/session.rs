@@ -12,9 +12,9 @@ pub(in crate::http) async fn log_in(context: Context) -> Reply {
     let mut fields = context.fields()?;
     let token = fields.required_text("token", REFERENCE);
     fields.finish()?;
-    let now = context.state.clock.now();
+    let now = context.now();
     let cookie = context
-        .state
+        .state()?
         .authority
         .login_cookie(token.trim(), now, false);
     let cookie = cookie.ok_or(ApiError::unauthorized())?;

@@ -28,7 +28,7 @@ pub(in crate::http) async fn town(mut context: Context) -> Reply {
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    let lifecycle = context.state.lifecycle.clone();
+    let lifecycle = context.state()?.lifecycle.clone();
     let life = lifecycle.clone();
     let options = Options {
         town_id: town.town_id().to_string(),

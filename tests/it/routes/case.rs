@@ -29,6 +29,7 @@ pub(super) enum Field {
     LongText,
     Choice,
     Id,
+    Ids,
     Object,
     Labels,
     Objects,
@@ -54,6 +55,7 @@ impl Field {
             Self::LongText => vec![json!(7), json!(["x"]), json!(true)],
             Self::Choice => vec![json!("bogus"), json!(""), json!(7), json!({})],
             Self::Id => vec![json!("x"), json!(""), json!(7), json!("../..")],
+            Self::Ids => vec![json!("x"), json!([7]), json!(["x"]), json!({})],
             Self::Object => vec![
                 json!([]),
                 json!(7),

@@ -15,6 +15,7 @@ mod events;
 mod foreign;
 mod mail;
 mod mayor;
+mod openapi;
 mod refused;
 mod repeat;
 mod reviews;
