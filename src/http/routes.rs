@@ -176,6 +176,13 @@ pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Route, Param
     Some((route, params.collect()))
 }
 
+/// Whether a request would find a route; a door for the benchmarks.
+#[doc(hidden)]
+#[must_use]
+pub fn is_found(method: &Method, path: &str) -> bool {
+    find(method, path).is_some()
+}
+
 /// The names of all parameters.
 pub(super) const PARAMS: &[&str] = &[
     "user",
@@ -190,12 +197,6 @@ pub(super) const PARAMS: &[&str] = &[
     "molecule",
     "path",
 ];
-/// Whether a request would find a route; a door for the benchmarks.
-#[doc(hidden)]
-#[must_use]
-pub fn is_found(method: &Method, path: &str) -> bool {
-    find(method, path).is_some()
-}
 
 fn param_name(name: &str) -> Option<&'static str> {
     PARAMS.iter().copied().find(|known| *known == name)
