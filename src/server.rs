@@ -20,6 +20,7 @@ use crate::http::auth::{Authority, SecretError};
 use crate::http::{self, Listener, State};
 use crate::lifecycle::Lifecycle;
 use crate::model::Agent;
+use crate::notify::Notifier;
 use crate::storage::{self, Database, OpenOptions};
 use crate::town::{self, AgentTokens, Towns, TownsOptions};
 
@@ -104,6 +105,7 @@ impl Server {
             program,
             api_url: api_url(&settings, address).into(),
             tokens: agent_tokens(authority.clone()),
+            notifier: Notifier::start(settings.notify_command.clone(), &lifecycle),
         };
         let towns = Towns::open(
             database.clone(),

@@ -14,6 +14,8 @@ pub(super) const STORAGE_CACHE: RangeInclusive<u64> = 4 * MIB..=64 * 1024 * MIB;
 pub(super) const TAIL_PER_AGENT: RangeInclusive<u64> = 64 * KIB..=256 * MIB;
 /// A shorter pause would hammer a repository or a model that is down.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// A person needs a second to answer; after a day nobody comes any more.
+pub(super) const ASKS_ESCALATE_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
 /// Each try costs money.
 pub(super) const ATTEMPTS_MAX: RangeInclusive<u32> = 1..=100;
 /// Large enough for a bead with a long text; a body is held in memory whole.

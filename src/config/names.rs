@@ -44,6 +44,7 @@ pub(super) const ISOLATION: &str = "isolation";
 pub(super) const AGENT_PROGRAM: &str = "agent_program";
 pub(super) const LOG: &str = "log";
 pub(super) const SHUTDOWN_GRACE: &str = "shutdown_grace";
+pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
 pub(super) const STORAGE_CACHE: &str = "storage.cache";
@@ -51,6 +52,7 @@ pub(super) const STREAM_TAIL_PER_AGENT: &str = "stream.tail_per_agent";
 pub(super) const DISPATCH_BACKOFF_MIN: &str = "dispatch.backoff_min";
 pub(super) const DISPATCH_BACKOFF_MAX: &str = "dispatch.backoff_max";
 pub(super) const DISPATCH_ATTEMPTS_MAX: &str = "dispatch.attempts_max";
+pub(super) const ASKS_ESCALATE_AFTER: &str = "asks.escalate_after";
 pub(super) const HTTP_BODY_MAX: &str = "http.body_max";
 pub(super) const HTTP_CONNECTIONS_MAX: &str = "http.connections_max";
 pub(super) const RETENTION_DAYS: &str = "retention.days";
@@ -132,6 +134,14 @@ pub const SETTINGS: &[Setting] = &[
         "How long requests in flight may take to end after SIGTERM",
     ),
     value(
+        NOTIFY_COMMAND,
+        "notify-command",
+        "GASTOWND_NOTIFY_COMMAND",
+        "PATH",
+        "",
+        "A program that gets each high or critical escalation as JSON on its standard input",
+    ),
+    value(
         CONTAINER_LINGER,
         "container-linger",
         "GASTOWND_CONTAINER_LINGER",
@@ -184,6 +194,14 @@ pub const SETTINGS: &[Setting] = &[
         "COUNT",
         "5",
         "A bead fails after this many failed tries",
+    ),
+    value(
+        ASKS_ESCALATE_AFTER,
+        "asks-escalate-after",
+        "GASTOWND_ASKS_ESCALATE_AFTER",
+        "DURATION",
+        "5m",
+        "How long an agent's question may wait for an answer until it is escalated",
     ),
     value(
         HTTP_BODY_MAX,

@@ -42,10 +42,12 @@ pub struct Settings {
     pub agent_program: Option<PathBuf>,
     pub log: String,
     pub shutdown_grace: Duration,
+    pub notify_command: Option<PathBuf>,
     pub container: ContainerSettings,
     pub storage: StorageSettings,
     pub stream: StreamSettings,
     pub dispatch: DispatchSettings,
+    pub asks: AskSettings,
     pub http: HttpSettings,
     pub retention: RetentionSettings,
 }
@@ -79,6 +81,13 @@ pub struct DispatchSettings {
     pub backoff_min: Duration,
     pub backoff_max: Duration,
     pub attempts_max: u32,
+}
+
+/// The settings under `asks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "names.rs documents each setting for people")]
+pub struct AskSettings {
+    pub escalate_after: Duration,
 }
 
 /// The settings under `http`.
@@ -115,6 +124,7 @@ impl Settings {
             agent_program: read.optional(names::AGENT_PROGRAM, path)?,
             log: read.required(names::LOG, log_filter)?,
             shutdown_grace: read.duration(names::SHUTDOWN_GRACE, bounds::SHUTDOWN_GRACE)?,
+            notify_command: read.optional(names::NOTIFY_COMMAND, path)?,
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
@@ -135,6 +145,10 @@ impl Settings {
                 attempts_max: read.required(names::DISPATCH_ATTEMPTS_MAX, |text| {
                     quantity::count(text, bounds::ATTEMPTS_MAX)
                 })?,
+            },
+            asks: AskSettings {
+                escalate_after: read
+                    .duration(names::ASKS_ESCALATE_AFTER, bounds::ASKS_ESCALATE_AFTER)?,
             },
             http: HttpSettings {
                 body_max: read.required(names::HTTP_BODY_MAX, |text| {

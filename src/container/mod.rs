@@ -33,5 +33,5 @@ pub use error::Error;
 pub use isolation::Isolation;
 pub use launch::LaunchOptions;
 pub use protocol::ExitKind;
-pub use relay::{AgentReport, LinkState, LinkTarget, MergeReport};
+pub use relay::{AgentReport, Asked, LinkState, LinkTarget, MergeReport};
 pub use supervisor::ContainerHandle;

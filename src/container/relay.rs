@@ -16,13 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
-use crate::model::{AgentId, BeadId, Epoch, ReviewStatus};
+use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus};
 use crate::storage::LinkPosition;
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
 use super::protocol::{
-    AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting, ContainerMessage,
+    self, AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting, ContainerMessage,
     ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
 
@@ -59,17 +59,25 @@ pub enum AgentReport {
         failed: bool,
     },
     /// It asked a person something.
-    Waiting {
-        /// The ask.
-        ask_id: String,
-        /// In one line.
-        title: String,
-    },
+    Waiting(Asked),
     /// The ask was answered or withdrawn.
     Resumed {
         /// The ask.
         ask_id: String,
     },
+}
+
+/// What an agent asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The ask, as the agent server names it.
+    pub ask_id: String,
+    /// What is wanted.
+    pub kind: AskKind,
+    /// In one line.
+    pub title: String,
+    /// The whole ask as the agent server told it.
+    pub detail: Json,
 }
 
 /// How a merge ended, for the town.
@@ -393,8 +401,21 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             }
         }
         message_type::AGENT_WAITING => {
-            let AgentWaiting { ask_id, title, .. } = serde_json::from_str(data)?;
-            AgentReport::Waiting { ask_id, title }
+            let AgentWaiting {
+                ask_id,
+                kind,
+                title,
+                detail,
+            } = serde_json::from_str(data)?;
+            AgentReport::Waiting(Asked {
+                ask_id,
+                kind: match kind {
+                    protocol::AskKind::Permission => AskKind::Permission,
+                    protocol::AskKind::Question => AskKind::Question,
+                },
+                title,
+                detail: Json::from_valid(detail.get()),
+            })
         }
         message_type::AGENT_RESUMED => {
             let AgentResumed { ask_id } = serde_json::from_str(data)?;

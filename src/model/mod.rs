@@ -1,14 +1,18 @@
 //! The nouns of a town as plain data: ids, enums and rows. No I/O, no clock, no wire format.
 
+mod attention;
 mod ids;
 mod json;
 mod nouns;
 mod time;
 
-pub use ids::{AgentId, BeadId, Epoch, MailId, ParseIdError, RigId, TownId, UserId};
+pub use attention::{ApiToken, Ask, Raised};
+pub use ids::{
+    AgentId, AskId, BeadId, Epoch, MailId, ParseIdError, RigId, TokenId, TownId, UserId,
+};
 pub use json::Json;
 pub use nouns::{
-    Agent, AgentRole, AgentStatus, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
+    Agent, AgentRole, AgentStatus, AskKind, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
     ReviewStatus, Rig, Town, UnknownVariant,
 };
 pub use time::Timestamp;

@@ -2,7 +2,8 @@
 //! that the order of bytes is the order of scans. A byte once assigned never changes its meaning.
 
 use crate::model::{
-    Agent, AgentId, Bead, BeadId, BeadStatus, Mail, Review, ReviewStatus, Rig, RigId, Town, TownId,
+    Agent, AgentId, ApiToken, Ask, Bead, BeadId, BeadStatus, Mail, Raised, Review, ReviewStatus, Rig,
+    RigId, TokenId, Town, TownId,
 };
 
 use super::Error;
@@ -92,7 +93,7 @@ macro_rules! id_part {
         }
     )+};
 }
-id_part!(TownId, RigId, AgentId, BeadId);
+id_part!(TownId, RigId, AgentId, BeadId, TokenId);
 
 macro_rules! enum_part {
     ($($name:ident),+) => {$(
@@ -203,12 +204,18 @@ keys! {
     0x17 EscalationFold { matter: String } -> Pointer<BeadId>;
     /// All beads of the town by age.
     0x18 BeadByTown { seq: u64 } -> Pointer<BeadId>;
+    /// What agents ask, by agent and the ask's id at the agent server.
+    0x32 AskKey { agent_id: AgentId, server_id: String } -> Ask;
+    /// Escalations that nobody has taken up yet.
+    0x33 RaisedKey { bead_id: BeadId } -> Raised;
 
     // Tree `meta`.
     /// What wrote this database and in which format.
     0x40 FormatKey {} -> Format;
     /// The towns.
     0x41 TownDirectory { town_id: TownId } -> DirectoryEntry;
+    /// Tokens that people made for programs.
+    0x34 ApiTokenKey { token_id: TokenId } -> ApiToken;
 }
 
 macro_rules! prefixes {
@@ -234,6 +241,7 @@ prefixes! {
     MailUndelivered: to(to_agent_id: AgentId);
     ReviewByStatus: of_status(status: ReviewStatus);
     BeadEventKey: of_bead(bead_id: BeadId);
+    AskKey: of_agent(agent_id: AgentId);
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Dispatch, Epoch,
-    Json, Mail, MailId, Priority, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, AgentStatus, ApiToken, Ask, AskId, AskKind, Bead, BeadId, BeadStatus, BeadType, Dispatch, Epoch,
+    Json, Mail, MailId, Priority, Raised, Review, ReviewStatus, Rig, RigId, Timestamp, TokenId, Town, TownId,
     UserId,
 };
 
@@ -146,6 +146,7 @@ codes! {
     AgentRole { Polecat = 1, Refinery = 2, Mayor = 3, Witness = 4 }
     AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
     ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
+    AskKind { Permission = 1, Question = 2 }
 }
 
 macro_rules! id_layout {
@@ -163,7 +164,7 @@ macro_rules! id_layout {
         }
     )+};
 }
-id_layout!(TownId, RigId, AgentId, BeadId, MailId, Epoch);
+id_layout!(TownId, RigId, AgentId, BeadId, MailId, Epoch, AskId, TokenId);
 
 macro_rules! text_layout {
     ($($name:ident: $make:expr;)+) => {$(
@@ -271,6 +272,12 @@ layouts! {
         entry_id, seq, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
         due_at, started_at, message, commit_sha,
     }
+    Ask {
+        ask_id, agent_id, server_id, kind, title, detail, asked_at, escalation, answer, answered_at,
+        last_error,
+    }
+    Raised { bead_id, raised_at, again, notify }
+    ApiToken { token_id, name, hash, ending, created_at, expires_at }
 }
 
 impl<I: Encode> Encode for Pointer<I> {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::agent_log::Log;
 use crate::clock::Clock;
 use crate::container::LinkState;
-use crate::model::{AgentId, ReviewStatus, Timestamp, TownId};
+use crate::model::{AgentId, BeadId, ReviewStatus, Timestamp, TownId};
 use crate::storage::{
     AlarmKey, Batch, BeadKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
 };
@@ -22,10 +22,12 @@ use crate::telemetry;
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
-use super::reconcile::{self, Action, Container, Plan, View};
+use super::reconcile::{self, Action, Attention, Container, Plan, View};
 use super::refusal::Error;
 use super::settings::TownSettings;
-use super::{agents, beads, dispatch, escalations, link, mail, queries, reviews, rigs};
+use super::{
+    agents, asks, beads, dispatch, escalations, link, mail, mayor, queries, reviews, rigs, runs,
+};
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
 /// to cost nothing.
@@ -41,6 +43,9 @@ pub(super) struct Actor {
     pub(super) container: Container,
     /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
     pub(super) being_told: Vec<AgentId>,
+    /// Escalations for which the notification hook runs or waits; lost in a crash, when it is run
+    /// again.
+    pub(super) being_notified: Vec<BeadId>,
     /// The feed's next id: staged facts are ahead of what is durable.
     pub(super) next_fact: u64,
     pub(super) alarm: Timestamp,
@@ -151,6 +156,32 @@ impl Actor {
             }),
             Command::TellMayor(message, reply) => {
                 self.apply(reply, |draft| mail::tell_mayor(draft, message))
+            }
+            Command::ConfigureMayor(reply) => self.apply(reply, agents::mayor),
+            Command::MayorCompleted(status, reason, reply) => self.apply(reply, |draft| {
+                mayor::completed(draft, status, reason.as_deref())
+            }),
+            Command::DestroyMayor(reply) => self.apply(reply, mayor::destroy),
+            Command::StartAgent(agent_id, reply) => {
+                self.apply(reply, |draft| runs::start(draft, agent_id))
+            }
+            Command::StopAgent(agent_id, reply) => {
+                self.apply(reply, |draft| runs::stop(draft, agent_id))
+            }
+            Command::AnswerAsk(ask_id, answer, reply) => {
+                self.apply(reply, |draft| asks::reply(draft, ask_id, answer))
+            }
+            Command::AnswerFailed(ask_id, reason) => self.apply_own("failed answer", |draft| {
+                asks::reply_failed(draft, ask_id, &reason)
+            }),
+            Command::AskUnknown(ask_id) => {
+                self.apply_own("unknown ask", |draft| asks::unknown(draft, ask_id))
+            }
+            Command::Notified(bead_id, outcome) => {
+                self.being_notified.retain(|other| *other != bead_id);
+                self.apply_own("notified", |draft| {
+                    escalations::notified(draft, bead_id, outcome)
+                })
             }
             Command::Report(place, agent_id, report, reply) => self.apply(reply, |draft| {
                 link::take_over(draft, place, |draft| link::report(draft, agent_id, report))
@@ -280,6 +311,18 @@ impl Actor {
                     reviews::requeue(draft, *entry_id, now, "the merge did not end in time")
                 });
             }
+            Action::EscalateAsk(ask_id) => {
+                self.apply_own("unanswered ask", |draft| asks::escalate(draft, *ask_id));
+            }
+            Action::RaiseAgain(bead_id) => {
+                self.apply_own("escalation raised again", |draft| {
+                    escalations::raise_again(draft, *bead_id)
+                });
+            }
+            Action::Notify(bead_id) => {
+                self.being_notified.push(*bead_id);
+                self.apply_own("notification", |draft| escalations::notify(draft, *bead_id));
+            }
         }
     }
 
@@ -320,8 +363,18 @@ impl Actor {
             paused,
             mayor_mail,
             being_told: self.being_told.clone(),
+            attention: self.attention()?,
             interval_active: config.alarm_active(),
             interval_idle: config.alarm_idle(),
+        })
+    }
+
+    fn attention(&self) -> Result<Attention, Error> {
+        Ok(Attention {
+            asks: asks::all(&self.tree)?,
+            unattended: escalations::unattended(&self.tree)?,
+            being_notified: self.being_notified.clone(),
+            ask_patience: self.settings.ask_patience,
         })
     }
 

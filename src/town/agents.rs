@@ -7,7 +7,7 @@ use crate::model::{
 };
 use crate::storage::BeadByRig;
 
-use super::beads;
+use super::{asks, beads};
 use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
@@ -155,9 +155,16 @@ pub(super) fn mayor(draft: &mut Draft<'_>) -> Result<Agent, Error> {
 /// Removes an agent. Only its in-progress bead is reopened; closed beads and mail it sent stay.
 pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    if agent.hook.is_some() {
+    remove(draft, &agent)
+}
+
+/// The same for an agent of any rig or none.
+pub(super) fn remove(draft: &mut Draft<'_>, agent: &Agent) -> Result<(), Error> {
+    let agent_id = agent.agent_id;
+    if let (Some(rig_id), Some(_)) = (agent.rig_id, agent.hook) {
         unhook(draft, rig_id, agent_id)?;
     }
+    asks::forget(draft, agent_id)?;
     for mut bead in draft.beads_of_agent(agent_id)? {
         // A bead that waits for its merge goes on without its author.
         bead.assignee_agent_id = None;
@@ -176,7 +183,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
         Fact {
             metadata,
             bead_id: None,
-            ..fact_of(&agent)
+            ..fact_of(agent)
         },
     );
     Ok(())
@@ -396,10 +403,7 @@ pub(super) fn completed(
     reason: Option<String>,
 ) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    let metadata = json!({"status": match status {
-        CompletedStatus::Completed => "completed",
-        CompletedStatus::Failed => "failed",
-    }, "reason": reason});
+    let metadata = json!({"status": status.as_str(), "reason": reason});
     record(draft, "agent.completed", &agent, metadata);
     let Some(bead_id) = agent.hook else {
         return set_status(draft, agent, AgentStatus::Idle, None);

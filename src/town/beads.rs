@@ -8,7 +8,7 @@ use super::command::{BeadActor, NewBead, StatusChange};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{agents, reviews};
+use super::{agents, escalations, reviews};
 
 /// The fact about a bead, with its rig filled in.
 pub(super) fn fact_of(bead: &Bead) -> Fact {
@@ -113,6 +113,7 @@ pub(super) fn change_status(
     status: BeadStatus,
     by: Option<String>,
 ) -> Result<(), Error> {
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
     if old.is_terminal() {
@@ -151,6 +152,7 @@ pub(super) fn finish(
         draft.effect(Effect::StopAgent(agent_id));
     }
     let mut bead = draft.bead(bead_id)?;
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
     bead.failure.clone_from(&failure);
@@ -184,6 +186,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
         reviews::withdraw(draft, bead_id)?;
         draft.remove_review(bead_id)?;
     }
+    escalations::settled(draft, &bead);
     draft.remove_bead_events(bead_id)?;
     draft.remove_bead(bead_id)?;
     draft.fact(

@@ -4,11 +4,12 @@ use tokio::sync::oneshot;
 
 use crate::container::{AgentReport, LinkState, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId, Priority,
-    ReviewStatus, Rig, RigId,
+    Agent, AgentId, AgentRole, Ask, AskId, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId,
+    Priority, ReviewStatus, Rig, RigId, UnknownVariant,
 };
 use crate::storage::LinkPosition;
 
+use super::asks::AskReply;
 use super::refusal::Error;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -39,6 +40,18 @@ pub(super) enum Command {
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
     Acknowledge(BeadId, Reply<Bead>),
     TellMayor(String, Reply<MayorSession>),
+    ConfigureMayor(Reply<Agent>),
+    MayorCompleted(CompletedStatus, Option<String>, Reply<Agent>),
+    DestroyMayor(Reply<()>),
+    StartAgent(AgentId, Reply<Agent>),
+    StopAgent(AgentId, Reply<Agent>),
+    AnswerAsk(AskId, AskReply, Reply<Ask>),
+    /// An answer did not get to the agent server.
+    AnswerFailed(AskId, String),
+    /// The container knows no such ask.
+    AskUnknown(AskId),
+    /// The notification hook was run for an escalation.
+    Notified(BeadId, Result<(), String>),
     /// The container's link came up or went down, as the supervisor saw it.
     Link(LinkState),
     /// A message of the container; taken over once, by its place in the stream.
@@ -187,6 +200,30 @@ pub enum CompletedStatus {
     Completed,
     /// Not well.
     Failed,
+}
+
+impl CompletedStatus {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::str::FromStr for CompletedStatus {
+    type Err = UnknownVariant;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVariant> {
+        [Self::Completed, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(UnknownVariant {
+                allowed: "completed, failed",
+            })
+    }
 }
 
 /// A mail to be sent.

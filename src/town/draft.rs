@@ -214,6 +214,16 @@ impl<'a> Draft<'a> {
         self.facts.push((event, bead_id));
     }
 
+    /// Writes a row that no transition reads back within one command.
+    pub(super) fn put<K: Key>(&mut self, key: &K, row: &K::Row) {
+        self.extra.put(key, row);
+    }
+
+    /// Removes such a row.
+    pub(super) fn delete<K: Key>(&mut self, key: &K) {
+        self.extra.delete(key);
+    }
+
     /// Asks for a side effect once the batch is durable.
     pub(super) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);

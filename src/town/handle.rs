@@ -7,10 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::agent_log::{Appended, Log, Logs, NewEvent, Subject};
 use crate::clock::Clock;
-use crate::config::TownConfig;
+use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, Ask, AskId, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
 };
 use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
@@ -20,7 +20,8 @@ use super::command::{
     AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
 };
-use super::queries::{self, AgentFilter, BeadFilter, Page};
+use super::asks::AskReply;
+use super::queries::{self, AgentFilter, AskView, BeadFilter, Page};
 use super::refusal::{Error, Refusal};
 
 /// Commands that may wait for a town's actor. At some tens of microseconds each this is well
@@ -52,6 +53,7 @@ pub(super) struct Inner {
     pub(super) container: std::sync::OnceLock<ContainerHandle>,
     pub(super) active: Mutex<HashMap<AgentId, Timestamp>>,
     pub(super) allowed_repos: crate::container::git::AllowedRepositories,
+    pub(super) api_url: Arc<str>,
 }
 
 impl std::fmt::Debug for TownHandle {
@@ -118,6 +120,18 @@ impl TownHandle {
         acknowledge(escalation_id: BeadId) -> Bead = Acknowledge;
         /// Says something to the mayor, who is made if there is none.
         tell_mayor(message: String) -> MayorSession = TellMayor;
+        /// The mayor, made if there is none.
+        configure_mayor() -> Agent = ConfigureMayor;
+        /// The mayor's run is over.
+        mayor_completed(status: CompletedStatus, reason: Option<String>) -> Agent = MayorCompleted;
+        /// Removes the mayor; the town stays.
+        destroy_mayor() -> () = DestroyMayor;
+        /// Has the scheduler start an agent now.
+        start_agent(agent_id: AgentId) -> Agent = StartAgent;
+        /// Ends an agent's run and takes its work off the hook.
+        stop_agent(agent_id: AgentId) -> Agent = StopAgent;
+        /// Answers what an agent asked.
+        answer_ask(ask_id: AskId, answer: AskReply) -> Ask = AnswerAsk;
     }
 
     /// Makes a rig.
@@ -274,6 +288,30 @@ impl TownHandle {
     /// See [`Error`].
     pub async fn all_agents(&self) -> Result<Vec<Agent>, Error> {
         self.read(queries::all_agents).await
+    }
+
+    /// What agents ask, oldest first; with `agent_id` only that one's.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn asks(&self, agent_id: Option<AgentId>, page: Page) -> Result<Vec<AskView>, Error> {
+        self.read(|tree| queries::asks(tree, agent_id, page)).await
+    }
+
+    /// An ask with who asks it; `None` if it is gone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn ask(&self, ask_id: AskId) -> Result<Option<AskView>, Error> {
+        self.read(|tree| queries::ask(tree, ask_id)).await
+    }
+
+    /// The newest config, resolved for a rig.
+    pub(super) fn resolved_config(
+        &self,
+        rig_id: Option<RigId>,
+    ) -> Result<ResolvedTownConfig, storage::Error> {
+        queries::resolved_config(&self.0.tree, rig_id, &self.0.api_url)
     }
 
     /// The mayor, if there is one.

@@ -6,11 +6,10 @@ use crate::model::{AgentId, Epoch, ReviewStatus};
 use crate::storage::{LinkPosition, ReviewByStatus};
 
 use super::command::ReviewOutcome;
-use super::dispatch;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::reviews;
+use super::{asks, dispatch, reviews};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -60,7 +59,9 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
             reviews::requeue(draft, entry_id, now, "the container was started anew")?;
         }
     }
-    if !same_life {
+    if same_life {
+        asks::answer_again(draft)?;
+    } else {
         draft.set_link(LinkPosition { epoch, seq: 0 });
     }
     Ok(())
@@ -111,10 +112,8 @@ pub(super) fn report(
         // An error ends the run; its exit follows and says the same.
         AgentReport::Idle { failed: true } => Ok(()),
         AgentReport::Idle { failed: false } => dispatch::idle(draft, agent_id),
-        AgentReport::Waiting { ask_id, title } => {
-            dispatch::waiting(draft, agent_id, &ask_id, &title)
-        }
-        AgentReport::Resumed { ask_id } => dispatch::resumed(draft, agent_id, &ask_id),
+        AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
+        AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }
 

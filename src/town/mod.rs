@@ -19,6 +19,7 @@
 
 mod actor;
 mod agents;
+mod asks;
 mod beads;
 mod command;
 mod dispatch;
@@ -28,6 +29,7 @@ mod escalations;
 mod handle;
 mod link;
 mod mail;
+mod mayor;
 mod names;
 mod queries;
 mod reconcile;
@@ -36,15 +38,17 @@ mod registry;
 mod reviews;
 mod rigs;
 mod rows;
+mod runs;
 mod settings;
 
+pub use asks::AskReply;
 pub use command::{
     AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung, StatusChange,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;
-pub use queries::{AgentFilter, BeadFilter, Page};
+pub use queries::{AgentFilter, AskView, BeadFilter, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;

@@ -4,13 +4,17 @@
 //! applied as ordinary transitions; it never says the same thing twice for the same state, because
 //! each action changes what it looks at.
 
+mod attention;
+
 use std::time::Duration;
 
 use crate::container::LinkState;
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, BeadId, Priority, Review, ReviewStatus, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, AskId, BeadId, Priority, Review, ReviewStatus, RigId,
     Timestamp,
 };
+
+pub(super) use attention::Attention;
 
 /// A merge that has not ended after this long goes back to the queue.
 const MERGE_STUCK_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -29,6 +33,8 @@ pub(super) struct View {
     pub(super) mayor_mail: Option<AgentId>,
     /// Agents to whom a message is on its way.
     pub(super) being_told: Vec<AgentId>,
+    /// What waits for people.
+    pub(super) attention: Attention,
     /// How often the alarm rings with and without work.
     pub(super) interval_active: Duration,
     pub(super) interval_idle: Duration,
@@ -64,6 +70,12 @@ pub(super) enum Action {
     Merge(BeadId),
     /// Put a merge that seems lost back into the queue.
     RequeueStuck(BeadId),
+    /// Call people, for nobody answers an ask.
+    EscalateAsk(AskId),
+    /// Raise an escalation again that nobody takes up.
+    RaiseAgain(BeadId),
+    /// Run the notification hook for an escalation.
+    Notify(BeadId),
 }
 
 /// What to do, and when to look again.
@@ -84,6 +96,7 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
         plan.agent(view, agent);
     }
     plan.merges(view);
+    plan.attention(view);
     if plan.needs_container && view.container == Container::Asleep {
         plan.actions.push(Action::WakeContainer);
     }

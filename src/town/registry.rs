@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
 use crate::container::{ContainerHandle, Isolation, LaunchOptions};
 use crate::lifecycle::Lifecycle;
+use crate::notify::Notifier;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
 use crate::storage::{
     self, AgentKey, Batch, Count, CounterKey, Database, DirectoryEntry, TownDirectory, TownKey,
@@ -40,6 +41,8 @@ pub struct TownsOptions {
     pub api_url: Arc<str>,
     /// Makes agents' tokens.
     pub tokens: AgentTokens,
+    /// Tells people of what can't wait.
+    pub notifier: Notifier,
 }
 
 /// All towns; cheap to clone.
@@ -280,6 +283,7 @@ impl Towns {
             container: OnceLock::new(),
             active: Mutex::default(),
             allowed_repos: allowed_repos(settings),
+            api_url: inner.options.api_url.clone(),
         }));
         let container = ContainerHandle::start(
             self.launch_options(town_id),
@@ -295,6 +299,8 @@ impl Towns {
             logs: inner.logs.clone(),
             api_url: inner.options.api_url.clone(),
             tokens: inner.options.tokens.clone(),
+            notifier: inner.options.notifier.clone(),
+            lifecycle: inner.lifecycle.clone(),
         };
         inner.lifecycle.spawn_detached(
             "town effects",
@@ -310,6 +316,7 @@ impl Towns {
             effects: asked,
             container: Container::Asleep,
             being_told: Vec::new(),
+            being_notified: Vec::new(),
             alarm: inner.clock.now(),
             quiet: false,
         };
