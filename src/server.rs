@@ -21,7 +21,7 @@ use crate::http::{self, Listener, State};
 use crate::lifecycle::Lifecycle;
 use crate::model::Agent;
 use crate::notify::Notifier;
-use crate::storage::{self, Database, OpenOptions};
+use crate::storage::{self, Database, OpenOptions, TreeName};
 use crate::town::{self, AgentTokens, Towns, TownsOptions};
 
 /// Towns have at least this long to finish what they are at, even if connections used up the grace
@@ -97,7 +97,9 @@ impl Server {
         private_dir(&settings)?;
         let cache_bytes = settings.storage.cache;
         let database = Database::open(&settings.data_dir, OpenOptions { cache_bytes })?;
-        let authority = Arc::new(Authority::load(&settings.data_dir, settings.no_auth)?);
+        let authority = Authority::load(&settings.data_dir, settings.no_auth)?;
+        let meta = database.tree(TreeName::Meta)?;
+        let authority = Arc::new(authority.with_tokens(meta, clock.clone())?);
         let address = listener.address();
         let logs = Logs::new(database.clone(), settings.stream.tail_per_agent);
         let options = TownsOptions {
@@ -124,6 +126,7 @@ impl Server {
             clock,
             lifecycle: connections.clone(),
             body_max: settings.http.body_max,
+            is_https: is_https(&settings),
         });
         connections.spawn(
             "listener",
@@ -213,6 +216,12 @@ fn api_url(settings: &Settings, address: SocketAddr) -> String {
         };
         format!("http://{}", SocketAddr::new(ip, address.port()))
     })
+}
+
+/// Whether people reach the server by https, behind a proxy that speaks it.
+fn is_https(settings: &Settings) -> bool {
+    let url = settings.public_url.as_deref().unwrap_or_default();
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 fn agent_tokens(authority: Arc<Authority>) -> AgentTokens {

@@ -53,6 +53,12 @@ impl<'a> EventView<'a> {
     }
 }
 
+/// What a whole text frame of ours holds.
+#[must_use]
+pub fn text_payload(frame: &[u8]) -> Option<&str> {
+    std::str::from_utf8(payload(frame)?).ok()
+}
+
 /// A whole text frame around `payload`.
 #[must_use]
 pub fn text_frame(payload: &str) -> Vec<u8> {

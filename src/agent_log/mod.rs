@@ -17,7 +17,7 @@ mod log;
 mod logs;
 mod segment;
 
-pub use frame::{EventView, Subject, text_frame};
+pub use frame::{EventView, Subject, text_frame, text_payload};
 pub use log::{AppendError, Appended, Log, NewEvent, Position, Staged, WatchId, Watcher};
 pub use logs::Logs;
 pub use segment::{Segment, Slice};

@@ -85,8 +85,8 @@ pub struct DispatchSettings {
 
 /// The settings under `asks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "names.rs documents each setting for people")]
 pub struct AskSettings {
+    /// How long one may wait.
     pub escalate_after: Duration,
 }
 

@@ -34,6 +34,8 @@ pub struct State {
     pub lifecycle: Lifecycle,
     /// Bytes of a request's body.
     pub body_max: usize,
+    /// Whether people reach the server by https, so that its cookie is never sent otherwise.
+    pub is_https: bool,
 }
 
 /// An answer.

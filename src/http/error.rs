@@ -9,6 +9,8 @@ use crate::agent_log::AppendError;
 use crate::config::Issue;
 use crate::town::{Error as TownError, Refusal};
 
+use super::auth::TokenError;
+
 /// Seconds after which a client may try again when the server was overloaded or closing.
 const RETRY_AFTER: &str = "1";
 
@@ -190,6 +192,18 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::NotFound => Self::not_found("token"),
+            TokenError::TooMany => {
+                Self::new(StatusCode::CONFLICT, "too_many_tokens", error.to_string())
+            }
+            TokenError::Storage(error) => TownError::Storage(error).into(),
+        }
     }
 }
 

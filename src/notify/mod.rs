@@ -10,11 +10,15 @@
 mod run;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::lifecycle::Lifecycle;
 
+/// How long a run may take: enough for a mail or a web hook that is tried twice; while it runs the
+/// others wait.
+const RUN_TIME_MAX: Duration = Duration::from_secs(30);
 /// Notices that may wait. At the longest run time that is half an hour's.
 const WAITING_MAX: usize = 64;
 
@@ -102,7 +106,7 @@ impl Notifier {
 
 async fn give_all(program: PathBuf, mut waiting: mpsc::Receiver<Notice>) {
     while let Some(Notice { json, outcome }) = waiting.recv().await {
-        let given = run::run(&program, json).await;
+        let given = run::run(&program, json, RUN_TIME_MAX).await;
         // Whoever asked may have gone away.
         let _ = outcome.send(given);
     }

@@ -11,14 +11,12 @@ use tokio::process::{Child, Command};
 
 use super::Error;
 
-/// Long enough for a mail or a web hook that is tried twice; while it runs the others wait.
-const RUN_TIME_MAX: Duration = Duration::from_secs(30);
 /// What it started and left behind may hold its standard error open for longer than it lives.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The end of its standard error that is kept.
 const SAID_BYTES_MAX: usize = 2 << 10;
 
-pub(super) async fn run(program: &Path, json: String) -> Result<(), Error> {
+pub(super) async fn run(program: &Path, json: String, limit: Duration) -> Result<(), Error> {
     let failed = |source| Error::Start {
         program: program.to_owned(),
         source,
@@ -32,11 +30,11 @@ pub(super) async fn run(program: &Path, json: String) -> Result<(), Error> {
         .spawn()
         .map_err(failed)?;
     let mut group = Group::of(&child);
-    let (status, said) = tokio::time::timeout(RUN_TIME_MAX, attend(&mut child, json))
+    let (status, said) = tokio::time::timeout(limit, attend(&mut child, json))
         .await
         // Dropping `group` ends whatever it started as well.
         .map_err(|_| Error::TimedOut {
-            seconds: RUN_TIME_MAX.as_secs(),
+            seconds: limit.as_secs(),
         })?
         .map_err(failed)?;
     group.0 = None;
@@ -109,6 +107,9 @@ impl Drop for Group {
 mod tests {
     use super::*;
 
+    /// Longer than any test.
+    const LONG: Duration = Duration::from_secs(600);
+
     /// A program that runs this shell script.
     fn program(folder: &Path, script: &str) -> std::path::PathBuf {
         use std::os::unix::fs::PermissionsExt;
@@ -123,24 +124,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let told = folder.path().join("told");
         let hook = program(folder.path(), &format!("cat > {}", told.display()));
-        run(&hook, r#"{"a":1}"#.to_owned()).await.unwrap();
+        run(&hook, r#"{"a":1}"#.to_owned(), LONG).await.unwrap();
         assert_eq!(std::fs::read_to_string(told).unwrap(), r#"{"a":1}"#);
         let hook = program(folder.path(), "echo no route to the pager >&2; exit 3");
-        let error = run(&hook, "x".repeat(1 << 20)).await.unwrap_err();
+        let error = run(&hook, "x".repeat(1 << 20), LONG).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("3") && text.contains("no route"), "{text}");
-        let missing = run(Path::new("/no/such/hook"), String::new()).await;
+        let missing = run(Path::new("/no/such/hook"), String::new(), LONG).await;
         assert!(matches!(missing, Err(Error::Start { .. })));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_that_hangs_is_ended_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
-        let alive = folder.path().join("alive");
-        let script = format!("mkfifo {0}; sleep 600 & exec cat {0}", alive.display());
+        let fifo = folder.path().join("held");
+        // The child holds the other end of the pipe open for as long as it lives.
+        let script = format!("mkfifo {0}; sleep 600 > {0} & cat {0}", fifo.display());
         let hook = program(folder.path(), &script);
-        // Time is paused: it is the next thing to happen as soon as nothing else can.
-        let error = run(&hook, String::new()).await.unwrap_err();
-        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        let error = run(&hook, String::new(), Duration::from_millis(300)).await;
+        assert!(matches!(error, Err(Error::TimedOut { .. })), "{error:?}");
+        let processes = || std::fs::read_dir("/proc").unwrap().flatten();
+        let holds = |entry: &std::fs::DirEntry| {
+            let open = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten();
+            let mut open = open.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            open.any(|path| path == fifo)
+        };
+        while processes().any(|entry| holds(&entry)) {
+            tokio::task::yield_now().await;
+        }
     }
 }

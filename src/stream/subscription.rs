@@ -21,6 +21,15 @@ pub(super) enum Served {
     Ended,
 }
 
+/// How events are written to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// As they are stored: the same bytes for everybody.
+    Shared,
+    /// With the type under `event` as well, for older clients; each is written anew.
+    WithEvent,
+}
+
 #[derive(Debug)]
 pub(super) struct Subscription {
     log: Log,
@@ -58,14 +67,25 @@ impl Subscription {
     }
 
     /// Puts the next frames behind the cursor into `out`: at most one read of the log.
-    pub(super) async fn serve(&mut self, out: &mut Outbox) -> Result<Served, storage::Error> {
+    pub(super) async fn serve(
+        &mut self,
+        out: &mut Outbox,
+        frames: Frames,
+    ) -> Result<Served, storage::Error> {
         if self.log.has_ended() {
             out.push_text(&protocol::ended(self.subject()));
             return Ok(Served::Ended);
         }
         for slice in self.log.read_from(self.next).await? {
             self.next = slice.last_id() + 1;
-            out.push(slice.bytes());
+            match frames {
+                Frames::Shared => out.push(slice.bytes()),
+                Frames::WithEvent => {
+                    for frame in slice.frames() {
+                        out.push_text(&protocol::with_event(frame));
+                    }
+                }
+            }
         }
         let last_id = self.log.position().last_id;
         if self.next <= last_id {

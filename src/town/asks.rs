@@ -16,6 +16,7 @@ use crate::storage::{self, AskKey, Tree};
 use super::draft::Draft;
 use super::effects::Effect;
 use super::escalations;
+use super::queries::AskView;
 use super::refusal::{Error, Refusal};
 use super::{agents, beads};
 
@@ -70,7 +71,11 @@ pub(super) fn opened(draft: &mut Draft<'_>, agent_id: AgentId, asked: Asked) -> 
 }
 
 /// A person answers. The agent server is told when this is durable.
-pub(super) fn reply(draft: &mut Draft<'_>, ask_id: AskId, reply: AskReply) -> Result<Ask, Error> {
+pub(super) fn reply(
+    draft: &mut Draft<'_>,
+    ask_id: AskId,
+    reply: AskReply,
+) -> Result<AskView, Error> {
     let mut ask = find(draft.tree, ask_id)?.ok_or(Refusal::AskNotFound(ask_id))?;
     if ask.answer.is_some() {
         return Err(Refusal::AskAnswered(ask_id).into());
@@ -82,7 +87,7 @@ pub(super) fn reply(draft: &mut Draft<'_>, ask_id: AskId, reply: AskReply) -> Re
     agents::record(draft, "ask.answered", &agent, facts_of(&ask));
     draft.put(&key(&ask), &ask);
     draft.effect(Effect::AnswerAsk(ask.ask_id));
-    Ok(ask)
+    Ok(AskView { ask, agent })
 }
 
 /// The answer as the container takes it, if it fits what was asked.

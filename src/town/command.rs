@@ -4,12 +4,13 @@ use tokio::sync::oneshot;
 
 use crate::container::{AgentReport, LinkState, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Ask, AskId, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId,
     Priority, ReviewStatus, Rig, RigId, UnknownVariant,
 };
 use crate::storage::LinkPosition;
 
 use super::asks::AskReply;
+use super::queries::AskView;
 use super::refusal::Error;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -45,7 +46,7 @@ pub(super) enum Command {
     DestroyMayor(Reply<()>),
     StartAgent(AgentId, Reply<Agent>),
     StopAgent(AgentId, Reply<Agent>),
-    AnswerAsk(AskId, AskReply, Reply<Ask>),
+    AnswerAsk(AskId, AskReply, Reply<AskView>),
     /// An answer did not get to the agent server.
     AnswerFailed(AskId, String),
     /// The container knows no such ask.

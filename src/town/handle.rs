@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Ask, AskId, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
 };
 use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
@@ -131,7 +131,7 @@ impl TownHandle {
         /// Ends an agent's run and takes its work off the hook.
         stop_agent(agent_id: AgentId) -> Agent = StopAgent;
         /// Answers what an agent asked.
-        answer_ask(ask_id: AskId, answer: AskReply) -> Ask = AnswerAsk;
+        answer_ask(ask_id: AskId, answer: AskReply) -> AskView = AnswerAsk;
     }
 
     /// Makes a rig.
@@ -296,14 +296,6 @@ impl TownHandle {
     /// See [`Error`].
     pub async fn asks(&self, agent_id: Option<AgentId>, page: Page) -> Result<Vec<AskView>, Error> {
         self.read(|tree| queries::asks(tree, agent_id, page)).await
-    }
-
-    /// An ask with who asks it; `None` if it is gone.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn ask(&self, ask_id: AskId) -> Result<Option<AskView>, Error> {
-        self.read(|tree| queries::ask(tree, ask_id)).await
     }
 
     /// The newest config, resolved for a rig.

@@ -3,7 +3,7 @@
 
 use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Ask, AskId, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
 };
 use crate::storage::{
     self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey,
@@ -202,13 +202,6 @@ pub(super) fn asks(
     };
     let views = asks.into_iter().filter_map(|ask| view(tree, ask).transpose());
     views.skip(page.offset).take(page.limit).collect()
-}
-
-pub(super) fn ask(tree: &Tree, ask_id: AskId) -> Result<Option<AskView>, storage::Error> {
-    match asks::find(tree, ask_id)? {
-        Some(ask) => view(tree, ask),
-        None => Ok(None),
-    }
 }
 
 /// `None` if the agent was removed in this moment.

@@ -106,19 +106,10 @@ pub(in crate::http) async fn done(context: Context) -> Reply {
 
 pub(in crate::http) async fn completed(context: Context) -> Reply {
     let mut fields = context.fields()?;
-    let status = fields.required_text("status", NAME);
+    let status = fields.required_choice("status");
     let reason = fields.text("reason", TEXT);
     fields.finish()?;
-    let status = match status.as_str() {
-        "completed" => CompletedStatus::Completed,
-        "failed" => CompletedStatus::Failed,
-        _ => {
-            return Err(ApiError::invalid_field(
-                "status",
-                "must be one of completed, failed",
-            ));
-        }
-    };
+    let status = status.unwrap_or(CompletedStatus::Completed);
     let (rig_id, agent_id) = (context.rig_id()?, context.agent_id()?);
     context
         .town()?

@@ -1,11 +1,14 @@
 //! Handlers: wire to model, one call, model to wire.
 
 pub(super) mod agents;
+pub(super) mod asks;
 pub(super) mod beads;
+pub(super) mod container;
 pub(super) mod escalations;
 pub(super) mod events;
 pub(super) mod mail;
 pub(super) mod mayor;
+pub(super) mod mayor_tools;
 pub(super) mod mcp;
 pub(super) mod page;
 pub(super) mod reviews;
@@ -13,4 +16,5 @@ pub(super) mod rigs;
 pub(super) mod session;
 pub(super) mod stream;
 pub(super) mod system;
+pub(super) mod tokens;
 pub(super) mod towns;

@@ -6,7 +6,6 @@ use crate::http::context::{Context, Reply, created, ok};
 use crate::http::error::ApiError;
 use crate::http::extract::NAME;
 use crate::http::wire::WireTown;
-use crate::town::Error as TownError;
 
 pub(in crate::http) async fn list_all(context: Context) -> Reply {
     let towns = context.state.towns.list(None).await?;
@@ -55,13 +54,4 @@ pub(in crate::http) async fn patch_config(context: Context) -> Reply {
         }])
     })?;
     ok(town.set_config(patch).await?.masked())
-}
-
-pub(in crate::http) async fn container_health(context: Context) -> Reply {
-    let town = context.town()?;
-    match town.container().health().await {
-        Ok(health) => ok(health),
-        Err(crate::container::CallError::Asleep) => ok(json!({"status": "asleep"})),
-        Err(error) => Err(TownError::Container(error).into()),
-    }
 }

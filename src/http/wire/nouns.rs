@@ -7,7 +7,7 @@ use crate::model::{Agent, Bead, BeadStatus, Json, Mail, Rig, Timestamp, Town};
 use crate::town::{MayorSession, Prime, Slung};
 
 /// Whatever prints as its name on the wire.
-struct Text<T>(T);
+pub(super) struct Text<T>(T);
 
 impl<T: std::fmt::Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -15,16 +15,16 @@ impl<T: std::fmt::Display> Serialize for Text<T> {
     }
 }
 
-fn text<T: std::fmt::Display>(value: T) -> Text<T> {
+pub(super) fn text<T: std::fmt::Display>(value: T) -> Text<T> {
     Text(value)
 }
 
-fn texts<T: std::fmt::Display>(value: Option<T>) -> Option<Text<T>> {
+pub(super) fn texts<T: std::fmt::Display>(value: Option<T>) -> Option<Text<T>> {
     value.map(Text)
 }
 
 /// JSON that a client gave, as it gave it.
-fn raw(json: &Json) -> Box<RawValue> {
+pub(super) fn raw(json: &Json) -> Box<RawValue> {
     RawValue::from_string(json.as_str().to_owned()).unwrap_or_else(|_| {
         // A stored row that is not JSON any more must not make the answer invalid as well.
         RawValue::from_string("null".to_owned()).expect("null is JSON")

@@ -29,6 +29,8 @@ impl Client {
         let options = Options {
             town_id: "t".to_owned(),
             subscribed: None,
+            frames: Frames::Shared,
+            leave: Box::pin(std::future::pending()),
         };
         let (feeds, life) = (feeds.clone(), lifecycle.clone());
         lifecycle.spawn("connection", async move {
@@ -175,6 +177,8 @@ async fn a_message_that_is_too_long_closes() {
     let options = Options {
         town_id: "t".to_owned(),
         subscribed: None,
+        frames: Frames::Shared,
+        leave: Box::pin(std::future::pending()),
     };
     let life = lifecycle.clone();
     lifecycle.spawn("connection", async move {

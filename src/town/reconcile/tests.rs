@@ -47,6 +47,7 @@ fn view(container: Container) -> View {
         paused: Vec::new(),
         mayor_mail: None,
         being_told: Vec::new(),
+        attention: Attention::default(),
         interval_active: Duration::from_secs(15),
         interval_idle: Duration::from_secs(300),
     }
