@@ -221,7 +221,8 @@ fn api_url(settings: &Settings, address: SocketAddr) -> String {
 /// Whether people reach the server by https, behind a proxy that speaks it.
 fn is_https(settings: &Settings) -> bool {
     let url = settings.public_url.as_deref().unwrap_or_default();
-    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+    url.get(..8)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 fn agent_tokens(authority: Arc<Authority>) -> AgentTokens {

@@ -22,8 +22,9 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 
 use super::client::Link;
 use super::protocol::{
-    self, AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting, ContainerMessage,
-    ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
+    self, AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
+    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
+    ServerFrame, message_type,
 };
 
 /// Messages taken over together: one commit for what gathered during the last one.

@@ -23,8 +23,8 @@ use crate::model::{Agent, AgentId, AgentRole, ApiToken, RigId, Timestamp, TownId
 use crate::storage::{self, Tree};
 use crate::stream::Leave;
 
-pub use tokens::{ApiTokens, TokenError};
 use tokens::Validity;
+pub use tokens::{ApiTokens, TokenError};
 
 const ADMIN_TOKEN_FILE: &str = "admin.token";
 const SIGNING_KEY_FILE: &str = "signing.key";
@@ -221,7 +221,9 @@ impl Authority {
     /// # Panics
     /// If the authority was made without any; a server's never is.
     pub(super) fn tokens(&self) -> &ApiTokens {
-        self.tokens.as_ref().expect("a server's authority has tokens")
+        self.tokens
+            .as_ref()
+            .expect("a server's authority has tokens")
     }
 
     fn token_row(&self, token: &str) -> Option<ApiToken> {

@@ -222,7 +222,10 @@ impl<'a> Fields<'a> {
         let sound = answers.len() <= ANSWERS_MAX
             && answers.iter().all(|chosen| chosen.len() <= ANSWERS_MAX);
         if !sound {
-            self.issue(field, format!("must be at most {ANSWERS_MAX} by {ANSWERS_MAX}"));
+            self.issue(
+                field,
+                format!("must be at most {ANSWERS_MAX} by {ANSWERS_MAX}"),
+            );
         }
         Some(answers)
     }

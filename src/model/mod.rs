@@ -12,7 +12,7 @@ pub use ids::{
 };
 pub use json::Json;
 pub use nouns::{
-    Agent, AgentRole, AgentStatus, AskKind, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
-    ReviewStatus, Rig, Town, UnknownVariant,
+    Agent, AgentRole, AgentStatus, AskKind, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority,
+    Review, ReviewStatus, Rig, Town, UnknownVariant,
 };
 pub use time::Timestamp;

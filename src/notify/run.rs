@@ -145,8 +145,12 @@ mod tests {
         assert!(matches!(error, Err(Error::TimedOut { .. })), "{error:?}");
         let processes = || std::fs::read_dir("/proc").unwrap().flatten();
         let holds = |entry: &std::fs::DirEntry| {
-            let open = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten();
-            let mut open = open.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            let open = std::fs::read_dir(entry.path().join("fd"))
+                .into_iter()
+                .flatten();
+            let mut open = open
+                .flatten()
+                .filter_map(|fd| std::fs::read_link(fd.path()).ok());
             open.any(|path| path == fifo)
         };
         while processes().any(|entry| holds(&entry)) {

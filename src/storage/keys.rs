@@ -2,8 +2,8 @@
 //! that the order of bytes is the order of scans. A byte once assigned never changes its meaning.
 
 use crate::model::{
-    Agent, AgentId, ApiToken, Ask, Bead, BeadId, BeadStatus, Mail, Raised, Review, ReviewStatus, Rig,
-    RigId, TokenId, Town, TownId,
+    Agent, AgentId, ApiToken, Ask, Bead, BeadId, BeadStatus, Mail, Raised, Review, ReviewStatus,
+    Rig, RigId, TokenId, Town, TownId,
 };
 
 use super::Error;

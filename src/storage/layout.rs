@@ -12,9 +12,9 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, ApiToken, Ask, AskId, AskKind, Bead, BeadId, BeadStatus, BeadType, Dispatch, Epoch,
-    Json, Mail, MailId, Priority, Raised, Review, ReviewStatus, Rig, RigId, Timestamp, TokenId, Town, TownId,
-    UserId,
+    Agent, AgentId, AgentRole, AgentStatus, ApiToken, Ask, AskId, AskKind, Bead, BeadId,
+    BeadStatus, BeadType, Dispatch, Epoch, Json, Mail, MailId, Priority, Raised, Review,
+    ReviewStatus, Rig, RigId, Timestamp, TokenId, Town, TownId, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -164,7 +164,9 @@ macro_rules! id_layout {
         }
     )+};
 }
-id_layout!(TownId, RigId, AgentId, BeadId, MailId, Epoch, AskId, TokenId);
+id_layout!(
+    TownId, RigId, AgentId, BeadId, MailId, Epoch, AskId, TokenId
+);
 
 macro_rules! text_layout {
     ($($name:ident: $make:expr;)+) => {$(

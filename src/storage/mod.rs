@@ -32,10 +32,11 @@ pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByRig,
-    BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold,
-    FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, RaisedKey, ReviewByStatus,
-    ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
+    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, ApiTokenKey, AskKey,
+    BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey,
+    CounterKey, EscalationFold, FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered,
+    Prefix, RaisedKey, ReviewByStatus, ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory,
+    TownKey,
 };
 pub use layout::{
     Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,

@@ -13,21 +13,17 @@ use tokio::time::Instant;
 use crate::agent_log::Log;
 use crate::clock::Clock;
 use crate::container::LinkState;
-use crate::model::{AgentId, BeadId, ReviewStatus, Timestamp, TownId};
-use crate::storage::{
-    AlarmKey, Batch, BeadKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
-};
+use crate::model::{BeadId, Timestamp, TownId};
+use crate::storage::{AlarmKey, Batch, Tree};
 use crate::telemetry;
 
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
-use super::reconcile::{self, Action, Attention, Container, Plan, View};
+use super::reconcile::{self, Action, Container, Live, Plan, Told, View};
 use super::refusal::Error;
 use super::settings::TownSettings;
-use super::{
-    agents, asks, beads, dispatch, escalations, link, mail, mayor, queries, reviews, rigs, runs,
-};
+use super::{agents, asks, beads, dispatch, escalations, link, mail, mayor, reviews, rigs, runs};
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
 /// to cost nothing.
@@ -42,7 +38,7 @@ pub(super) struct Actor {
     pub(super) effects: mpsc::UnboundedSender<Effect>,
     pub(super) container: Container,
     /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
-    pub(super) being_told: Vec<AgentId>,
+    pub(super) being_told: Vec<Told>,
     /// Escalations for which the notification hook runs or waits; lost in a crash, when it is run
     /// again.
     pub(super) being_notified: Vec<BeadId>,
@@ -215,7 +211,7 @@ impl Actor {
                 })
             }
             Command::Told(agent_id, mails, went_well) => {
-                self.being_told.retain(|other| *other != agent_id);
+                self.being_told.retain(|told| told.agent_id != agent_id);
                 self.apply_own("told the mayor", |draft| {
                     if went_well {
                         return mail::mark_told(draft, agent_id, &mails);
@@ -270,15 +266,15 @@ impl Actor {
                 }
             }
         };
-        for action in &plan.actions {
-            self.act(action);
+        for planned in &plan.actions {
+            tracing::debug!(town = %self.town_id, action = ?planned.action, why = planned.why, "the reconciler acts");
+            self.act(&planned.action);
         }
         self.set_alarm(plan.due_at, !plan.actions.is_empty());
     }
 
     /// Each action fails alone.
     fn act(&mut self, action: &Action) {
-        tracing::debug!(town = %self.town_id, ?action, "the reconciler acts");
         match action {
             Action::WakeContainer => {
                 self.container = Container::Waking;
@@ -287,39 +283,40 @@ impl Actor {
                     Ok(())
                 });
             }
-            Action::Dispatch(agent_id) => {
+            Action::Dispatch { agent_id } => {
                 self.apply_own("dispatch", |draft| dispatch::request(draft, *agent_id));
             }
-            Action::TellMayor(agent_id) => {
-                self.being_told.push(*agent_id);
+            Action::TellMayor { agent_id } => {
+                let agent_id = *agent_id;
+                self.being_told.push(Told { agent_id });
                 self.apply_own("tell the mayor", |draft| {
-                    let agent = draft.agent(*agent_id)?;
-                    draft.effect(Effect::TellMayor(*agent_id));
+                    let agent = draft.agent(agent_id)?;
+                    draft.effect(Effect::TellMayor(agent_id));
                     agents::set_status(draft, agent, crate::model::AgentStatus::Working, None)
                 });
             }
-            Action::Merge(entry_id) => {
+            Action::Merge { entry_id } => {
                 self.apply_own("merge", |draft| {
                     reviews::start(draft, *entry_id)?;
                     draft.effect(Effect::Merge(*entry_id));
                     Ok(())
                 });
             }
-            Action::RequeueStuck(entry_id) => {
+            Action::RequeueStuck { entry_id } => {
                 self.apply_own("stuck merge", |draft| {
                     let now = draft.now;
                     reviews::requeue(draft, *entry_id, now, "the merge did not end in time")
                 });
             }
-            Action::EscalateAsk(ask_id) => {
+            Action::EscalateAsk { ask_id } => {
                 self.apply_own("unanswered ask", |draft| asks::escalate(draft, *ask_id));
             }
-            Action::RaiseAgain(bead_id) => {
+            Action::RaiseAgain { bead_id } => {
                 self.apply_own("escalation raised again", |draft| {
                     escalations::raise_again(draft, *bead_id)
                 });
             }
-            Action::Notify(bead_id) => {
+            Action::Notify { bead_id } => {
                 self.being_notified.push(*bead_id);
                 self.apply_own("notification", |draft| escalations::notify(draft, *bead_id));
             }
@@ -327,74 +324,13 @@ impl Actor {
     }
 
     fn view(&self) -> Result<View, Error> {
-        let config = queries::config(&self.tree)?;
-        let mut agents = queries::all_agents(&self.tree)?;
-        let mut mayor_mail = None;
-        for agent in agents
-            .iter()
-            .filter(|agent| agent.role == crate::model::AgentRole::Mayor)
-        {
-            if self
-                .tree
-                .scan(&MailUndelivered::to(agent.agent_id))
-                .next()
-                .is_some()
-            {
-                mayor_mail = Some(agent.agent_id);
-            }
-        }
-        agents.retain(|agent| {
-            agent.hook.is_some()
-                || agent.dispatch.requested_at.is_some()
-                || mayor_mail == Some(agent.agent_id)
-        });
-        agents.sort_by_key(|agent| agent.seq);
-        let mut paused = Vec::new();
-        for row in self.tree.scan(&RigKey::all()) {
-            let (_, rig) = row?;
-            if rig.paused {
-                paused.push(rig.rig_id);
-            }
-        }
-        Ok(View {
+        let live = Live {
             container: self.container,
-            agents,
-            reviews: self.unfinished_reviews()?,
-            paused,
-            mayor_mail,
             being_told: self.being_told.clone(),
-            attention: self.attention()?,
-            interval_active: config.alarm_active(),
-            interval_idle: config.alarm_idle(),
-        })
-    }
-
-    fn attention(&self) -> Result<Attention, Error> {
-        Ok(Attention {
-            asks: asks::all(&self.tree)?,
-            unattended: escalations::unattended(&self.tree)?,
             being_notified: self.being_notified.clone(),
             ask_patience: self.settings.ask_patience,
-        })
-    }
-
-    fn unfinished_reviews(
-        &self,
-    ) -> Result<Vec<(crate::model::Review, crate::model::Priority)>, Error> {
-        let mut reviews = Vec::new();
-        for status in [ReviewStatus::Pending, ReviewStatus::Running] {
-            for row in self.tree.scan(&ReviewByStatus::of_status(status)) {
-                let (_, entry) = row?;
-                let review = self.tree.get(&ReviewKey { entry_id: entry.id })?;
-                let bead = self.tree.get(&BeadKey { bead_id: entry.id })?;
-                reviews.extend(
-                    review
-                        .zip(bead)
-                        .map(|(review, bead)| (review, bead.priority)),
-                );
-            }
-        }
-        Ok(reviews)
+        };
+        View::observe(&self.tree, &live)
     }
 
     /// Remembers when to look again. What is on disk may be later than what is in memory, never

@@ -7,11 +7,11 @@ use crate::model::{
 };
 use crate::storage::BeadByRig;
 
-use super::{asks, beads};
 use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
+use super::{asks, beads};
 use super::{command::NewBead, dispatch, mail, names, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.

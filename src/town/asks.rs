@@ -123,7 +123,9 @@ fn answer_of(ask: &Ask, reply: AskReply) -> Result<Json, Refusal> {
             return Err(Refusal::invalid("answers", message));
         }
     };
-    Ok(Json::from_valid(body.expect("plain texts can be written as JSON")))
+    Ok(Json::from_valid(
+        body.expect("plain texts can be written as JSON"),
+    ))
 }
 
 /// How many questions the ask has, if it says.
@@ -168,9 +170,8 @@ pub(super) fn closed(
     server_id: &str,
 ) -> Result<(), Error> {
     let asks = of_agent(draft.tree, agent_id)?;
-    let (gone, left): (Vec<Ask>, Vec<Ask>) = asks
-        .into_iter()
-        .partition(|ask| ask.server_id == server_id);
+    let (gone, left): (Vec<Ask>, Vec<Ask>) =
+        asks.into_iter().partition(|ask| ask.server_id == server_id);
     for ask in gone {
         remove(draft, ask)?;
     }
@@ -221,7 +222,10 @@ pub(super) fn escalate(draft: &mut Draft<'_>, ask_id: AskId) -> Result<(), Error
         Priority::High,
         format!("ask:{ask_id}"),
         format!("{name} waits for an answer: {}", ask.title),
-        format!("Agent {name} asked and nobody has answered yet: {}", ask.title),
+        format!(
+            "Agent {name} asked and nobody has answered yet: {}",
+            ask.title
+        ),
     )?;
     ask.escalation = Some(bead.bead_id);
     draft.put(&key(&ask), &ask);

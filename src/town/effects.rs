@@ -15,10 +15,10 @@ use crate::container::protocol::{
     AgentPhase, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
 };
 use crate::container::{CallError, ContainerHandle};
-use crate::model::{Agent, AgentId, AgentRole, AskId, BeadId, RigId, Town, TownId};
-use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
 use crate::lifecycle::Lifecycle;
+use crate::model::{Agent, AgentId, AgentRole, AskId, BeadId, RigId, Town, TownId};
 use crate::notify::Notifier;
+use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
 use crate::telemetry;
 
 use super::command::Command;

@@ -16,11 +16,11 @@ use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
+use super::asks::AskReply;
 use super::command::{
     AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
     NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
 };
-use super::asks::AskReply;
 use super::queries::{self, AgentFilter, AskView, BeadFilter, Page};
 use super::refusal::{Error, Refusal};
 

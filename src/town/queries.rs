@@ -3,7 +3,8 @@
 
 use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, Mail, Rig,
+    RigId,
 };
 use crate::storage::{
     self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey,
@@ -200,7 +201,9 @@ pub(super) fn asks(
         Some(agent_id) => asks::of_agent(tree, agent_id)?,
         None => asks::all(tree)?,
     };
-    let views = asks.into_iter().filter_map(|ask| view(tree, ask).transpose());
+    let views = asks
+        .into_iter()
+        .filter_map(|ask| view(tree, ask).transpose());
     views.skip(page.offset).take(page.limit).collect()
 }
 

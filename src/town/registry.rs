@@ -13,8 +13,8 @@ use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
 use crate::container::{ContainerHandle, Isolation, LaunchOptions};
 use crate::lifecycle::Lifecycle;
-use crate::notify::Notifier;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
+use crate::notify::Notifier;
 use crate::storage::{
     self, AgentKey, Batch, Count, CounterKey, Database, DirectoryEntry, TownDirectory, TownKey,
     Tree, TreeName,

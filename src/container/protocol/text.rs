@@ -25,8 +25,12 @@ macro_rules! from_str {
 from_str!(
     crate::model::AgentId,
     crate::model::AgentRole,
+    crate::model::AgentStatus,
+    crate::model::AskId,
     crate::model::BeadId,
     crate::model::Epoch,
+    crate::model::Priority,
+    crate::model::ReviewStatus,
     crate::model::RigId,
     crate::model::TownId
 );
@@ -86,5 +90,35 @@ pub mod option {
         Option::<String>::deserialize(d)?
             .map(|text| T::from_text(&text).map_err(D::Error::custom))
             .transpose()
+    }
+}
+
+/// The same for a list.
+pub mod list {
+    use std::fmt::Display;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::FromText;
+
+    /// Writes the texts.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<T: Display, S: Serializer>(
+        values: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(T::to_string))
+    }
+
+    /// Reads the texts.
+    ///
+    /// # Errors
+    /// One of them is not one of the type.
+    pub fn deserialize<'de, T: FromText, D: Deserializer<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+        let texts = Vec::<String>::deserialize(d)?;
+        let values = texts.iter().map(|text| T::from_text(text));
+        values.collect::<Result<_, _>>().map_err(D::Error::custom)
     }
 }

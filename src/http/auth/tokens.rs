@@ -172,7 +172,10 @@ impl ApiTokens {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, ApiToken>> {
-        self.0.by_hash.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .by_hash
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

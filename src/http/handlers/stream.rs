@@ -43,10 +43,7 @@ fn open(mut context: Context, subscribed: Option<Subject>, frames: Frames) -> Re
     let lifecycle = context.state.lifecycle.clone();
     let life = lifecycle.clone();
     let now = context.state.clock.now();
-    let leave = context
-        .state
-        .authority
-        .expiry(context.head.headers(), now);
+    let leave = context.state.authority.expiry(context.head.headers(), now);
     let options = Options {
         town_id: town.town_id().to_string(),
         subscribed,

@@ -1,10 +1,14 @@
+use super::attention::{AskSeen, UnattendedSeen};
 use super::*;
-use crate::model::{AgentStatus, Dispatch};
+use crate::model::{
+    Agent, AgentId, AgentRole, AgentStatus, AskId, BeadId, Dispatch, Priority, Review,
+    ReviewStatus, RigId,
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-fn agent(seq: u64, hook: Option<BeadId>) -> Agent {
-    Agent {
+fn agent(seq: u64, hook: Option<BeadId>) -> AgentSeen {
+    let agent = Agent {
         agent_id: AgentId::random(),
         seq,
         rig_id: Some(RigId::from_bytes([1; 16])),
@@ -17,11 +21,12 @@ fn agent(seq: u64, hook: Option<BeadId>) -> Agent {
         last_activity_at: None,
         checkpoint: None,
         created_at: NOW,
-    }
+    };
+    AgentSeen::of(&agent, false)
 }
 
-fn review(seq: u64, rig: u8, status: ReviewStatus) -> Review {
-    Review {
+fn review(seq: u64, rig: u8, status: ReviewStatus, priority: Priority) -> ReviewSeen {
+    let review = Review {
         entry_id: BeadId::random(),
         seq,
         rig_id: RigId::from_bytes([rig; 16]),
@@ -36,7 +41,8 @@ fn review(seq: u64, rig: u8, status: ReviewStatus) -> Review {
         started_at: Some(NOW),
         message: None,
         commit_sha: None,
-    }
+    };
+    ReviewSeen::of(&review, priority)
 }
 
 fn view(container: Container) -> View {
@@ -44,8 +50,7 @@ fn view(container: Container) -> View {
         container,
         agents: Vec::new(),
         reviews: Vec::new(),
-        paused: Vec::new(),
-        mayor_mail: None,
+        holds: Holds::default(),
         being_told: Vec::new(),
         attention: Attention::default(),
         interval_active: Duration::from_secs(15),
@@ -54,14 +59,19 @@ fn view(container: Container) -> View {
 }
 
 fn actions(view: &View) -> Vec<Action> {
-    reconcile(view, NOW).actions
+    acts(reconcile(view, NOW))
+}
+
+fn acts(plan: Plan) -> Vec<Action> {
+    let planned = plan.actions.into_iter();
+    planned.map(|planned| planned.action).collect()
 }
 
 #[test]
 fn a_town_at_rest_sleeps_for_the_idle_interval() {
     for container in [Container::Asleep, Container::Waking, Container::Up] {
         let plan = reconcile(&view(container), NOW);
-        assert_eq!(plan.actions, []);
+        assert_eq!(acts(plan.clone()), []);
         assert_eq!(plan.due_at, NOW.after(Duration::from_secs(300)));
     }
 }
@@ -75,17 +85,22 @@ fn work_wakes_the_container_once_and_is_dispatched_when_it_is_up() {
     town.container = Container::Waking;
     assert_eq!(actions(&town), []);
     town.container = Container::Up;
-    assert_eq!(actions(&town), [Action::Dispatch(hooked.agent_id)]);
-    town.agents[0].dispatch.requested_at = Some(NOW);
+    assert_eq!(
+        actions(&town),
+        [Action::Dispatch {
+            agent_id: hooked.agent_id
+        }]
+    );
+    town.agents[0].requested_at = Some(NOW);
     assert_eq!(actions(&town), []);
 }
 
 #[test]
 fn backoff_is_waited_for_and_never_longer_than_the_routine() {
     let mut waiting = agent(1, Some(BeadId::random()));
-    waiting.dispatch.due_at = NOW.after(Duration::from_secs(5));
+    waiting.due_at = NOW.after(Duration::from_secs(5));
     let mut later = agent(2, Some(BeadId::random()));
-    later.dispatch.due_at = NOW.after(Duration::from_secs(600));
+    later.due_at = NOW.after(Duration::from_secs(600));
     let mut town = view(Container::Up);
     town.agents = vec![later, waiting];
     let plan = reconcile(&town, NOW);
@@ -104,44 +119,49 @@ fn backoff_is_waited_for_and_never_longer_than_the_routine() {
 fn a_held_rig_starts_nothing() {
     let hooked = agent(1, Some(BeadId::random()));
     let mut town = view(Container::Up);
-    town.paused.push(RigId::from_bytes([1; 16]));
+    town.holds.rigs.push(RigId::from_bytes([1; 16]));
     town.agents.push(hooked);
     town.reviews
-        .push((review(1, 1, ReviewStatus::Pending), Priority::High));
+        .push(review(1, 1, ReviewStatus::Pending, Priority::High));
     assert_eq!(actions(&town), []);
 }
 
 #[test]
 fn one_merge_per_rig_by_priority_then_age() {
-    let old = review(1, 1, ReviewStatus::Pending);
-    let urgent = review(2, 1, ReviewStatus::Pending);
-    let other = review(3, 2, ReviewStatus::Pending);
+    let old = review(1, 1, ReviewStatus::Pending, Priority::Medium);
+    let urgent = review(2, 1, ReviewStatus::Pending, Priority::Critical);
+    let other = review(3, 2, ReviewStatus::Pending, Priority::Low);
     let mut town = view(Container::Up);
-    town.reviews = vec![
-        (old.clone(), Priority::Medium),
-        (urgent.clone(), Priority::Critical),
-        (other.clone(), Priority::Low),
-    ];
+    town.reviews = vec![old.clone(), urgent.clone(), other.clone()];
     assert_eq!(
         actions(&town),
         [
-            Action::Merge(urgent.entry_id),
-            Action::Merge(other.entry_id)
+            Action::Merge {
+                entry_id: urgent.entry_id
+            },
+            Action::Merge {
+                entry_id: other.entry_id
+            }
         ]
     );
-    town.reviews[1].0.status = ReviewStatus::Running;
+    town.reviews[1].status = ReviewStatus::Running;
     town.reviews.pop();
     assert_eq!(actions(&town), []);
     town.reviews.remove(1);
-    assert_eq!(actions(&town), [Action::Merge(old.entry_id)]);
+    assert_eq!(
+        actions(&town),
+        [Action::Merge {
+            entry_id: old.entry_id
+        }]
+    );
 }
 
 #[test]
 fn a_merge_that_does_not_end_goes_back_to_the_queue() {
-    let mut stuck = review(1, 1, ReviewStatus::Running);
+    let mut stuck = review(1, 1, ReviewStatus::Running, Priority::Low);
     stuck.started_at = Some(Timestamp::from_millis(0));
     let mut town = view(Container::Up);
-    town.reviews.push((stuck.clone(), Priority::Low));
+    town.reviews.push(stuck.clone());
     let soon = Timestamp::from_millis(299_999);
     let plan = reconcile(&town, soon);
     assert_eq!(
@@ -149,7 +169,12 @@ fn a_merge_that_does_not_end_goes_back_to_the_queue() {
         (vec![], Timestamp::from_millis(300_000))
     );
     let plan = reconcile(&town, Timestamp::from_millis(300_000));
-    assert_eq!(plan.actions, [Action::RequeueStuck(stuck.entry_id)]);
+    assert_eq!(
+        acts(plan),
+        [Action::RequeueStuck {
+            entry_id: stuck.entry_id
+        }]
+    );
 }
 
 #[test]
@@ -158,16 +183,53 @@ fn the_mayor_is_started_and_then_told_once() {
     (mayor.role, mayor.rig_id) = (AgentRole::Mayor, None);
     let id = mayor.agent_id;
     let mut town = view(Container::Up);
-    town.mayor_mail = Some(id);
+    mayor.has_mail = true;
     town.agents.push(mayor);
-    assert_eq!(actions(&town), [Action::Dispatch(id)]);
-    town.agents[0].dispatch.requested_at = Some(NOW);
+    assert_eq!(actions(&town), [Action::Dispatch { agent_id: id }]);
+    town.agents[0].requested_at = Some(NOW);
     town.agents[0].status = AgentStatus::Working;
-    // A session of an earlier run is no session yet.
-    town.agents[0].dispatch.session_id = Some("s".to_owned());
     assert_eq!(actions(&town), []);
     town.agents[0].status = AgentStatus::Idle;
-    assert_eq!(actions(&town), [Action::TellMayor(id)]);
-    town.being_told.push(id);
+    assert_eq!(actions(&town), [Action::TellMayor { agent_id: id }]);
+    town.being_told.push(Told { agent_id: id });
     assert_eq!(actions(&town), []);
+}
+
+#[test]
+fn people_hear_of_what_waits_for_them_when_its_time_has_come() {
+    let later = NOW.after(Duration::from_secs(60));
+    let ask = |escalates_at| AskSeen {
+        ask_id: AskId::random(),
+        escalates_at,
+    };
+    let unattended = |again_at, to_notify| UnattendedSeen {
+        bead_id: BeadId::random(),
+        again_at,
+        to_notify,
+    };
+    let mut town = view(Container::Asleep);
+    town.attention.asks = vec![ask(NOW), ask(later)];
+    town.attention.unattended = vec![
+        unattended(Some(NOW), false),
+        unattended(None, true),
+        unattended(None, false),
+    ];
+    let plan = reconcile(&town, NOW);
+    assert_eq!(plan.due_at, later);
+    let Attention { asks, unattended } = &town.attention;
+    assert_eq!(
+        acts(plan),
+        [
+            Action::EscalateAsk {
+                ask_id: asks[0].ask_id
+            },
+            Action::RaiseAgain {
+                bead_id: unattended[0].bead_id
+            },
+            Action::Notify {
+                bead_id: unattended[1].bead_id
+            },
+        ],
+        "and none of it needs the container"
+    );
 }

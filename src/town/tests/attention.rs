@@ -36,7 +36,8 @@ impl Bench {
     /// A running polecat that asks this; the polecat and the ask.
     fn asking(&mut self, kind: AskKind) -> (AgentId, AskId) {
         let (agent_id, _) = self.hooked();
-        self.act(|draft| dispatch::request(draft, agent_id)).unwrap();
+        self.act(|draft| dispatch::request(draft, agent_id))
+            .unwrap();
         self.act(|draft| asks::opened(draft, agent_id, asked("one", kind)))
             .unwrap();
         let asks = self.asks();
@@ -49,7 +50,11 @@ impl Bench {
             let mayor = draft.mayor()?.unwrap();
             draft.undelivered(mayor.agent_id)
         });
-        mails.unwrap().into_iter().map(|mail| mail.subject).collect()
+        mails
+            .unwrap()
+            .into_iter()
+            .map(|mail| mail.subject)
+            .collect()
     }
 
     fn raise(&mut self, priority: Priority) -> BeadId {
@@ -78,9 +83,11 @@ fn an_ask_is_there_until_it_is_gone_and_its_agent_waits() {
     assert_eq!(town.agent(agent_id).status, AgentStatus::Waiting);
     assert_eq!(town.asks().len(), 2);
     assert_eq!(town.escalations(), [], "it is people's turn first");
-    town.act(|draft| asks::closed(draft, agent_id, "one")).unwrap();
+    town.act(|draft| asks::closed(draft, agent_id, "one"))
+        .unwrap();
     assert_eq!(town.agent(agent_id).status, AgentStatus::Waiting, "for two");
-    town.act(|draft| asks::closed(draft, agent_id, "two")).unwrap();
+    town.act(|draft| asks::closed(draft, agent_id, "two"))
+        .unwrap();
     assert_eq!(town.agent(agent_id).status, AgentStatus::Working);
     assert_eq!(town.asks(), []);
 }
@@ -149,7 +156,11 @@ fn an_answer_must_fit_the_ask_and_is_given_once() {
     }
     assert_eq!((town.facts.len(), town.effects.len()), (facts, effects));
     for (ask_id, answer, body) in [
-        (question, answers(1), r#"{"answers":[["Blue"]],"reject":false}"#),
+        (
+            question,
+            answers(1),
+            r#"{"answers":[["Blue"]],"reject":false}"#,
+        ),
         (permission, once(), r#"{"reply":"once"}"#),
     ] {
         town.act(|draft| asks::reply(draft, ask_id, answer.clone()))
@@ -193,7 +204,8 @@ fn an_ask_is_bounded_in_size_and_number() {
         let mut long = asked(&format!("more-{number}"), AskKind::Permission);
         let detail = json!({"permission": "edit", "metadata": {"diff": "x".repeat(100_000)}});
         long.detail = Json::from_valid(detail.to_string());
-        town.act(|draft| asks::opened(draft, agent_id, long)).unwrap();
+        town.act(|draft| asks::opened(draft, agent_id, long))
+            .unwrap();
     }
     let asks = town.asks();
     assert_eq!(asks.len(), 64);
@@ -238,7 +250,8 @@ fn severity_says_who_hears_of_an_escalation() {
 fn the_hook_hears_of_an_escalation_once_each_time_it_is_raised() {
     let mut town = Bench::new();
     let bead_id = town.raise(Priority::High);
-    town.act(|draft| escalations::notify(draft, bead_id)).unwrap();
+    town.act(|draft| escalations::notify(draft, bead_id))
+        .unwrap();
     assert!(town.effects.contains(&Effect::Notify(bead_id)));
     assert!(town.to_be_notified(bead_id), "until it has heard");
     let failed = Err("no route".to_owned());
@@ -347,12 +360,10 @@ fn the_mayor_comes_with_the_first_rig_and_goes_alone() {
 fn a_start_by_hand_calls_the_scheduler_and_a_stop_takes_the_work_away() {
     let mut town = Bench::new();
     let idle = town.polecat();
-    assert_eq!(
-        town.refused(|draft| runs::start(draft, idle)),
-        "HookEmpty"
-    );
+    assert_eq!(town.refused(|draft| runs::start(draft, idle)), "HookEmpty");
     let (agent_id, bead_id) = town.hooked();
-    town.act(|draft| dispatch::request(draft, agent_id)).unwrap();
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
     assert_eq!(
         town.refused(|draft| runs::start(draft, agent_id)),
         "AgentRunning"
@@ -364,7 +375,8 @@ fn a_start_by_hand_calls_the_scheduler_and_a_stop_takes_the_work_away() {
     town.act(|draft| runs::start(draft, agent_id)).unwrap();
     assert_eq!(town.agent(agent_id).dispatch.due_at, town.now);
     town.later(Duration::from_secs(1));
-    town.act(|draft| dispatch::request(draft, agent_id)).unwrap();
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
     town.act(|draft| runs::stop(draft, agent_id)).unwrap();
     assert!(town.effects.contains(&Effect::StopAgent(agent_id)));
     assert_eq!(town.bead(bead_id).status, BeadStatus::Open);

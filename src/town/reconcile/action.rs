@@ -1,0 +1,49 @@
+//! Everything that the reconciler can want done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::protocol::text;
+use crate::model::{AgentId, AskId, BeadId};
+
+/// Something to be done; a closed list, carried out by the actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub(in crate::town) enum Action {
+    /// The container is needed.
+    WakeContainer,
+    /// Start an agent that has work.
+    Dispatch {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// Hand people's messages to the mayor's session.
+    TellMayor {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// Merge a branch.
+    Merge {
+        #[serde(with = "text")]
+        entry_id: BeadId,
+    },
+    /// Put a merge that seems lost back into the queue.
+    RequeueStuck {
+        #[serde(with = "text")]
+        entry_id: BeadId,
+    },
+    /// Call people, for nobody answers an ask.
+    EscalateAsk {
+        #[serde(with = "text")]
+        ask_id: AskId,
+    },
+    /// Raise an escalation again that nobody takes up.
+    RaiseAgain {
+        #[serde(with = "text")]
+        bead_id: BeadId,
+    },
+    /// Run the notification hook for an escalation.
+    Notify {
+        #[serde(with = "text")]
+        bead_id: BeadId,
+    },
+}

@@ -1,0 +1,80 @@
+//! The agents that several duties look at: those with something to do or something running.
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::protocol::text;
+use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadId, RigId, Timestamp};
+use crate::storage::{MailUndelivered, Tree};
+use crate::town::queries;
+use crate::town::refusal::Error;
+
+/// What the reconciler sees of an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::town) struct AgentSeen {
+    #[serde(with = "text")]
+    pub(in crate::town) agent_id: AgentId,
+    #[serde(with = "text::option")]
+    pub(in crate::town) rig_id: Option<RigId>,
+    #[serde(with = "text")]
+    pub(in crate::town) role: AgentRole,
+    #[serde(with = "text")]
+    pub(in crate::town) status: AgentStatus,
+    /// The bead on its hook.
+    #[serde(with = "text::option")]
+    pub(in crate::town) hook: Option<BeadId>,
+    /// Whether mail waits for it.
+    pub(in crate::town) has_mail: bool,
+    /// Not to be started, or told anything, before this moment.
+    #[serde(with = "text")]
+    pub(in crate::town) due_at: Timestamp,
+    /// When the container was asked to run it; `None` while nothing runs for it.
+    #[serde(with = "text::option")]
+    pub(in crate::town) requested_at: Option<Timestamp>,
+}
+
+impl AgentSeen {
+    pub(in crate::town) fn of(agent: &Agent, has_mail: bool) -> Self {
+        Self {
+            agent_id: agent.agent_id,
+            rig_id: agent.rig_id,
+            role: agent.role,
+            status: agent.status,
+            hook: agent.hook,
+            has_mail,
+            due_at: agent.dispatch.due_at,
+            requested_at: agent.dispatch.requested_at,
+        }
+    }
+
+    /// Whether something runs for it, or is about to.
+    pub(super) fn runs(&self) -> bool {
+        self.requested_at.is_some()
+    }
+
+    /// Whether it is the mayor and people wait for it.
+    pub(super) fn is_called(&self) -> bool {
+        self.role == AgentRole::Mayor && self.has_mail
+    }
+}
+
+pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
+    let mut agents = queries::all_agents(tree)?;
+    agents.sort_by_key(|agent| agent.seq);
+    let mut seen = Vec::new();
+    for agent in agents {
+        let active = agent.hook.is_some() || agent.dispatch.requested_at.is_some();
+        if !active && agent.role != AgentRole::Mayor {
+            continue;
+        }
+        let has_mail = has_mail(tree, agent.agent_id)?;
+        if active || has_mail {
+            seen.push(AgentSeen::of(&agent, has_mail));
+        }
+    }
+    Ok(seen)
+}
+
+fn has_mail(tree: &Tree, agent_id: AgentId) -> Result<bool, Error> {
+    let first = tree.scan(&MailUndelivered::to(agent_id)).next();
+    Ok(first.transpose()?.is_some())
+}

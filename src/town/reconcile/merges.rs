@@ -1,0 +1,108 @@
+//! Duty: branches in the review queue are merged, one per rig at a time, and one that seems lost
+//! goes back to the queue.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::protocol::text;
+use crate::model::{BeadId, Priority, Review, ReviewStatus, RigId, Timestamp};
+use crate::storage::{BeadKey, ReviewByStatus, ReviewKey, Tree};
+use crate::town::refusal::Error;
+
+use super::{Action, Container, Planner, View};
+
+/// A merge that has not ended after this long goes back to the queue.
+const MERGE_STUCK_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// What the reconciler sees of a merge request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::town) struct ReviewSeen {
+    #[serde(with = "text")]
+    pub(in crate::town) entry_id: BeadId,
+    pub(in crate::town) seq: u64,
+    #[serde(with = "text")]
+    pub(in crate::town) rig_id: RigId,
+    #[serde(with = "text")]
+    pub(in crate::town) status: ReviewStatus,
+    #[serde(with = "text")]
+    pub(in crate::town) priority: Priority,
+    /// Not to be tried before this moment.
+    #[serde(with = "text")]
+    pub(in crate::town) due_at: Timestamp,
+    /// When the running merge was asked for.
+    #[serde(with = "text::option")]
+    pub(in crate::town) started_at: Option<Timestamp>,
+}
+
+impl ReviewSeen {
+    pub(in crate::town) fn of(review: &Review, priority: Priority) -> Self {
+        Self {
+            entry_id: review.entry_id,
+            seq: review.seq,
+            rig_id: review.rig_id,
+            status: review.status,
+            priority,
+            due_at: review.due_at,
+            started_at: review.started_at,
+        }
+    }
+}
+
+pub(super) fn observe(tree: &Tree) -> Result<Vec<ReviewSeen>, Error> {
+    let mut seen = Vec::new();
+    for status in [ReviewStatus::Pending, ReviewStatus::Running] {
+        for row in tree.scan(&ReviewByStatus::of_status(status)) {
+            let (_, entry) = row?;
+            let review = tree.get(&ReviewKey { entry_id: entry.id })?;
+            let bead = tree.get(&BeadKey { bead_id: entry.id })?;
+            seen.extend(
+                review
+                    .zip(bead)
+                    .map(|(review, bead)| ReviewSeen::of(&review, bead.priority)),
+            );
+        }
+    }
+    seen.sort_by_key(|review| review.seq);
+    Ok(seen)
+}
+
+/// One running merge per rig; within a rig by priority, then by age.
+pub(super) fn plan(view: &View, planner: &mut Planner) {
+    let mut busy: Vec<RigId> = Vec::new();
+    for review in &view.reviews {
+        planner.work();
+        if review.status != ReviewStatus::Running {
+            continue;
+        }
+        busy.push(review.rig_id);
+        let started_at = review.started_at.unwrap_or(planner.now);
+        if view.container == Container::Up && planner.is_due(started_at.after(MERGE_STUCK_AFTER)) {
+            let entry_id = review.entry_id;
+            planner.act(
+                Action::RequeueStuck { entry_id },
+                format!("the merge has run since {started_at}"),
+            );
+        }
+    }
+    let mut waiting: Vec<_> = view
+        .reviews
+        .iter()
+        .filter(|review| review.status == ReviewStatus::Pending)
+        .collect();
+    waiting.sort_by_key(|review| (Reverse(review.priority), review.seq));
+    for review in waiting {
+        let rig_id = review.rig_id;
+        if busy.contains(&rig_id) || view.holds.hold(Some(rig_id)) {
+            continue;
+        }
+        if planner.is_due(review.due_at)
+            && planner.has_container(view, "a branch waits to be merged")
+        {
+            let entry_id = review.entry_id;
+            planner.act(Action::Merge { entry_id }, "first in its rig's queue");
+            busy.push(rig_id);
+        }
+    }
+}
