@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod agent_server;
+mod asks;
 mod auth;
 mod browser;
 mod container;
@@ -10,6 +11,7 @@ mod contract;
 mod deb;
 mod demo;
 mod durability;
+mod escalations;
 mod failures;
 mod git_hosts;
 mod guard;
@@ -17,9 +19,11 @@ mod isolation;
 mod main_job;
 mod mayor;
 mod nasty;
+mod older_clients;
 mod refusals;
 mod rehearsal;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;

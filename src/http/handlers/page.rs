@@ -18,7 +18,12 @@ use crate::http::error::ApiError;
 pub(in crate::http) async fn index(context: Context) -> Reply {
     if let Some(token) = context.query.get("token") {
         let now = context.state.clock.now();
-        if let Some(cookie) = context.state.authority.login_cookie(token, now, false) {
+        if let Some(cookie) =
+            context
+                .state
+                .authority
+                .login_cookie(token, now, context.state.is_https)
+        {
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SEE_OTHER;
             let headers = response.headers_mut();
