@@ -228,8 +228,6 @@ impl Agent {
         }
         self.turn = Turn::Idle;
         self.tools.clear();
-        // Nobody waits for an answer any more; an aborted turn does not say so.
-        self.asks.clear();
         Some(Consequence::Idle(self.turn_error.take()))
     }
 
