@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::model::{Epoch, Timestamp};
-use crate::storage::{self, Batch, LinkPosition, LogHead, LogHeadKey, SegmentKey, Tree};
+use crate::storage::{self, Batch, LinkPosition, LogHead, LogHeadKey, Once, SegmentKey, Tree};
 
+use super::answers::Answers;
 use super::frame::{self, Subject};
 use super::segment::{Segment, SegmentBuilder, Slice};
 
@@ -56,6 +57,9 @@ pub enum AppendError {
     /// Too much waits for the disk already.
     #[error("the event log is overloaded: {PENDING_BYTES_MAX} bytes wait for the disk")]
     Overloaded,
+    /// The key of the request was used for another one.
+    #[error("this key was used for another request")]
+    KeyReused,
     /// The database failed.
     #[error("the event log could not be written")]
     Storage(#[from] storage::Error),
@@ -115,6 +119,7 @@ struct State {
 
 struct Pending {
     events: Vec<NewEvent>,
+    once: Option<Once>,
     reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
@@ -224,7 +229,19 @@ impl Log {
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, events: Vec<NewEvent>) -> Result<Appended, AppendError> {
-        let outcome = self.begin_append(events)?.await;
+        self.append_once(events, None).await
+    }
+
+    /// The same; a repeat of a request that was carried out appends nothing and gets its answer.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_once(
+        &self,
+        events: Vec<NewEvent>,
+        once: Option<Once>,
+    ) -> Result<Appended, AppendError> {
+        let outcome = self.begin(events, once)?.await;
         outcome.unwrap_or_else(|_| Err(self.dropped()))
     }
 
@@ -247,6 +264,14 @@ impl Log {
         &self,
         events: Vec<NewEvent>,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
+        self.begin(events, None)
+    }
+
+    fn begin(
+        &self,
+        events: Vec<NewEvent>,
+        once: Option<Once>,
+    ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         let (reply, outcome) = oneshot::channel();
         let bytes: usize = events.iter().map(|event| event.data.len()).sum();
         let start = {
@@ -258,7 +283,11 @@ impl Log {
                 return Err(AppendError::Overloaded);
             }
             state.pending_bytes += bytes;
-            state.pending.push(Pending { events, reply });
+            state.pending.push(Pending {
+                events,
+                once,
+                reply,
+            });
             !std::mem::replace(&mut state.in_flight, true)
         };
         if start {
@@ -286,6 +315,7 @@ impl Log {
     /// Starts a commit of everything that waits. `in_flight` is set by the caller.
     fn fly(&self) {
         let mut batch = Batch::new();
+        let mut answers = Answers::new(&self.0.tree);
         let (staged, link_before, replies) = {
             let mut state = self.lock();
             let pending = std::mem::take(&mut state.pending);
@@ -302,21 +332,32 @@ impl Log {
             let mut events = Vec::new();
             for Pending {
                 events: more,
+                once,
                 reply,
             } in pending
             {
+                match answers.earlier(once.as_ref()) {
+                    Ok(None) => {}
+                    Ok(Some(appended)) => {
+                        replies.push((reply, appended));
+                        continue;
+                    }
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                        continue;
+                    }
+                }
                 let first_id = state.next_id + events.len() as u64;
                 let before = events.len();
                 events.extend(state.fresh(more));
                 let count = (events.len() - before) as u64;
-                replies.push((
-                    reply,
-                    Appended {
-                        count,
-                        first_id,
-                        last_id: first_id + count - 1,
-                    },
-                ));
+                let appended = Appended {
+                    count,
+                    first_id,
+                    last_id: first_id + count - 1,
+                };
+                answers.add(once, appended);
+                replies.push((reply, appended));
             }
             (
                 state.stage(&self.0.subject_fields, &mut batch, &events),
@@ -324,6 +365,10 @@ impl Log {
                 replies,
             )
         };
+        if let Err(error) = answers.stage(&mut batch) {
+            self.land(Err(error), None, link_before, replies);
+            return;
+        }
         let log = self.clone();
         let outcome = self.0.tree.commit(
             batch,

@@ -12,6 +12,7 @@
 //!
 //! Absent on purpose: queues per reader. A reader is a cursor; see the `stream` room.
 
+mod answers;
 mod frame;
 mod log;
 mod logs;

@@ -117,6 +117,15 @@ pub(super) struct ContainerArguments {
     /// How long to go on without a server
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
     pub(super) linger: Duration,
+    /// Bytes of memory that it and all that it starts may hold
+    #[arg(long)]
+    pub(super) memory_max: u64,
+    /// Processes at the same time
+    #[arg(long)]
+    pub(super) processes_max: u32,
+    /// Open files of each process
+    #[arg(long)]
+    pub(super) open_files_max: u32,
     /// Accept paths and file:// as git urls
     #[arg(long)]
     pub(super) allow_local_repos: bool,

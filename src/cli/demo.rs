@@ -164,7 +164,10 @@ async fn set_up(
     repository: &Path,
 ) -> Result<(TownHandle, RigId), crate::town::Error> {
     let owner = UserId::parse(OWNER).expect("the name is sound");
-    let town = server.towns().create(owner, "Harbour".to_owned()).await?;
+    let town = server
+        .towns()
+        .create(owner, "Harbour".to_owned(), None)
+        .await?;
     let town = server.towns().get(town.town_id)?;
     town.set_config(json!({
         "agent_server": "rehearsal",

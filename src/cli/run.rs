@@ -9,6 +9,7 @@ use clap::Parser;
 use tokio::runtime::Builder;
 
 use crate::clock::Clock;
+use crate::container::Limits;
 use crate::container::control_server::{self, ContainerOptions};
 use crate::container::credential_helper;
 use crate::container::git::AllowedRepositories;
@@ -51,6 +52,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
 fn container(arguments: ContainerArguments) -> Result<(), Error> {
     telemetry::begin(&arguments.log)?;
     let guard = arguments.guard.map_or_else(own_path, Ok)?;
+    let limits = Limits {
+        memory_max: arguments.memory_max,
+        processes_max: arguments.processes_max,
+        open_files_max: arguments.open_files_max,
+    };
+    limits.apply();
     let options = ContainerOptions {
         town_id: arguments.town_id,
         socket: arguments.socket,
@@ -58,6 +65,7 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         agent_program: arguments.agent_program,
         guard,
         linger: arguments.linger,
+        limits,
         allowed: AllowedRepositories {
             local: arguments.allow_local_repos,
             http: arguments.allow_http_repos,

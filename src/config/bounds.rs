@@ -8,6 +8,12 @@ const MIB: u64 = 1024 * KIB;
 
 /// An idle container is small; a minute lets a restart of the server find it, a week is an outage.
 pub(super) const CONTAINER_LINGER: (Duration, Duration) = (minutes(1), days(7));
+/// An agent program alone takes 300 to 500 MiB.
+pub(super) const CONTAINER_MEMORY: RangeInclusive<u64> = 64 * MIB..=16 * 1024 * 1024 * MIB;
+/// An agent server is some processes of its own, and a build starts dozens.
+pub(super) const CONTAINER_PROCESSES: RangeInclusive<u32> = 32..=1_000_000;
+/// An agent program opens some hundreds.
+pub(super) const CONTAINER_OPEN_FILES: RangeInclusive<u32> = 1024..=1_000_000;
 /// sled needs a few MiB to work at all; above 64 GiB it is a typing mistake.
 pub(super) const STORAGE_CACHE: RangeInclusive<u64> = 4 * MIB..=64 * 1024 * MIB;
 /// The tail must hold at least one largest event; hundreds of agents have one each.

@@ -47,6 +47,9 @@ pub(super) const SHUTDOWN_GRACE: &str = "shutdown_grace";
 pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
+pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
+pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
+pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
 pub(super) const STORAGE_CACHE: &str = "storage.cache";
 pub(super) const STREAM_TAIL_PER_AGENT: &str = "stream.tail_per_agent";
 pub(super) const DISPATCH_BACKOFF_MIN: &str = "dispatch.backoff_min";
@@ -154,6 +157,30 @@ pub const SETTINGS: &[Setting] = &[
         "container-stop-on-exit",
         "GASTOWND_CONTAINER_STOP_ON_EXIT",
         "Stop every town's agents when the server stops, rather than let them work on",
+    ),
+    value(
+        CONTAINER_MEMORY_MAX,
+        "container-memory-max",
+        "GASTOWND_CONTAINER_MEMORY_MAX",
+        "SIZE",
+        "",
+        "Memory that one town's agents may hold together; who holds most is ended [default: 3/4 of this machine's]",
+    ),
+    value(
+        CONTAINER_PROCESSES_MAX,
+        "container-processes-max",
+        "GASTOWND_CONTAINER_PROCESSES_MAX",
+        "COUNT",
+        "4096",
+        "Processes that one town's agents may have at the same time",
+    ),
+    value(
+        CONTAINER_OPEN_FILES_MAX,
+        "container-open-files-max",
+        "GASTOWND_CONTAINER_OPEN_FILES_MAX",
+        "COUNT",
+        "65536",
+        "Files that each process of a town's agents may have open",
     ),
     value(
         STORAGE_CACHE,

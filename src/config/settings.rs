@@ -58,6 +58,10 @@ pub struct Settings {
 pub struct ContainerSettings {
     pub linger: Duration,
     pub stop_on_exit: bool,
+    /// In bytes; `None` is a share of the machine's.
+    pub memory_max: Option<u64>,
+    pub processes_max: u32,
+    pub open_files_max: u32,
 }
 
 /// The settings under `storage`.
@@ -128,6 +132,15 @@ impl Settings {
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
+                memory_max: read.optional(names::CONTAINER_MEMORY_MAX, |text| {
+                    quantity::size(text, bounds::CONTAINER_MEMORY)
+                })?,
+                processes_max: read.required(names::CONTAINER_PROCESSES_MAX, |text| {
+                    quantity::count(text, bounds::CONTAINER_PROCESSES)
+                })?,
+                open_files_max: read.required(names::CONTAINER_OPEN_FILES_MAX, |text| {
+                    quantity::count(text, bounds::CONTAINER_OPEN_FILES)
+                })?,
             },
             storage: StorageSettings {
                 cache: read.required(names::STORAGE_CACHE, |text| {

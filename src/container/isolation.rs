@@ -174,6 +174,9 @@ fn walls(paths: &LaunchPaths) -> Result<Vec<OsString>, Error> {
         "--unshare-ipc",
         "--unshare-uts",
         "--new-session",
+        // A server that runs as root would pass on what root may do: make devices, mount, look at disks.
+        "--cap-drop",
+        "ALL",
         "--hostname",
         "gastown",
     ]
@@ -193,6 +196,8 @@ fn walls(paths: &LaunchPaths) -> Result<Vec<OsString>, Error> {
     {
         bind(&mut args, "--bind", path)?;
     }
+    // What is left of the root is made of nothing but folders to mount on.
+    args.extend(["--remount-ro", "/"].map(OsString::from));
     args.extend(["--chdir".into(), whole(&paths.workspace)?.into()]);
     Ok(args)
 }

@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use super::Error;
 use super::git::AllowedRepositories;
 use super::isolation::{self, Isolation, LaunchPaths};
+use super::limits::Limits;
 use crate::model::TownId;
 
 /// The end of a container's own log that goes into the reason of its failure.
@@ -39,6 +40,8 @@ pub struct LaunchOptions {
     pub agent_program: Option<PathBuf>,
     /// Which git urls may be used besides the usual ones.
     pub allowed: AllowedRepositories,
+    /// What it may use of the machine.
+    pub limits: Limits,
     /// The log filter of the process.
     pub log: String,
 }
@@ -145,6 +148,18 @@ fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
         "--log".into(),
         options.log.clone().into(),
     ];
+    let Limits {
+        memory_max,
+        processes_max,
+        open_files_max,
+    } = options.limits;
+    for (name, limit) in [
+        ("--memory-max", memory_max),
+        ("--processes-max", processes_max.into()),
+        ("--open-files-max", open_files_max.into()),
+    ] {
+        arguments.extend([name.into(), limit.to_string().into()]);
+    }
     if let Some(program) = &options.agent_program {
         arguments.extend(["--agent-program".into(), program.into()]);
     }

@@ -43,6 +43,8 @@ pub mod message_type {
     pub const AGENT_WAITING: &str = "agent.waiting";
     /// [`AgentResumed`](super::AgentResumed).
     pub const AGENT_RESUMED: &str = "agent.resumed";
+    /// [`AgentLimited`](super::AgentLimited).
+    pub const AGENT_LIMITED: &str = "agent.limited";
     /// [`AgentMerge`](super::AgentMerge).
     pub const AGENT_MERGE: &str = "agent.merge";
     /// [`ContainerStats`](super::ContainerStats).
@@ -428,6 +430,14 @@ pub struct AgentWaiting {
 pub struct AgentResumed {
     /// The ask.
     pub ask_id: String,
+}
+
+/// An agent's commands used more than the container may, and were ended. The agent goes on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentLimited {
+    /// Which limit, and by how much.
+    pub reason: String,
 }
 
 /// How a merge ended.

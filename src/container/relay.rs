@@ -22,9 +22,9 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 
 use super::client::Link;
 use super::protocol::{
-    self, AgentExited, AgentIdle, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
-    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
-    ServerFrame, message_type,
+    self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
+    AgentWaiting, ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX,
+    MergeStatus, ServerFrame, message_type,
 };
 
 /// Messages taken over together: one commit for what gathered during the last one.
@@ -61,6 +61,11 @@ pub enum AgentReport {
     },
     /// It asked a person something.
     Waiting(Asked),
+    /// Its commands were over a limit and were ended.
+    Limited {
+        /// Which limit, and by how much.
+        reason: String,
+    },
     /// The ask was answered or withdrawn.
     Resumed {
         /// The ask.
@@ -321,7 +326,9 @@ impl<T: LinkTarget> Relay<'_, T> {
                     Err(AppendError::Overloaded) => tokio::time::sleep(OVERLOAD_PAUSE).await,
                     // Deleted in this moment: nobody wants them any more.
                     Err(AppendError::Ended) => break,
-                    Err(AppendError::Storage(_)) => return Err(LinkEnd::NotStored),
+                    Err(AppendError::Storage(_) | AppendError::KeyReused) => {
+                        return Err(LinkEnd::NotStored);
+                    }
                 }
             }
         }
@@ -417,6 +424,10 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
                 title,
                 detail: Json::from_valid(detail.get()),
             })
+        }
+        message_type::AGENT_LIMITED => {
+            let AgentLimited { reason } = serde_json::from_str(data)?;
+            AgentReport::Limited { reason }
         }
         message_type::AGENT_RESUMED => {
             let AgentResumed { ask_id } = serde_json::from_str(data)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, BeadId, RigId, TownId, UserId};
-use crate::storage::Database;
+use crate::storage::{Database, Once};
 use crate::town::{TownHandle, Towns};
 
 use super::auth::{Authority, Principal};
@@ -49,6 +49,8 @@ pub(super) struct Context {
     pub(super) query: Query,
     pub(super) head: Request<()>,
     pub(super) body: Bytes,
+    /// The request's key, if it is to be carried out once.
+    pub(super) once: Option<Once>,
 }
 
 impl Context {
@@ -88,13 +90,14 @@ impl Context {
         self.id("bead", "bead")
     }
 
-    /// The town in the path; behind `/api/users/` only if it is that user's.
+    /// The town in the path, for this request; behind `/api/users/` only if it is that user's.
     pub(super) fn town(&self) -> Result<TownHandle, ApiError> {
         let town_id = self.town_id()?;
-        match self.param("user") {
-            Some(_) => Ok(self.state.towns.get_of(&self.user_id()?, town_id)?),
-            None => Ok(self.state.towns.get(town_id)?),
-        }
+        let town = match self.param("user") {
+            Some(_) => self.state.towns.get_of(&self.user_id()?, town_id)?,
+            None => self.state.towns.get(town_id)?,
+        };
+        Ok(town.once(self.once.clone()))
     }
 
     /// The fields of the body.

@@ -189,6 +189,7 @@ impl From<Refusal> for ApiError {
             Refusal::AgentHooked(..) => (StatusCode::CONFLICT, "agent_already_hooked"),
             Refusal::HookEmpty(_) => (StatusCode::CONFLICT, "hook_empty"),
             Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
+            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)
@@ -217,6 +218,7 @@ impl From<TownError> for ApiError {
                 unavailable("overloaded", "too much is waiting; try again in a moment")
             }
             TownError::Closing => unavailable("closing", "the server is restarting"),
+            TownError::Append(AppendError::KeyReused) => Refusal::KeyReused.into(),
             TownError::Append(AppendError::Ended) => Self::not_found("agent"),
             TownError::Container(error) => {
                 tracing::warn!(%error, "a request needed the container");

@@ -21,6 +21,7 @@ use super::auth::{Principal, Scope};
 use super::context::{Context, State};
 use super::error::ApiError;
 use super::extract::Query;
+use super::once;
 use super::routes::{self, Route};
 
 /// A client has this long to send a request's head, so that silent connections don't pile up.
@@ -151,6 +152,8 @@ async fn carry_out(
     };
     authorize(&state, route, principal.as_ref(), &params).await?;
     let body = read_body(body, state.body_max).await?;
+    let now = state.clock.now();
+    let once = once::of_request(&head, &body, principal.as_ref(), now)?;
     let query = Query::parse(head.uri.query());
     let head = Request::from_parts(head, ());
     (route.handler)(Context {
@@ -160,6 +163,7 @@ async fn carry_out(
         query,
         head,
         body,
+        once,
     })
     .await
 }

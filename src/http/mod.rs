@@ -18,6 +18,7 @@ mod error;
 mod extract;
 mod handlers;
 mod listener;
+mod once;
 mod routes;
 mod tools;
 mod wire;

@@ -12,8 +12,11 @@ use super::layout::Format;
 use super::trees::{Tree, TreeName};
 use super::{Batch, Error};
 
-/// The newest format this program reads and the one it writes.
-const FORMAT_VERSION: u32 = 1;
+/// The newest format this program reads and the one it writes. Opening an older database makes it
+/// one of this format: from then on its rows may be of a layout that older programs don't know.
+/// - 1: the first.
+/// - 2: rows of layout 2, and indexes that are made when a town is opened.
+const FORMAT_VERSION: u32 = 2;
 const PROGRAM: &str = "gastownd";
 const LOCK_FILE: &str = "gastownd.lock";
 const DATABASE_DIR: &str = "database";
@@ -89,6 +92,14 @@ impl Database {
                 found: format.version,
                 supported: FORMAT_VERSION,
             }),
+            Ok(Some(format)) if format.version < FORMAT_VERSION => {
+                tracing::info!(
+                    from = format.version,
+                    to = FORMAT_VERSION,
+                    "the database is of an older release; older releases can't open it any more"
+                );
+                self.write_format()
+            }
             Ok(Some(_)) => Ok(()),
             // A crash between making the tree and its first row.
             Ok(None)

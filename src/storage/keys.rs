@@ -9,7 +9,8 @@ use crate::model::{
 use super::Error;
 use super::codec::Record;
 use super::layout::{
-    Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+    Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
+    Text,
 };
 
 /// A whole key of a tree and the row behind it.
@@ -208,6 +209,16 @@ keys! {
     0x32 AskKey { agent_id: AgentId, server_id: String } -> Ask;
     /// Escalations that nobody has taken up yet.
     0x33 RaisedKey { bead_id: BeadId } -> Raised;
+
+    /// What was answered under a client's key for a request. Here and, with the two that follow, in
+    /// the trees `agent/<id>` and `meta`.
+    0x36 AnsweredKey { key: String } -> Answered;
+    /// The same by age, for clearing away.
+    0x37 AnsweredAt { at: u64, key: String } -> Count;
+    /// How many there are.
+    0x38 AnsweredCount {} -> Count;
+    /// Which indexes of the town are whole.
+    0x39 IndexedKey {} -> Count;
 
     // Tree `meta`.
     /// What wrote this database and in which format.

@@ -96,6 +96,17 @@ pub struct Alarm {
     pub due_at: Timestamp,
 }
 
+/// The answer to a request that is to be carried out once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Tells the request from another one under the same key.
+    pub fingerprint: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The answer, a row of its own kind.
+    pub answer: Vec<u8>,
+}
+
 /// An enum whose variants have a byte on disk.
 pub(super) trait Coded: Copy + PartialEq + 'static {
     const CODES: &'static [(Self, u8)];
@@ -251,6 +262,7 @@ layouts! {
     LinkPosition { epoch, seq }
     SegmentHead { first_id, offsets, link }
     Alarm { due_at }
+    Answered { fingerprint, at, answer }
     Town { town_id, name, owner_user_id, created_at, updated_at }
     Rig {
         rig_id, town_id, name, git_url, default_branch, platform_integration_id, kilocode_token,
@@ -298,6 +310,29 @@ impl<I: Decode<LayoutVersion>> Decode<LayoutVersion> for Pointer<I> {
 
 impl<I: Encode + Decode<LayoutVersion>> Record for Pointer<I> {
     const NAME: &'static str = "Pointer";
+}
+
+// What rows are put together to, where an answer of several is kept.
+
+impl Record for () {
+    const NAME: &'static str = "nothing";
+}
+
+impl<R: Encode + Decode<LayoutVersion> + 'static> Record for Vec<R> {
+    const NAME: &'static str = "list";
+}
+
+macro_rules! record_tuples {
+    ($($($part:ident)+;)+) => {$(
+        impl<$($part: Encode + Decode<LayoutVersion>),+> Record for ($($part,)+) {
+            const NAME: &'static str = "answer";
+        }
+    )+};
+}
+record_tuples! {
+    A B;
+    A B C;
+    A B C D;
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod database;
 mod error;
 mod keys;
 mod layout;
+mod once;
 mod trees;
 
 pub use batch::Batch;
@@ -32,13 +33,15 @@ pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, ApiTokenKey, AskKey,
-    BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadEventKey, BeadKey, ConfigKey,
-    CounterKey, EscalationFold, FormatKey, Key, LinkKey, LogHeadKey, MailKey, MailUndelivered,
-    Prefix, RaisedKey, ReviewByStatus, ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory,
-    TownKey,
+    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, AnsweredAt, AnsweredCount,
+    AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown,
+    BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold, FormatKey, IndexedKey, Key,
+    LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, RaisedKey, ReviewByStatus, ReviewKey,
+    RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
 };
 pub use layout::{
-    Alarm, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
+    Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
+    Text,
 };
+pub use once::{KEPT_FOR, Kept, Once, Recalled};
 pub use trees::{Tailed, Tree, TreeName};

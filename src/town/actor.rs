@@ -14,14 +14,15 @@ use crate::agent_log::Log;
 use crate::clock::Clock;
 use crate::container::LinkState;
 use crate::model::{BeadId, Timestamp, TownId};
-use crate::storage::{AlarmKey, Batch, Tree};
+use crate::storage::{self, AlarmKey, Batch, Kept, Once, Recalled, Tree};
 use crate::telemetry;
 
+use super::answers::Answer;
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
 use super::reconcile::{self, Action, Container, Live, Plan, Told, View};
-use super::refusal::Error;
+use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
 use super::{agents, asks, beads, dispatch, escalations, link, mail, mayor, reviews, rigs, runs};
 
@@ -45,6 +46,8 @@ pub(super) struct Actor {
     /// The feed's next id: staged facts are ahead of what is durable.
     pub(super) next_fact: u64,
     pub(super) alarm: Timestamp,
+    /// The key of the request that is being carried out, if it has one.
+    pub(super) once: Option<Once>,
     /// Whether the alarm may start anything.
     pub(super) quiet: bool,
 }
@@ -81,6 +84,12 @@ impl Actor {
     /// Carries out one command; says whether something happened that may mean work.
     fn carry_out(&mut self, command: Command) -> bool {
         match command {
+            Command::Once(once, command) => {
+                self.once = Some(once);
+                let acted = self.carry_out(*command);
+                self.once = None;
+                acted
+            }
             Command::CreateRig(new, reply) => self.apply(reply, |draft| rigs::create(draft, new)),
             Command::DeleteRig(rig_id, reply) => {
                 self.apply(reply, |draft| rigs::delete(draft, rig_id))
@@ -164,6 +173,12 @@ impl Actor {
             Command::StopAgent(agent_id, reply) => {
                 self.apply(reply, |draft| runs::stop(draft, agent_id))
             }
+            Command::MessageAgent(agent_id, prompt, reply) => {
+                self.apply(reply, |draft| runs::message(draft, agent_id, prompt))
+            }
+            Command::MessageFailed(agent_id, reason) => self.apply_own("failed message", |draft| {
+                runs::message_failed(draft, agent_id, &reason)
+            }),
             Command::AnswerAsk(ask_id, answer, reply) => {
                 self.apply(reply, |draft| asks::reply(draft, ask_id, answer))
             }
@@ -349,14 +364,25 @@ impl Actor {
 
     /// Runs a transition and answers `reply` once its outcome is durable. True if something
     /// happened that may mean work.
-    fn apply<T: Send + 'static>(
+    fn apply<T: Answer>(
         &mut self,
         reply: Reply<T>,
         transition: impl FnOnce(&mut Draft<'_>) -> Result<T, Error>,
     ) -> bool {
+        let once = self.once.take();
+        if let Some(once) = &once
+            && let Some(outcome) = self.answered(once).transpose()
+        {
+            self.answer_settled(reply, outcome);
+            return false;
+        }
         let mut draft = Draft::new(&self.tree, self.town_id, self.clock.now(), &self.settings);
         let outcome = transition(&mut draft);
-        let staged = if outcome.is_ok() && !draft.is_empty() {
+        let kept = match (once, &outcome) {
+            (Some(once), Ok(answer)) => Some((once, Kept::of(&answer.keep()))),
+            _ => None,
+        };
+        let staged = if outcome.is_ok() && (!draft.is_empty() || kept.is_some()) {
             Some(draft.stage(self.next_fact))
         } else {
             None
@@ -366,6 +392,10 @@ impl Actor {
             return false;
         };
         let mut batch = staged.batch;
+        if let Err(error) = self.tree.remember(&mut batch, kept.into_iter().collect()) {
+            self.answer_settled(reply, Err::<T, _>(error.into()));
+            return false;
+        }
         let has_facts = !staged.facts.is_empty();
         let first_fact = self.next_fact;
         let facts = self.feed.stage(&mut batch, &staged.facts);
@@ -397,6 +427,22 @@ impl Actor {
             self.next_fact = first_fact;
         }
         wakes
+    }
+
+    /// The answer that a request has had already, if it is a repeat.
+    fn answered<T: Answer>(&self, once: &Once) -> Result<Option<T>, Error> {
+        match self.tree.recall::<T::Kept>(once)? {
+            Recalled::Unknown => Ok(None),
+            Recalled::Reused => Err(Refusal::KeyReused.into()),
+            Recalled::Answered(kept) => match T::recall(kept) {
+                Some(answer) => Ok(Some(answer)),
+                None => Err(storage::Error::Damaged {
+                    what: "answer",
+                    detail: "it answers something else".to_owned(),
+                }
+                .into()),
+            },
+        }
     }
 
     /// Answers what changed nothing. It may rest on changes that are not durable yet, so the

@@ -439,6 +439,14 @@ pub(super) fn heartbeat(
     touch(draft, agent_id)
 }
 
+/// The agent's commands used more than its container may, and were ended. It goes on.
+pub(super) fn limited(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) -> Result<(), Error> {
+    if let Some(agent) = draft.find_agent(agent_id)? {
+        record(draft, "agent.limited", &agent, json!({"reason": reason}));
+    }
+    Ok(())
+}
+
 /// Notes that an agent has shown life.
 pub(super) fn touch(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     if let Some(mut agent) = draft.find_agent(agent_id)? {

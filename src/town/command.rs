@@ -7,7 +7,7 @@ use crate::model::{
     Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId,
     Priority, ReviewStatus, Rig, RigId, UnknownVariant,
 };
-use crate::storage::LinkPosition;
+use crate::storage::{LinkPosition, Once};
 
 use super::asks::AskReply;
 use super::queries::AskView;
@@ -17,6 +17,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A closed list: reading it tells all that can happen to a town.
 pub(super) enum Command {
+    /// A command that is to be carried out once, however often it is sent.
+    Once(Once, Box<Command>),
     CreateRig(NewRig, Reply<Rig>),
     DeleteRig(RigId, Reply<Vec<AgentId>>),
     SetConfig(serde_json::Value, Reply<crate::config::TownConfig>),
@@ -46,6 +48,9 @@ pub(super) enum Command {
     DestroyMayor(Reply<()>),
     StartAgent(AgentId, Reply<Agent>),
     StopAgent(AgentId, Reply<Agent>),
+    MessageAgent(AgentId, String, Reply<Agent>),
+    /// A message did not get to an agent's session.
+    MessageFailed(AgentId, String),
     AnswerAsk(AskId, AskReply, Reply<AskView>),
     /// An answer did not get to the agent server.
     AnswerFailed(AskId, String),

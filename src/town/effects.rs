@@ -51,6 +51,8 @@ pub(super) enum Effect {
     /// Ask whether the container knows an agent that it was asked to start.
     Verify(AgentId),
     Merge(BeadId),
+    /// Put a person's prompt to an agent's session.
+    Message(AgentId, String),
     /// Tell the agent server what was answered.
     AnswerAsk(AskId),
     /// Run the notification hook for an escalation.
@@ -127,6 +129,7 @@ impl Runner {
             Effect::TellMayor(agent_id) => self.tell_mayor(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
             Effect::Merge(entry_id) => self.merge(*entry_id).await,
+            Effect::Message(agent_id, prompt) => self.message(*agent_id, prompt).await,
             Effect::AnswerAsk(ask_id) => self.answer_ask(*ask_id).await,
             Effect::Notify(bead_id) => self.notify(*bead_id),
         }
@@ -138,6 +141,7 @@ impl Runner {
             Effect::TellMayor(agent_id) => Command::Told(agent_id, Vec::new(), false),
             Effect::Merge(entry_id) => Command::MergeFailed(entry_id, reason),
             Effect::Remind(agent_id) => Command::RemindFailed(agent_id),
+            Effect::Message(agent_id, _) => Command::MessageFailed(agent_id, reason),
             Effect::AnswerAsk(ask_id) => Command::AnswerFailed(ask_id, reason),
             Effect::Notify(bead_id) => Command::Notified(bead_id, Err(reason)),
             // The others are asked again when the state still wants them, or have nothing to undo.

@@ -7,15 +7,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::agent_log::{Appended, Log, Logs, NewEvent, Subject};
 use crate::clock::Clock;
-use crate::config::{ResolvedTownConfig, TownConfig};
+use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
     Agent, AgentId, AgentRole, AskId, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
 };
-use crate::storage::{self, AgentKey, LinkPosition, RigKey, TownKey, Tree};
+use crate::storage::{self, AgentKey, LinkPosition, Once, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
+use super::answers::Request;
 use super::asks::AskReply;
 use super::command::{
     AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
@@ -41,7 +42,7 @@ impl CommandSender {
 
 /// A town; cheap to clone.
 #[derive(Clone)]
-pub struct TownHandle(pub(super) Arc<Inner>);
+pub struct TownHandle(pub(super) Arc<Inner>, pub(super) Option<Arc<Request>>);
 
 pub(super) struct Inner {
     pub(super) town_id: TownId,
@@ -53,7 +54,6 @@ pub(super) struct Inner {
     pub(super) container: std::sync::OnceLock<ContainerHandle>,
     pub(super) active: Mutex<HashMap<AgentId, Timestamp>>,
     pub(super) allowed_repos: crate::container::git::AllowedRepositories,
-    pub(super) api_url: Arc<str>,
 }
 
 impl std::fmt::Debug for TownHandle {
@@ -130,6 +130,8 @@ impl TownHandle {
         start_agent(agent_id: AgentId) -> Agent = StartAgent;
         /// Ends an agent's run and takes its work off the hook.
         stop_agent(agent_id: AgentId) -> Agent = StopAgent;
+        /// Puts a prompt to an agent's session once it is durable that it was asked to.
+        message_running(agent_id: AgentId, prompt: String) -> Agent = MessageAgent;
         /// Answers what an agent asked.
         answer_ask(ask_id: AskId, answer: AskReply) -> AskView = AnswerAsk;
     }
@@ -170,6 +172,22 @@ impl TownHandle {
         check_branch("branch", &new.branch)?;
         self.call(|reply| Command::SubmitReview(rig_id, new, reply))
             .await
+    }
+
+    /// The same town for one request that is to be carried out once: what it changes is changed
+    /// once, and a repeat gets the first answer.
+    #[must_use]
+    pub fn once(self, once: Option<Once>) -> Self {
+        Self(self.0, once.map(|once| Arc::new(Request::new(once))))
+    }
+
+    /// Whether a request was carried out here under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_answered(&self, once: &Once) -> Result<bool, Error> {
+        let first = Request::new(once.clone()).next();
+        Ok(self.0.tree.has_answered(&first)?)
     }
 
     /// Its id.
@@ -298,14 +316,6 @@ impl TownHandle {
         self.read(|tree| queries::asks(tree, agent_id, page)).await
     }
 
-    /// The newest config, resolved for a rig.
-    pub(super) fn resolved_config(
-        &self,
-        rig_id: Option<RigId>,
-    ) -> Result<ResolvedTownConfig, storage::Error> {
-        queries::resolved_config(&self.0.tree, rig_id, &self.0.api_url)
-    }
-
     /// The mayor, if there is one.
     ///
     /// # Errors
@@ -327,7 +337,7 @@ impl TownHandle {
         Ok(self
             .agent_log(rig_id, agent_id)
             .await?
-            .append(events)
+            .append_once(events, self.1.as_ref().map(|request| request.next()))
             .await?)
     }
 
@@ -380,10 +390,14 @@ impl TownHandle {
 
     async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
+        let mut command = command(reply);
+        if let Some(request) = &self.1 {
+            command = request.step(command);
+        }
         self.0
             .commands
             .0
-            .try_send(command(reply))
+            .try_send(command)
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => Error::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => Error::Closing,

@@ -9,7 +9,7 @@ use super::command::ReviewOutcome;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{asks, dispatch, reviews};
+use super::{agents, asks, dispatch, reviews};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -113,6 +113,7 @@ pub(super) fn report(
         AgentReport::Idle { failed: true } => Ok(()),
         AgentReport::Idle { failed: false } => dispatch::idle(draft, agent_id),
         AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
+        AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
         AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }

@@ -19,6 +19,7 @@
 
 mod actor;
 mod agents;
+mod answers;
 mod asks;
 mod beads;
 mod command;
@@ -35,6 +36,7 @@ mod queries;
 mod reconcile;
 mod refusal;
 mod registry;
+mod reindex;
 mod reviews;
 mod rigs;
 mod rows;

@@ -76,6 +76,9 @@ pub enum Refusal {
         "this rig already has {0} polecats and all are busy; max_polecats_per_rig allows no more"
     )]
     TooManyPolecats(u32),
+    /// The key of the request was used for another one.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
     /// Fields that are wrong.
     #[error("the request is not valid")]
     Invalid(Vec<Issue>),

@@ -11,13 +11,13 @@ use crate::agent_log::{Log, Logs, Subject};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
-use crate::container::{ContainerHandle, Isolation, LaunchOptions};
+use crate::container::{ContainerHandle, Isolation, LaunchOptions, Limits, limits};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
 use crate::notify::Notifier;
 use crate::storage::{
-    self, AgentKey, Batch, Count, CounterKey, Database, DirectoryEntry, TownDirectory, TownKey,
-    Tree, TreeName,
+    self, AgentKey, Batch, Count, CounterKey, Database, DirectoryEntry, Kept, Once, Recalled,
+    Record, TownDirectory, TownKey, Tree, TreeName,
 };
 
 use super::actor::Actor;
@@ -25,6 +25,7 @@ use super::effects::{self, AgentTokens, Surroundings};
 use super::handle::{COMMANDS_MAX, CommandSender, Inner as HandleInner, TownHandle};
 use super::reconcile::Container;
 use super::refusal::{Error, Refusal};
+use super::reindex;
 use super::settings::TownSettings;
 
 /// How long a deleted town's container may take to save what its agents did.
@@ -118,12 +119,20 @@ impl Towns {
         Ok(towns)
     }
 
-    /// Makes a town.
+    /// Makes a town; a repeat of the request gets the town that it made.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn create(&self, owner: UserId, name: String) -> Result<Town, Error> {
+    pub async fn create(
+        &self,
+        owner: UserId,
+        name: String,
+        once: Option<Once>,
+    ) -> Result<Town, Error> {
         let _changing = self.0.changing.lock().await;
+        if let Some(town) = self.answered(once.as_ref())? {
+            return Ok(town);
+        }
         let now = self.0.clock.now();
         let town = Town {
             town_id: TownId::random(),
@@ -136,6 +145,7 @@ impl Towns {
         let tree = self.0.database.tree(TreeName::Town(town.town_id))?;
         let mut batch = Batch::new();
         batch.put(&TownKey {}, &town);
+        reindex::mark(&mut batch);
         commit(&tree, batch).await?;
         let seq = self.0.meta.get(&CounterKey {})?.unwrap_or_default().value;
         let entry = DirectoryEntry {
@@ -150,6 +160,7 @@ impl Towns {
             },
             &entry,
         );
+        self.remember(&mut batch, once, &town)?;
         commit(&self.0.meta, batch).await?;
         self.open_town(town.town_id, entry).await?;
         Ok(town)
@@ -205,13 +216,7 @@ impl Towns {
         owner: &UserId,
         rig_id: RigId,
     ) -> Result<(TownHandle, Rig), Error> {
-        let handles: Vec<TownHandle> = self
-            .lock()
-            .values()
-            .filter(|town| town.owner == *owner)
-            .map(|town| town.handle.clone())
-            .collect();
-        for handle in handles {
+        for handle in self.handles_of(owner) {
             match handle.rig(rig_id).await {
                 Ok(rig) => return Ok((handle, rig)),
                 Err(Error::Refused(_)) => {}
@@ -222,15 +227,24 @@ impl Towns {
     }
 
     /// Deletes a town with everything in it. Its workspace, which may hold work that was never
-    /// merged, is moved aside and not deleted.
+    /// merged, is moved aside and not deleted. A repeat of the request is no error.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn delete(&self, owner: &UserId, town_id: TownId) -> Result<(), Error> {
+    pub async fn delete(
+        &self,
+        owner: &UserId,
+        town_id: TownId,
+        once: Option<Once>,
+    ) -> Result<(), Error> {
         let _changing = self.0.changing.lock().await;
+        if let Some(()) = self.answered(once.as_ref())? {
+            return Ok(());
+        }
         let handle = self.get_of(owner, town_id)?;
         let mut batch = Batch::new();
         batch.delete(&TownDirectory { town_id });
+        self.remember(&mut batch, once, &())?;
         commit(&self.0.meta, batch).await?;
         handle.quiesce().await;
         handle.container().close(true, DELETE_GRACE).await;
@@ -238,6 +252,53 @@ impl Towns {
         drop(town);
         handle.close_feed();
         self.remove_data(town_id).await
+    }
+
+    /// The answer that a change of the list has had already, if the request is a repeat.
+    fn answered<R: Record>(&self, once: Option<&Once>) -> Result<Option<R>, Error> {
+        let Some(once) = once else { return Ok(None) };
+        match self.0.meta.recall(once)? {
+            Recalled::Unknown => Ok(None),
+            Recalled::Reused => Err(Refusal::KeyReused.into()),
+            Recalled::Answered(answer) => Ok(Some(answer)),
+        }
+    }
+
+    /// `changing` is held, so nobody else writes to the list.
+    fn remember<R: Record>(
+        &self,
+        batch: &mut Batch,
+        once: Option<Once>,
+        answer: &R,
+    ) -> Result<(), Error> {
+        let answers = once.map(|once| (once, Kept::of(answer)));
+        Ok(self.0.meta.remember(batch, answers.into_iter().collect())?)
+    }
+
+    /// The town of that user which holds the rig, or which has removed it at this very request.
+    ///
+    /// # Errors
+    /// [`Refusal::RigNotFound`] if there is none.
+    pub async fn town_of_rig(
+        &self,
+        owner: &UserId,
+        rig_id: RigId,
+        once: Option<&Once>,
+    ) -> Result<TownHandle, Error> {
+        if let Some(once) = once {
+            for handle in self.handles_of(owner) {
+                if handle.has_answered(once)? {
+                    return Ok(handle);
+                }
+            }
+        }
+        Ok(self.find_rig(owner, rig_id).await?.0)
+    }
+
+    fn handles_of(&self, owner: &UserId) -> Vec<TownHandle> {
+        let open = self.lock();
+        let own = open.values().filter(|town| town.owner == *owner);
+        own.map(|town| town.handle.clone()).collect()
     }
 
     /// From now on towns take over what happens but start nothing.
@@ -269,11 +330,12 @@ impl Towns {
     async fn open_town(&self, town_id: TownId, entry: DirectoryEntry) -> Result<(), Error> {
         let inner = &self.0;
         let tree = inner.database.tree(TreeName::Town(town_id))?;
+        reindex::run(&tree).await?;
         let settings = &inner.options.settings;
         let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
-        let handle = TownHandle(Arc::new(HandleInner {
+        let shared = HandleInner {
             town_id,
             tree: tree.clone(),
             feed: feed.clone(),
@@ -283,8 +345,8 @@ impl Towns {
             container: OnceLock::new(),
             active: Mutex::default(),
             allowed_repos: allowed_repos(settings),
-            api_url: inner.options.api_url.clone(),
-        }));
+        };
+        let handle = TownHandle(Arc::new(shared), None);
         let container = ContainerHandle::start(
             self.launch_options(town_id),
             inner.logs.clone(),
@@ -318,6 +380,7 @@ impl Towns {
             being_told: Vec::new(),
             being_notified: Vec::new(),
             alarm: inner.clock.now(),
+            once: None,
             quiet: false,
         };
         let (stop, stopped) = oneshot::channel();
@@ -345,6 +408,14 @@ impl Towns {
                 crate::config::Isolation::None => Isolation::None,
             },
             linger: settings.container.linger,
+            limits: Limits {
+                memory_max: settings
+                    .container
+                    .memory_max
+                    .unwrap_or_else(limits::memory_default),
+                processes_max: settings.container.processes_max,
+                open_files_max: settings.container.open_files_max,
+            },
             agent_program: settings.agent_program.clone(),
             allowed: allowed_repos(settings),
             log: settings.log.clone(),
@@ -428,7 +499,7 @@ fn allowed_repos(settings: &Settings) -> AllowedRepositories {
     }
 }
 
-async fn commit(tree: &Tree, batch: Batch) -> Result<(), Error> {
+pub(super) async fn commit(tree: &Tree, batch: Batch) -> Result<(), Error> {
     let (done, outcome) = oneshot::channel();
     tree.commit(batch, Box::new(move |result| drop(done.send(result))))?;
     let ended = || storage::Error::Poisoned {

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::container::CallError;
-use crate::container::protocol::{AgentState, MessageAgent};
+use crate::container::protocol::AgentState;
 use crate::model::{Agent, AgentId, AgentRole};
 
 use super::agents;
@@ -41,6 +41,34 @@ pub(super) fn stop(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<Agent, Er
     draft.agent(agent_id)
 }
 
+/// A prompt is to be put to the session of an agent that runs.
+pub(super) fn message(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    prompt: String,
+) -> Result<Agent, Error> {
+    let agent = draft.agent(agent_id)?;
+    if agent.dispatch.requested_at.is_none() {
+        return Err(Refusal::AgentNotRunning(agent_id).into());
+    }
+    agents::record(draft, "agent.message_sent", &agent, json!({}));
+    draft.effect(Effect::Message(agent_id, prompt));
+    Ok(agent)
+}
+
+/// The session did not take it.
+pub(super) fn message_failed(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    reason: &str,
+) -> Result<(), Error> {
+    if let Some(agent) = draft.find_agent(agent_id)? {
+        let metadata = json!({"error": reason});
+        agents::record(draft, "agent.message_failed", &agent, metadata);
+    }
+    Ok(())
+}
+
 impl TownHandle {
     /// Puts a prompt to the session of an agent that runs.
     ///
@@ -48,25 +76,10 @@ impl TownHandle {
     /// See [`Error`]; [`Refusal::AgentNotRunning`] if there is no session to put it to.
     pub async fn message_agent(&self, agent_id: AgentId, prompt: String) -> Result<Agent, Error> {
         let agent = self.any_agent(agent_id).await?;
-        if agent.dispatch.requested_at.is_none() {
-            return Err(Refusal::AgentNotRunning(agent_id).into());
+        if agent.dispatch.requested_at.is_some() && !self.container().is_up() {
+            return Err(CallError::Asleep.into());
         }
-        let config = self.resolved_config(agent.rig_id)?;
-        let message = MessageAgent {
-            prompt,
-            system_prompt: None,
-        };
-        match self
-            .container()
-            .message_agent(&config, agent_id, &message)
-            .await
-        {
-            Ok(()) => Ok(agent),
-            Err(CallError::Refused {
-                status: 404 | 409, ..
-            }) => Err(Refusal::AgentNotRunning(agent_id).into()),
-            Err(error) => Err(error.into()),
-        }
+        self.message_running(agent_id, prompt).await
     }
 
     /// What the container knows of an agent's run.

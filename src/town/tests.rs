@@ -5,4 +5,5 @@ mod attention;
 mod beads;
 mod bench;
 mod dispatch;
+mod reindex;
 mod reviews;

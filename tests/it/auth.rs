@@ -7,9 +7,8 @@ use gastownd::http::ROUTES;
 use gastownd::http::auth::Scope;
 use serde_json::{Value, json};
 
-use crate::contract::agent_token;
 use crate::support::server::{Server, Stream, exchange};
-use crate::support::world::World;
+use crate::support::world::{World, agent_token};
 
 type Header<'a> = (&'a str, &'a str);
 

@@ -11,7 +11,7 @@ use gastownd::model::{AgentId, BeadId, TownId};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::container::{Container, PATIENCE};
+use crate::support::container::{Container, LIMITS, PATIENCE};
 
 #[tokio::test]
 async fn a_bead_is_worked_on_heard_of_and_merged() {
@@ -381,6 +381,7 @@ async fn a_second_container_of_the_same_socket_is_refused() {
         agent_program: None,
         guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),
         linger: Duration::from_secs(600),
+        limits: LIMITS,
         allowed: AllowedRepositories {
             local: true,
             http: false,

@@ -11,6 +11,7 @@ use crate::support::agent_server;
 use crate::support::case::{Case, ONE_TRY, names, rehearsal};
 use crate::support::repository::Repository;
 use crate::support::scripted_model::ScriptedModel;
+use crate::support::server::Server;
 
 const WALLED: &[&str] = &["--isolation", "bubblewrap"];
 
@@ -93,6 +94,49 @@ async fn a_local_repository_may_come_later() {
     );
     let status = case.server.get(&waiting.path).await["status"].clone();
     assert_eq!(status, "in_progress");
+    case.end().await;
+}
+
+/// An agent's shell tries to get out, with what a real agent program lets it do.
+#[tokio::test]
+async fn an_agents_shell_finds_no_way_out() {
+    let kind = AgentServerKind::Opencode;
+    let model = ScriptedModel::start(&Lifecycle::new()).await;
+    let program = agent_server::program(kind).unwrap();
+    let program = ["--agent-program", &program.to_string_lossy()];
+    let arguments = [ONE_TRY, WALLED, &program, &["--container-stop-on-exit"]].concat();
+    let data = tempfile::Builder::new().prefix("gt").tempdir().unwrap();
+    let folder = data.path().to_owned();
+    let secret = "a-secret-of-the-server";
+    let server = Server::start_in(data, &arguments, &[("SOME_TOKEN", secret)]);
+    let repository = Repository::new();
+    let script = include_str!("../support/attempt.sh");
+    repository.commit("attempt.sh", script);
+    let url = repository.origin();
+    let config = scripted_town(kind, &model);
+    let mut case = Case::at(server, repository, &url.to_string_lossy(), config).await;
+    // A second town, whose container runs as well.
+    let other = case.server.town(rehearsal()).await;
+    let others = Repository::new();
+    let other_rig = case.server.rig(&other, &others.origin()).await;
+    let order = json!({"title": "Be there", "body": "rehearse: hang"});
+    case.server.post(&format!("{other_rig}/sling"), order).await;
+
+    let command = format!(
+        "sh attempt.sh {} {} {} {secret} > attempts.txt 2>&1; true",
+        folder.display(),
+        case.server.pid(),
+        std::process::id()
+    );
+    let bead = case
+        .sling("Get out", &format!("SCENARIO:run\nCOMMAND:{command}\n"))
+        .await;
+    case.expect_closed(&bead).await;
+    let attempts = case.repository.pushed("main", "attempts.txt");
+    assert!(!attempts.contains("BROKEN"), "{attempts}");
+    let tried = script.matches("\nmust_fail \"").count() + script.matches("\nmust_work \"").count();
+    assert_eq!(attempts.lines().count(), tried, "{attempts}");
+    assert!(!folder.join("escaped").exists());
     case.end().await;
 }
 

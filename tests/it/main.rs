@@ -16,14 +16,15 @@ mod failures;
 mod git_hosts;
 mod guard;
 mod isolation;
+mod limits;
 mod main_job;
 mod mayor;
-mod nasty;
 mod older_clients;
-mod refusals;
 mod rehearsal;
+mod routes;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;
+mod upgrade;

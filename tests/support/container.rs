@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
 use gastownd::clock::Clock;
+use gastownd::container::Limits;
 use gastownd::container::control_server::{self, ContainerOptions};
 use gastownd::container::git::AllowedRepositories;
 use gastownd::lifecycle::Lifecycle;
@@ -38,6 +39,13 @@ pub(crate) struct Container {
     pub(crate) running: JoinHandle<()>,
 }
 
+/// More than any test uses.
+pub(crate) const LIMITS: Limits = Limits {
+    memory_max: 1 << 40,
+    processes_max: 100_000,
+    open_files_max: 65_536,
+};
+
 impl Container {
     pub(crate) async fn new(bead_body: &str) -> Self {
         let lifecycle = Lifecycle::new();
@@ -51,6 +59,7 @@ impl Container {
             agent_program: None,
             guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),
             linger: Duration::from_secs(600),
+            limits: LIMITS,
             allowed: AllowedRepositories {
                 local: true,
                 http: false,

@@ -59,6 +59,15 @@ impl Repository {
         self.folder.path().join("home")
     }
 
+    /// Adds a file to `main`.
+    pub(crate) fn commit(&self, path: &str, text: &str) {
+        let work = self.work();
+        std::fs::write(work.join(path), text).unwrap();
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", &format!("Add {path}")]);
+        git(&work, &["push", "-q", "origin", "HEAD:main"]);
+    }
+
     /// The text of a file in a branch of the bare repository.
     pub(crate) fn pushed(&self, branch: &str, path: &str) -> String {
         let origin = self.folder.path().join("origin.git");

@@ -1,6 +1,6 @@
 //! The recorded exchanges with the system whose clients must keep working.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::world::Ids;
 
@@ -42,21 +42,6 @@ pub(crate) fn all() -> Vec<Sample> {
             }
         })
         .collect()
-}
-
-/// A body that the route takes: the recorded one, with ids that exist here.
-pub(crate) fn request(method: &str, path: &str, ids: &Ids) -> Value {
-    let sample = all()
-        .into_iter()
-        .find(|sample| sample.method == method && sample.path == path);
-    match sample {
-        Some(sample) => with_ids(sample.request, ids),
-        // Newer than the recording.
-        None if path.ends_with("/agent-events/batch") => {
-            json!({"events": [{"agent_id": ids.agent, "event_type": "x", "data": 1}]})
-        }
-        None => Value::Null,
-    }
 }
 
 /// A recorded body with ids that exist here and names that don't.

@@ -21,6 +21,9 @@ use tokio::time::sleep;
 /// What marks a scenario's name.
 const MARK: &str = "SCENARIO:";
 
+/// Marks what the scenario `run` runs in its shell first.
+const COMMAND: &str = "COMMAND:";
+
 /// The pause between two words of the scenario `slow`.
 const SLOW: Duration = Duration::from_millis(20);
 
@@ -172,11 +175,15 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
                 "description": "Linger",
             }),
         ),
-        ("polecat" | "linger", 1) => tool(
+        ("run", 0) => tool(
+            "bash",
+            json!({"command": command(messages), "description": "Run what the order says"}),
+        ),
+        ("polecat" | "linger" | "run", 1) => tool(
             "write",
             json!({"filePath": "docs/greeting.md", "content": "# Hello\n\nWelcome.\n"}),
         ),
-        ("polecat" | "linger", 2) => tool(
+        ("polecat" | "linger" | "run", 2) => tool(
             "bash",
             json!({
                 "command": "git add -A && git commit -q -m 'Greet people' \
@@ -184,7 +191,7 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
                 "description": "Commit and push",
             }),
         ),
-        ("polecat" | "linger", 3) => {
+        ("polecat" | "linger" | "run", 3) => {
             let branch = last_line(results[2]);
             tool(
                 "gt_done",
@@ -216,6 +223,23 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
             text: format!("The scenario {scenario} is over."),
         },
     }
+}
+
+/// The rest of the line behind [`COMMAND`] in the newest message that has one.
+fn command(messages: &[Value]) -> String {
+    let line = messages.iter().rev().find_map(|message| {
+        let texts = match &message["content"] {
+            Value::String(text) => text.clone(),
+            Value::Array(parts) => {
+                let texts = parts.iter().filter_map(|part| part["text"].as_str());
+                texts.collect::<Vec<_>>().join("\n")
+            }
+            _ => String::new(),
+        };
+        let (_, after) = texts.rsplit_once(COMMAND)?;
+        after.lines().next().map(str::to_owned)
+    });
+    line.unwrap_or_default()
 }
 
 fn tool(name: &'static str, input: Value) -> Turn {

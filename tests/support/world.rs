@@ -44,6 +44,13 @@ impl Ids {
         path
     }
 
+    /// Names another rig, and its town.
+    pub(crate) fn go_to(&mut self, rig: &str) {
+        let mut parts = rig.split('/').skip(3);
+        self.town = parts.next().unwrap().to_owned();
+        self.rig = parts.nth(1).unwrap().to_owned();
+    }
+
     /// The parameters of paths and their values.
     pub(crate) fn all(&self) -> [(&'static str, &String); 6] {
         [
@@ -196,7 +203,73 @@ impl World {
     }
 }
 
+/// What a town does by itself, in its own time.
+const OWN_FACTS: [&str; 8] = [
+    "agent.dispatched",
+    "agent.exited",
+    "agent.reminded",
+    "agent.started",
+    "agent.status_changed",
+    "agent.waiting",
+    "review.requeued",
+    "review.started",
+];
+
+impl World {
+    /// Like [`World::snapshot`], but only what requests do: it stays the same while what was asked
+    /// for before is being done.
+    pub(crate) async fn deeds(&self, town: &str, rig: &str) -> Value {
+        let mut stream = self.server.stream(town).await;
+        stream
+            .say(json!({"type": "subscribe", "topic": "town", "afterEventId": 0}))
+            .await;
+        let mut deeds = Vec::new();
+        loop {
+            let message = stream.next().await.unwrap();
+            match message["type"].as_str().unwrap() {
+                "live" => break,
+                "subscribed" => {}
+                own if OWN_FACTS.contains(&own) => {}
+                _ => deeds.push(message),
+            }
+        }
+        let names = |rows: Value, field: &str| -> Value {
+            let rows = rows.as_array().unwrap().iter();
+            rows.map(|row| row[field].clone()).collect()
+        };
+        let towns = self.server.get("/api/users/u/towns").await;
+        deeds.push(names(towns, "id"));
+        deeds.push(self.server.get(&format!("{town}/config")).await);
+        for (list, field) in [("beads?limit=1000", "id"), ("agents", "id")] {
+            let rows = self.server.get(&format!("{rig}/{list}")).await;
+            deeds.push(names(rows, field));
+        }
+        deeds.into()
+    }
+}
+
 /// The last part of a path.
 pub(crate) fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
+}
+
+/// The token that an agent's tools send.
+pub(crate) fn agent_token(server: &Server, ids: &Ids) -> String {
+    use gastownd::model::{Agent, AgentRole, AgentStatus, Dispatch, Timestamp};
+    let authority = gastownd::http::auth::Authority::load(server.data.path(), false).unwrap();
+    let agent = Agent {
+        agent_id: ids.agent.parse().unwrap(),
+        seq: 0,
+        rig_id: Some(ids.rig.parse().unwrap()),
+        role: AgentRole::Polecat,
+        name: String::new(),
+        identity: String::new(),
+        status: AgentStatus::Idle,
+        hook: None,
+        dispatch: Dispatch::default(),
+        last_activity_at: None,
+        checkpoint: None,
+        created_at: Timestamp::default(),
+    };
+    authority.agent_token(ids.town.parse().unwrap(), &agent)
 }

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
 use crate::container::git::{AllowedRepositories, GitEnvironment};
 use crate::container::protocol::HEAD_BYTES_MAX;
-use crate::container::{Error, workspace};
+use crate::container::{Error, Limits, workspace};
 use crate::lifecycle::Lifecycle;
 use crate::model::TownId;
 
@@ -40,6 +40,8 @@ pub struct ContainerOptions {
     pub guard: PathBuf,
     /// How long to go on without a server before draining and ending.
     pub linger: Duration,
+    /// What it and all that it starts may use of the machine.
+    pub limits: Limits,
     /// Which repositories may be used besides the usual ones.
     pub allowed: AllowedRepositories,
 }
@@ -81,6 +83,7 @@ pub async fn run(
         agent_program: options.agent_program,
         guard: options.guard,
         linger: options.linger,
+        limits: options.limits,
         spool: spool.clone(),
         links: links.clone(),
         clock: clock.clone(),

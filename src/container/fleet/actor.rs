@@ -13,11 +13,13 @@ use super::agent::{Agent, EndStep, Ending, stopped};
 use super::command::{Command, Denied, Failure, Reply, Run, StreamItem};
 use super::drain::Drain;
 use super::handle::FleetHandle;
+use super::limits::LOOK_INTERVAL;
+use super::processes;
 use super::server::{Launch, RunningServer};
 use super::start::{Place, StartTask};
-use super::stats;
 use crate::clock::Clock;
 use crate::config::ResolvedTownConfig;
+use crate::container::Limits;
 use crate::container::agent_config::ServerSettings;
 use crate::container::control_server::{Links, Spool};
 use crate::container::git::{Git, GitEnvironment, Repository};
@@ -49,6 +51,7 @@ pub(crate) struct FleetOptions {
     pub(crate) agent_program: Option<PathBuf>,
     pub(crate) guard: PathBuf,
     pub(crate) linger: Duration,
+    pub(crate) limits: Limits,
     pub(crate) git: GitEnvironment,
     pub(crate) spool: Spool,
     pub(crate) links: Links,
@@ -103,6 +106,9 @@ pub(crate) struct Fleet {
     begun: Instant,
     last_contact: Instant,
     stats_due: Instant,
+    pub(super) limits_due: Instant,
+    /// Whether somebody looks at the limits just now.
+    pub(super) looking: bool,
 }
 
 impl Fleet {
@@ -139,6 +145,8 @@ impl Fleet {
             begun: now,
             last_contact: now,
             stats_due: now + STATS_INTERVAL,
+            limits_due: now + LOOK_INTERVAL,
+            looking: false,
         };
         (fleet, FleetHandle { commands })
     }
@@ -199,6 +207,7 @@ impl Fleet {
             Command::TurnChecked(run, seen) => self.turn_checked(run, seen),
             Command::Saved(run, exit) if self.is_current(run) => self.finish(run.0, exit),
             Command::Merged(merged) => self.merged(&merged),
+            Command::Looked(excess) => self.looked(excess),
             _ => {}
         }
     }
@@ -322,6 +331,7 @@ impl Fleet {
         agents
             .chain(drain)
             .chain(fixed)
+            .chain(self.look_due())
             .min()
             .unwrap_or(self.stats_due)
     }
@@ -340,6 +350,9 @@ impl Fleet {
                 EndStep::Saving => self.finish(agent_id, ending.exit),
             }
         }
+        if self.look_due().is_some_and(|due| due <= now) {
+            self.look_at_limits(now);
+        }
         if now >= self.stats_due {
             self.stats_due = now + STATS_INTERVAL;
             self.say_stats();
@@ -356,7 +369,7 @@ impl Fleet {
     fn say_stats(&self) {
         let agents = self.alive();
         if agents > 0 {
-            let rss_bytes = stats::resident_bytes();
+            let rss_bytes = processes::resident_bytes(&processes::family());
             let stats = ContainerStats {
                 agents,
                 servers: self.servers(),

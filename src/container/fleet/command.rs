@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::agent::Session;
+use super::limits::Excess;
 use super::server::RunningServer;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
@@ -116,6 +117,8 @@ pub(super) enum Command {
     Saved(Run, AgentExited),
     /// A merge ended.
     Merged(AgentMerge),
+    /// It was looked who is over a limit.
+    Looked(Option<Excess>),
 }
 
 /// What the messages of a session say about its last turn.

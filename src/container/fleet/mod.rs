@@ -20,13 +20,14 @@ mod drain;
 mod ending;
 mod events;
 mod handle;
+mod limits;
 mod merges;
 mod observation;
+mod processes;
 mod prompting;
 mod server;
 mod serving;
 mod start;
-mod stats;
 
 #[cfg(test)]
 mod tests;

@@ -147,6 +147,14 @@ impl Fleet {
             self.on_stream(generation, item);
         }
         let state = std::mem::replace(&mut self.server, ServerState::Absent);
+        self.fail_users(generation, &format!("the agent server is gone: {reason}"));
+        if let ServerState::Stopping { waiters, .. } = state {
+            self.begin_server(waiters);
+        }
+    }
+
+    /// Fails every agent on the agent server of that generation.
+    fn fail_users(&mut self, generation: u64, reason: &str) {
         let users: Vec<AgentId> = self
             .agents
             .iter()
@@ -159,18 +167,20 @@ impl Fleet {
             {
                 task.abort();
             }
-            let reason = format!("the agent server is gone: {reason}");
             self.fail(
                 agent_id,
                 Failure {
                     kind: ExitKind::AgentServer,
-                    reason,
+                    reason: reason.to_owned(),
                 },
             );
         }
-        if let ServerState::Stopping { waiters, .. } = state {
-            self.begin_server(waiters);
-        }
+    }
+
+    /// Ends the agent server because of `reason`, which is told of its agents.
+    pub(super) fn end_server(&mut self, server: &Arc<RunningServer>, reason: &str) {
+        self.fail_users(server.generation, reason);
+        self.stop_server(server, Vec::new());
     }
 
     /// The agent server, if one runs.

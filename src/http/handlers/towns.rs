@@ -18,7 +18,11 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
     let name = fields.required_text("name", NAME);
     fields.finish()?;
     created(WireTown::from(
-        context.state.towns.create(user_id, name).await?,
+        context
+            .state
+            .towns
+            .create(user_id, name, context.once.clone())
+            .await?,
     ))
 }
 
@@ -35,7 +39,11 @@ pub(in crate::http) async fn delete(context: Context) -> Reply {
     context
         .state
         .towns
-        .delete(&context.user_id()?, context.town_id()?)
+        .delete(
+            &context.user_id()?,
+            context.town_id()?,
+            context.once.clone(),
+        )
         .await?;
     ok(json!({"deleted": true}))
 }

@@ -116,6 +116,25 @@ fn foreign_and_newer_databases_are_refused() {
     assert!(error.to_string().contains("format 99"), "{error}");
 }
 
+#[test]
+fn an_older_database_becomes_one_of_this_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open_in_test(dir.path());
+    let format = |version| Format {
+        program: PROGRAM.to_owned(),
+        version,
+    };
+    let mut batch = Batch::new();
+    batch.put(&FormatKey {}, &format(1));
+    commit(&database.tree(TreeName::Meta).unwrap(), batch);
+    database.close();
+    drop(database);
+    let database = Database::open_in_test(dir.path());
+    let found = database.tree(TreeName::Meta).unwrap().get(&FormatKey {});
+    assert_eq!(found.unwrap(), Some(format(FORMAT_VERSION)));
+    database.close();
+}
+
 #[tokio::test]
 async fn settled_waits_for_what_was_seen() {
     let dir = tempfile::tempdir().unwrap();

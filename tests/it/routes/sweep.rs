@@ -1,10 +1,9 @@
 //! Thousands of requests that nobody in his right mind would send.
 
-use gastownd::http::{ROUTES, Route};
 use serde_json::{Value, json};
 
-use crate::refusals::fields;
-use crate::support::samples;
+use super::case::Case;
+use super::table;
 use crate::support::server::exchange;
 use crate::support::world::{Ids, World};
 
@@ -67,8 +66,8 @@ impl Dice {
         }
     }
 
-    fn body(&mut self, route: &Route, ids: &Ids) -> Vec<u8> {
-        let mut body = samples::request(route.method.as_str(), route.path, ids);
+    fn body(&mut self, case: &Case, world: &World, ids: &Ids) -> Vec<u8> {
+        let mut body = case.sound_body(world, ids);
         if let Some(fields) = body.as_object_mut() {
             for (_, value) in fields.iter_mut() {
                 if self.roll(3) == 0 {
@@ -76,9 +75,8 @@ impl Dice {
                 }
             }
         } else {
-            let names = fields(route)
-                .into_iter()
-                .map(|(name, _)| name.trim_end_matches('!'));
+            let names = case.fields.iter();
+            let names = names.map(|(name, _)| name.trim_end_matches('!'));
             let pairs: Vec<_> = names
                 .map(|name| (name.to_owned(), self.value(ids, 0)))
                 .collect();
@@ -98,10 +96,10 @@ impl Dice {
         bytes
     }
 
-    fn path(&mut self, route: &Route, ids: &Ids) -> String {
-        let mut path = route.path.replace("{*path}", "x");
+    fn path(&mut self, case: &Case, ids: &Ids) -> String {
+        let mut path = case.path.replace("{*path}", "x");
         // What is deleted as a whole would leave nothing to try.
-        let whole = route.method == "DELETE" && route.path.starts_with("/api/users/");
+        let whole = case.method == "DELETE" && case.path.starts_with("/api/users/");
         for (name, id) in ids.all() {
             let nasty = [
                 "x",
@@ -153,6 +151,7 @@ async fn nothing_that_can_be_sent_is_a_server_error() {
     let methods = [
         "GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE",
     ];
+    let table = table();
     let mut ids = world.ids(&world.rig).await;
     for round in 0..4000 {
         if round % 200 == 0 {
@@ -161,19 +160,19 @@ async fn nothing_that_can_be_sent_is_a_server_error() {
                 ..world.idle_ids(&world.rig).await
             };
         }
-        let route = &ROUTES[dice.roll(ROUTES.len())];
+        let case = &table[dice.roll(table.len())];
         let method = if dice.roll(10) == 0 {
             dice.one_of(&methods)
         } else {
-            route.method.as_str()
+            case.method
         };
-        let method = if method == "DELETE" && route.path.starts_with("/api/users/") {
-            route.method.as_str()
+        let method = if method == "DELETE" && case.path.starts_with("/api/users/") {
+            case.method
         } else {
             method
         };
-        let path = dice.path(route, &ids);
-        let body = dice.body(route, &ids);
+        let path = dice.path(case, &ids);
+        let body = dice.body(case, &world, &ids);
         let shown = String::from_utf8_lossy(&body)
             .chars()
             .take(300)

@@ -1,0 +1,49 @@
+//! The review queue.
+
+use serde_json::{Value, json};
+
+use super::beads::close;
+use super::case::Case;
+use super::case::Field::{Choice, Id, LongText, Text};
+
+pub(super) fn rows() -> Vec<Case> {
+    vec![
+        Case::of("POST", "/api/towns/{town}/rigs/{rig}/review-queue")
+            .fields(&[
+                ("agent_id!", Id),
+                ("bead_id!", Id),
+                ("branch!", Text(2048)),
+                ("pr_url", Text(2048)),
+                ("summary", LongText),
+            ])
+            .refuses(409, "bead_in_review", async |world, ids| {
+                let review = json!({"agent_id": ids.agent, "bead_id": ids.bead, "branch": "b"});
+                let path = format!("{}/review-queue", world.rig);
+                world.server.post(&path, review.clone()).await;
+                review
+            })
+            .refuses(409, "bead_terminal", async |world, ids| {
+                close(world, ids).await;
+                json!({"agent_id": ids.agent, "bead_id": ids.bead, "branch": "b"})
+            }),
+        Case::of(
+            "POST",
+            "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete",
+        )
+        .fields(&[
+            ("status!", Choice),
+            ("message", LongText),
+            ("commit_sha", Text(128)),
+        ])
+        .prepare(async |world, ids| ids.entry = world.entry(&world.rig).await)
+        .refuses(409, "review_finished", async |world, ids| {
+            ids.entry = world.ids(&world.rig).await.entry;
+            json!({"status": "merged"})
+        })
+        .refuses(404, "review_not_found", async |_, ids| -> Value {
+            // A bead is no merge request.
+            ids.entry.clone_from(&ids.bead);
+            json!({"status": "merged"})
+        }),
+    ]
+}
