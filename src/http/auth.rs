@@ -212,7 +212,7 @@ impl Authority {
     /// # Errors
     /// If the database fails.
     pub fn with_tokens(mut self, meta: Tree, clock: Clock) -> Result<Self, storage::Error> {
-        self.tokens = Some(ApiTokens::load(meta, clock, self.encoding.clone())?);
+        self.tokens = Some(ApiTokens::load(&meta, clock, self.encoding.clone())?);
         Ok(self)
     }
 

@@ -203,7 +203,7 @@ impl From<TokenError> for ApiError {
             TokenError::TooMany => {
                 Self::new(StatusCode::CONFLICT, "too_many_tokens", error.to_string())
             }
-            TokenError::Storage(error) => TownError::Storage(error).into(),
+            TokenError::Town(error) => error.into(),
         }
     }
 }

@@ -255,6 +255,35 @@ impl Towns {
     }
 
     /// The answer that a change of the list has had already, if the request is a repeat.
+    /// Writes rows of the tree `meta` that are not the towns' own, once for each request, and gives
+    /// back the answer: the first one's, if this is a repeat.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn write_meta<R: Record>(
+        &self,
+        batch: Batch,
+        answer: R,
+        once: Option<Once>,
+    ) -> Result<R, Error> {
+        let _changing = self.0.changing.lock().await;
+        if let Some(first) = self.answered(once.as_ref())? {
+            return Ok(first);
+        }
+        let mut batch = batch;
+        self.remember(&mut batch, once, &answer)?;
+        commit(&self.0.meta, batch).await?;
+        Ok(answer)
+    }
+
+    /// Whether a request was carried out by [`Towns::write_meta`] under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_written(&self, once: &Once) -> Result<bool, Error> {
+        Ok(self.0.meta.has_answered(once)?)
+    }
+
     fn answered<R: Record>(&self, once: Option<&Once>) -> Result<Option<R>, Error> {
         let Some(once) = once else { return Ok(None) };
         match self.0.meta.recall(once)? {

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::model::{ApiToken, Timestamp, TokenId};
-use crate::storage::{self, ApiTokenKey, Batch, Tree};
-use crate::town::Page;
+use crate::storage::{self, ApiTokenKey, Batch, Once, Tree};
+use crate::town::{self, Page, Towns};
 
 /// Each is some hundred bytes in memory; more is a program that forgets to revoke.
 const TOKENS_MAX: usize = 1000;
@@ -33,9 +33,9 @@ pub enum TokenError {
     /// No such token.
     #[error("there is no such token")]
     NotFound,
-    /// The database failed.
-    #[error("the database failed")]
-    Storage(#[from] storage::Error),
+    /// It could not be written.
+    #[error("the tokens can't be written")]
+    Town(#[from] town::Error),
 }
 
 /// All of them; cheap to clone.
@@ -43,7 +43,6 @@ pub enum TokenError {
 pub struct ApiTokens(Arc<Inner>);
 
 struct Inner {
-    meta: Tree,
     clock: Clock,
     key: EncodingKey,
     by_hash: Mutex<HashMap<String, ApiToken>>,
@@ -62,13 +61,16 @@ impl ApiTokens {
     ///
     /// # Errors
     /// If the database fails.
-    pub(super) fn load(meta: Tree, clock: Clock, key: EncodingKey) -> Result<Self, storage::Error> {
+    pub(super) fn load(
+        meta: &Tree,
+        clock: Clock,
+        key: EncodingKey,
+    ) -> Result<Self, storage::Error> {
         let by_hash = meta
             .scan(&ApiTokenKey::all())
             .map(|row| row.map(|(_, token)| (token.hash.clone(), token)))
             .collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Inner {
-            meta,
             clock,
             key,
             by_hash: Mutex::new(by_hash),
@@ -76,19 +78,26 @@ impl ApiTokens {
         })))
     }
 
-    /// Makes one; it is told this once.
+    /// Makes one; it is told this once, and to a repeat of the same request. For a repeat it is not
+    /// kept but made again, from the request's key and a secret.
     ///
     /// # Errors
     /// See [`TokenError`].
     pub(in crate::http) async fn create(
         &self,
+        towns: &Towns,
         name: String,
         days: Option<u64>,
+        once: Option<Once>,
     ) -> Result<(ApiToken, String), TokenError> {
         if self.lock().len() >= TOKENS_MAX {
             return Err(TokenError::TooMany);
         }
-        let token = format!("{PREFIX}{}", super::random_secret());
+        let secret = match &once {
+            Some(once) => self.hash(&format!("token of the request {}", once.key)),
+            None => super::random_secret(),
+        };
+        let token = format!("{PREFIX}{secret}");
         let now = self.0.clock.now();
         let days = days.and_then(|days| u32::try_from(days).ok());
         let row = ApiToken {
@@ -102,9 +111,12 @@ impl ApiTokens {
         let mut batch = Batch::new();
         let token_id = row.token_id;
         batch.put(&ApiTokenKey { token_id }, &row);
-        self.commit(batch).await?;
-        self.lock().insert(row.hash.clone(), row.clone());
-        Ok((row, token))
+        let made = towns.write_meta(batch, row, once).await?;
+        // A repeat brings nothing back that was revoked meanwhile.
+        if made.token_id == token_id {
+            self.lock().insert(made.hash.clone(), made.clone());
+        }
+        Ok((made, token))
     }
 
     /// They, newest first.
@@ -121,14 +133,23 @@ impl ApiTokens {
     ///
     /// # Errors
     /// See [`TokenError`].
-    pub(in crate::http) async fn revoke(&self, token_id: TokenId) -> Result<(), TokenError> {
+    pub(in crate::http) async fn revoke(
+        &self,
+        towns: &Towns,
+        token_id: TokenId,
+        once: Option<Once>,
+    ) -> Result<(), TokenError> {
         let known = self.lock().values().any(|row| row.token_id == token_id);
-        if !known {
+        let repeats = match &once {
+            Some(once) => towns.has_written(once)?,
+            None => false,
+        };
+        if !known && !repeats {
             return Err(TokenError::NotFound);
         }
         let mut batch = Batch::new();
         batch.delete(&ApiTokenKey { token_id });
-        self.commit(batch).await?;
+        towns.write_meta(batch, (), once).await?;
         self.lock().retain(|_, row| row.token_id != token_id);
         self.0.revoked.send_replace(());
         Ok(())
@@ -159,16 +180,6 @@ impl ApiTokens {
     fn hash(&self, token: &str) -> String {
         jsonwebtoken::crypto::sign(token.as_bytes(), &self.0.key, Algorithm::HS256)
             .expect("text can be hashed with a secret")
-    }
-
-    async fn commit(&self, batch: Batch) -> Result<(), storage::Error> {
-        let (done, outcome) = oneshot::channel();
-        let on_durable = Box::new(move |result| drop(done.send(result)));
-        self.0.meta.commit(batch, on_durable)?;
-        let ended = || storage::Error::Poisoned {
-            reason: "the committer has ended".to_owned(),
-        };
-        outcome.await.unwrap_or_else(|_| Err(ended()))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, ApiToken>> {

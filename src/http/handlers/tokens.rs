@@ -13,8 +13,9 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
     let name = fields.required_text("name", NAME);
     let days = fields.number("expires_in_days", 1..=3650);
     fields.finish()?;
-    let tokens = context.state.authority.tokens();
-    let (row, token) = tokens.create(name, days).await?;
+    let (state, once) = (&context.state, context.once.clone());
+    let tokens = state.authority.tokens();
+    let (row, token) = tokens.create(&state.towns, name, days, once).await?;
     created(WireNewToken::of(row, token))
 }
 
@@ -29,6 +30,8 @@ pub(in crate::http) async fn revoke(context: Context) -> Reply {
         .param("token")
         .and_then(|text| text.parse().ok())
         .ok_or(ApiError::not_found("token"))?;
-    context.state.authority.tokens().revoke(token_id).await?;
+    let (state, once) = (&context.state, context.once.clone());
+    let tokens = state.authority.tokens();
+    tokens.revoke(&state.towns, token_id, once).await?;
     ok(json!({"revoked": true}))
 }

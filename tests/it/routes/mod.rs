@@ -7,6 +7,7 @@
 
 mod agents;
 mod answers;
+mod attention;
 mod beads;
 mod bodies;
 mod case;
@@ -43,6 +44,7 @@ fn table() -> Vec<Case> {
         reviews::rows(),
         escalations::rows(),
         mayor::rows(),
+        attention::rows(),
     ]
     .into_iter()
     .flatten()
