@@ -76,6 +76,7 @@ static FILES: [File; 12] = [
     file!("/assets/dom.js", JAVASCRIPT, "dom.js"),
     file!("/assets/link.js", JAVASCRIPT, "link.js"),
     file!("/assets/login.js", JAVASCRIPT, "login.js"),
+    file!("/assets/asks.js", JAVASCRIPT, "asks.js"),
     file!("/assets/panel.js", JAVASCRIPT, "panel.js"),
     file!("/assets/town.js", JAVASCRIPT, "town.js"),
     file!("/assets/transcript.js", JAVASCRIPT, "transcript.js"),

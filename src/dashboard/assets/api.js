@@ -49,6 +49,11 @@ export const paths = {
   townRigs: (user, town) => `/api/users/${segment(user)}/towns/${segment(town)}/rigs`,
   rig: (town, rig) => `/api/towns/${segment(town)}/rigs/${segment(rig)}`,
   mayorMessage: (town) => `/api/towns/${segment(town)}/mayor/message`,
+  asks: (town) => `/api/towns/${segment(town)}/asks`,
+  askReply: (town, ask) => `/api/towns/${segment(town)}/asks/${segment(ask)}/reply`,
+  escalations: (town) => `/api/towns/${segment(town)}/escalations`,
+  acknowledge: (town, escalation) =>
+    `/api/towns/${segment(town)}/escalations/${segment(escalation)}/acknowledge`,
   mayorStatus: (town) => `/api/towns/${segment(town)}/mayor/status`,
   socket: (town) => `/api/towns/${segment(town)}/ws`,
 };

@@ -3,6 +3,7 @@
 // State of the server lives in Town, the position in every stream in Link, and what an agent said in
 // its panel's transcript. This module only connects them and draws once per frame.
 import { explain, paths, request } from "./api.js";
+import { AskList } from "./asks.js";
 import { Board, needsPerson, placeInOrder, reviewsBySource, failureOf, workerOf } from "./board.js";
 import { element, setText } from "./dom.js";
 import { Link, TOWN } from "./link.js";
@@ -17,6 +18,10 @@ const TITLE = "gastown";
 
 const at = (id) => document.getElementById(id);
 const board = new Board(at("board"), openBead);
+const asks = new AskList(at("asks"), at("ask-list"), {
+  answer: (ask, body) => town.answer(ask, body),
+  show: showAgent,
+});
 
 let towns = [];
 let town = null;
@@ -135,6 +140,7 @@ function drawTown() {
   board.draw(town);
   drawRigs();
   drawAgents();
+  asks.draw(town.asks);
   drawAttention();
 }
 
@@ -205,9 +211,12 @@ function byStanding(a, b) {
 function drawAttention() {
   const found = needsPerson(town);
   at("attention").hidden = found.length === 0;
-  document.title = found.length ? `(${found.length}) ${TITLE}` : TITLE;
+  const waiting = found.length + town.asks.size;
+  document.title = waiting ? `(${waiting}) ${TITLE}` : TITLE;
   const list = at("attention-list");
-  const key = JSON.stringify(found.map(({ kind, text, detail }) => [kind, text, detail]));
+  const key = JSON.stringify(
+    found.map(({ kind, text, detail, bead }) => [kind, text, detail, bead?.status]),
+  );
   if (list.dataset.key === key) return;
   list.dataset.key = key;
   list.replaceChildren(
@@ -223,9 +232,29 @@ function drawAttention() {
           onclick: () => (bead ? openBead(bead.bead_id) : showAgent(agent.id)),
         }),
         element("span", { class: "detail", textContent: detail }),
+        kind === "escalation" ? acknowledgement(bead) : null,
       ),
     ),
   );
+}
+
+function acknowledgement(bead) {
+  if (bead.status !== "open") {
+    return element("span", { class: "badge", textContent: "acknowledged" });
+  }
+  const button = element("button", {
+    type: "button",
+    class: "quiet small",
+    textContent: "Acknowledge",
+    onclick: async () => {
+      button.disabled = true;
+      await town.acknowledge(bead).catch((error) => {
+        button.disabled = false;
+        showLink("behind", `That did not work: ${explain(error)}`);
+      });
+    },
+  });
+  return button;
 }
 
 function enlarge(panel) {

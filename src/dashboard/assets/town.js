@@ -12,6 +12,7 @@ export class Town {
   rigs = new Map();
   beads = new Map();
   agents = new Map();
+  asks = new Map();
   #row;
   #changed;
   #failed;
@@ -48,6 +49,10 @@ export class Town {
     const [noun] = type.split(".");
     const fact = data !== null && typeof data === "object" ? data : {};
     if (noun === "rig" || noun === "town") return this.reload();
+    if (noun === "ask" || type === "agent.waiting") this.#mark("asks", () => this.#loadAsks());
+    if (noun === "escalation" && !fact.rig_id) {
+      this.#mark("escalations", () => this.#loadEscalations());
+    }
     const rigId = fact.rig_id ?? this.beads.get(fact.bead_id)?.rig_id;
     if (fact.bead_id && rigId) {
       this.#mark(`bead ${fact.bead_id}`, () => this.#loadBead(rigId, fact.bead_id));
@@ -70,6 +75,18 @@ export class Town {
   async close({ rig_id: rig, bead_id: bead }) {
     const closed = await request("POST", `${paths.rig(this.id, rig)}/beads/${bead}/close`, {});
     this.#keep(closed);
+  }
+
+  // A person has taken an escalation up.
+  async acknowledge({ bead_id: bead }) {
+    this.#keep(await request("POST", paths.acknowledge(this.id, bead)));
+  }
+
+  async answer({ id }, body) {
+    const ask = await request("POST", paths.askReply(this.id, id), body);
+    // It may be gone by now, which a fact has told.
+    if (this.asks.has(id)) this.asks.set(id, ask);
+    this.#changed();
   }
 
   async remove({ rig_id: rig, bead_id: bead }) {
@@ -131,7 +148,19 @@ export class Town {
     const agents = perRig.flatMap(([, agents]) => agents).map((agent) => [agent.id, agent]);
     const mayors = [...this.agents].filter(([, { role }]) => role === "mayor");
     this.agents = new Map([...mayors, ...agents]);
-    await this.#loadMayor();
+    await Promise.all([this.#loadMayor(), this.#loadAsks(), this.#loadEscalations()]);
+  }
+
+  async #loadAsks() {
+    const asks = await request("GET", `${paths.asks(this.id)}?limit=${LIST_LIMIT}`);
+    this.asks = new Map(asks.map((ask) => [ask.id, ask]));
+  }
+
+  // The town's own, which belong to no rig.
+  async #loadEscalations() {
+    const open = `${paths.escalations(this.id)}?acknowledged=false&limit=${LIST_LIMIT}`;
+    const escalations = await request("GET", open);
+    for (const bead of escalations) if (!bead.rig_id) this.beads.set(bead.bead_id, bead);
   }
 
   async #loadBead(rigId, beadId) {
