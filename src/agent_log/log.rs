@@ -477,6 +477,32 @@ impl Log {
         Ok(slices)
     }
 
+    /// The slice that begins with one event; `None` if that is below the floor or not durable yet.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn read_one(&self, id: u64) -> Result<Option<Slice>, storage::Error> {
+        {
+            let state = self.lock();
+            if id < state.first_id || id > state.last_id {
+                return Ok(None);
+            }
+            let at = state.tail.partition_point(|segment| segment.last_id() < id);
+            if let Some(segment) = state.tail.get(at)
+                && segment.first_id() <= id
+            {
+                return Ok(Some(segment.slice_from(id)));
+            }
+        }
+        let row = self.0.tree.scan_from(&SegmentKey { first_id: id })?.next();
+        let Some((head, frames)) = row.transpose()?.map(storage::Tailed::into_parts) else {
+            return Ok(None);
+        };
+        let segment = Segment::new(head, frames);
+        let holds = segment.first_id() <= id && id <= segment.last_id();
+        Ok(holds.then(|| segment.slice_from(id)))
+    }
+
     /// Registers a watcher; it is told of everything published after this call.
     pub fn watch(&self, watcher: Arc<dyn Watcher>, token: u64) -> WatchId {
         let mut state = self.lock();

@@ -102,11 +102,13 @@ fn the_guard_gets_its_arguments_as_they_are() {
 #[test]
 fn what_the_server_starts_is_understood() {
     let line = "gastownd container --town-id 3c10b059-4b96-4f83-b6aa-67b274ccf172 \
-                --socket /run/s --workspace /w --linger 90s --allow-local-repos";
+                --socket /run/s --workspace /w --linger 90s --allow-local-repos \
+                --memory-max 1000000000 --processes-max 100 --open-files-max 2000";
     let Ok(Command::Container(arguments)) = parse(line) else {
         panic!("{line} is container");
     };
     assert_eq!(arguments.linger.as_secs(), 90);
+    assert_eq!(arguments.memory_max, 1_000_000_000);
     assert!(arguments.allow_local_repos && arguments.guard.is_none());
     assert!(parse("gastownd container --town-id x --socket /s --workspace /w").is_err());
     let Ok(Command::GitCredential { arguments }) = parse("gastownd git-credential get") else {

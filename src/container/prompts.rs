@@ -47,6 +47,8 @@ const TOOLS: &str = "\
 - gt_escalate: tell the people of the town about something you can't solve. Say what you tried and \
 what you need.
 - gt_checkpoint: keep a short note (any JSON) that you get back if you are restarted.
+- gt_molecule_current, gt_molecule_advance: if your bead has a molecule (ordered steps), the step \
+that comes next, and to say that it is done.
 - gt_done: hand in finished work on a branch.
 All other tools (files, shell, search) work in your present directory.";
 
@@ -193,6 +195,29 @@ pub fn bead_prompt(
     sections.join("\n\n")
 }
 
+/// What is added to a bead's prompt if it has steps: each with its instructions, and where the
+/// agent is. `current` counts from 0.
+#[must_use]
+pub fn steps_prompt(steps: &[(&str, &str)], current: usize) -> String {
+    let mut text = format!(
+        "\n\n## Its steps\nThis work has {} steps (its molecule). Do them in this order. After each \
+         one call gt_molecule_advance with a summary; gt_done is refused before the last.",
+        steps.len()
+    );
+    for (at, (title, instructions)) in steps.iter().enumerate() {
+        let mark = match at.cmp(&current) {
+            std::cmp::Ordering::Less => " (done)",
+            std::cmp::Ordering::Equal => " (you are here)",
+            std::cmp::Ordering::Greater => "",
+        };
+        text.push_str(&format!("\n\n### {}. {}{mark}", at + 1, title.trim()));
+        if !instructions.trim().is_empty() && at >= current {
+            text.push_str(&format!("\n{}", instructions.trim()));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +261,20 @@ mod tests {
         let done = text.find("Call gt_done").unwrap();
         assert!(push < done);
         assert!(text.contains("Never merge into the default branch"));
+    }
+
+    #[test]
+    fn steps_say_where_the_agent_is() {
+        let steps = [("Look", "at it"), ("Paint", "it green"), ("Dry", "")];
+        let text = steps_prompt(&steps, 1);
+        for part in [
+            "1. Look (done)",
+            "2. Paint (you are here)\nit green",
+            "3. Dry",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("at it"), "{text}");
     }
 
     #[test]

@@ -66,13 +66,15 @@ macro_rules! file {
 
 static LOGIN: File = file!("/login", HTML, "login.html");
 
-static FILES: [File; 12] = [
+static FILES: [File; 15] = [
     file!("/", HTML, "index.html"),
     file!("/assets/style.css", CSS, "style.css"),
     file!("/assets/icon.svg", SVG, "icon.svg"),
     file!("/assets/app.js", JAVASCRIPT, "app.js"),
     file!("/assets/api.js", JAVASCRIPT, "api.js"),
+    file!("/assets/bead.js", JAVASCRIPT, "bead.js"),
     file!("/assets/board.js", JAVASCRIPT, "board.js"),
+    file!("/assets/convoys.js", JAVASCRIPT, "convoys.js"),
     file!("/assets/dom.js", JAVASCRIPT, "dom.js"),
     file!("/assets/link.js", JAVASCRIPT, "link.js"),
     file!("/assets/login.js", JAVASCRIPT, "login.js"),

@@ -62,7 +62,7 @@ impl Context {
     }
 
     /// An id of the path. One that is no UUID names nothing that exists.
-    fn id<T: FromStr>(&self, name: &str, what: &'static str) -> Result<T, ApiError> {
+    pub(super) fn id<T: FromStr>(&self, name: &str, what: &'static str) -> Result<T, ApiError> {
         self.param(name)
             .and_then(|text| text.parse().ok())
             .ok_or(ApiError::not_found(what))

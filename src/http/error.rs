@@ -91,6 +91,8 @@ impl ApiError {
             "ask" => "ask_not_found",
             "token" => "token_not_found",
             "merge request" => "review_not_found",
+            "convoy" => "convoy_not_found",
+            "molecule" => "molecule_not_found",
             _ => "not_found",
         };
         Self::new(
@@ -190,6 +192,19 @@ impl From<Refusal> for ApiError {
             Refusal::HookEmpty(_) => (StatusCode::CONFLICT, "hook_empty"),
             Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
             Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
+            Refusal::ConvoyNotFound(_) => (StatusCode::NOT_FOUND, "convoy_not_found"),
+            Refusal::ConvoyLanded(_) => (StatusCode::CONFLICT, "convoy_landed"),
+            Refusal::ConvoyFull(_) => (StatusCode::CONFLICT, "convoy_full"),
+            Refusal::BeadInConvoy(..) => (StatusCode::CONFLICT, "bead_in_convoy"),
+            Refusal::BeadBlocked(..) => (StatusCode::CONFLICT, "bead_blocked"),
+            Refusal::DependencyNotFound(..) => (StatusCode::NOT_FOUND, "dependency_not_found"),
+            Refusal::DependencyExists(..) => (StatusCode::CONFLICT, "dependency_exists"),
+            Refusal::DependencyCycle(..) => (StatusCode::CONFLICT, "dependency_cycle"),
+            Refusal::TooManyDependencies(_) => (StatusCode::CONFLICT, "too_many_dependencies"),
+            Refusal::MoleculeNotFound(_) => (StatusCode::NOT_FOUND, "molecule_not_found"),
+            Refusal::MoleculeExists(..) => (StatusCode::CONFLICT, "molecule_exists"),
+            Refusal::MoleculeFinished(..) => (StatusCode::CONFLICT, "molecule_finished"),
+            Refusal::MoleculeUnfinished(..) => (StatusCode::CONFLICT, "molecule_unfinished"),
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)

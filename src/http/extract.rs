@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn issue(&mut self, field: &str, message: impl Into<String>) {
+    pub(super) fn issue(&mut self, field: &str, message: impl Into<String>) {
         self.issues.push(Issue {
             path: vec![field.to_owned()],
             message: message.into(),
@@ -241,6 +241,41 @@ impl<'a> Fields<'a> {
                 issues: Vec::new(),
             })
             .collect()
+    }
+
+    /// Whether nothing was wrong so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.issues.is_empty()
+    }
+
+    /// An object that must be there, read by `read`; what is wrong in it is named by its path.
+    pub(super) fn part<T>(
+        &mut self,
+        field: &str,
+        read: impl FnOnce(&mut Fields<'a>) -> T,
+    ) -> Option<T> {
+        let fields: HashMap<String, &'a RawValue> =
+            self.required(field, |fields| fields.parse(field, "an object"))?;
+        let mut part = Fields {
+            fields,
+            issues: Vec::new(),
+        };
+        let value = read(&mut part);
+        for mut issue in part.issues {
+            issue.path.insert(0, field.to_owned());
+            self.issues.push(issue);
+        }
+        Some(value)
+    }
+
+    /// Ids; missing or null is none.
+    pub(super) fn ids<T: FromStr>(&mut self, field: &str, most: usize) -> Vec<T> {
+        let texts: Vec<String> = self.parse(field, "an array of UUIDs").unwrap_or_default();
+        let ids: Vec<T> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+        if ids.len() < texts.len() || ids.len() > most {
+            self.issue(field, format!("must be at most {most} UUIDs"));
+        }
+        ids
     }
 
     /// Takes over what was wrong with a part.

@@ -9,8 +9,9 @@ use hyper::Method;
 use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
-    agents, asks, beads, container, escalations, events, mail, mayor, mayor_tools, mcp, page,
-    reviews, rigs, session, stream, system, tokens, towns,
+    agents, asks, beads, container, convoys, dependencies, escalations, events, ledger, mail,
+    mayor, mayor_tools, mcp, molecules, page, reviews, rigs, session, stream, system, tokens,
+    towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -76,6 +77,11 @@ routes! {
     POST "/api/towns/{town}/container/agents/{agent}/message" Admin container::message;
     GET "/api/towns/{town}/container/agents/{agent}/status" Admin container::status;
     GET "/api/towns/{town}/container/agents/{agent}/stream" Admin stream::agent;
+    GET "/api/users/{user}/towns/{town}/events" Admin ledger::of_town;
+    GET "/api/towns/{town}/convoys" Admin convoys::list;
+    POST "/api/towns/{town}/convoys" Admin convoys::create;
+    POST "/api/towns/{town}/convoys/bead-closed" Admin convoys::bead_closed;
+    GET "/api/towns/{town}/convoys/{convoy}" Admin convoys::get;
     GET "/api/towns/{town}/escalations" Admin escalations::list;
     POST "/api/towns/{town}/escalations/{escalation}/acknowledge" Admin escalations::acknowledge;
     GET "/api/towns/{town}/asks" Admin asks::list;
@@ -97,6 +103,14 @@ routes! {
     DELETE "/api/towns/{town}/rigs/{rig}/beads/{bead}" Admin beads::delete;
     PATCH "/api/towns/{town}/rigs/{rig}/beads/{bead}/status" Rig beads::set_status;
     POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/close" Rig beads::close;
+    GET "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies" Rig dependencies::list;
+    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies" Admin dependencies::add;
+    DELETE "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies/{dependency}" Admin dependencies::remove;
+    GET "/api/towns/{town}/rigs/{rig}/events" Rig ledger::of_rig;
+    POST "/api/towns/{town}/rigs/{rig}/molecules" Admin molecules::create;
+    GET "/api/towns/{town}/rigs/{rig}/molecules/{molecule}" Rig molecules::get;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/current" Agent molecules::current;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/advance" Agent molecules::advance;
     POST "/api/towns/{town}/rigs/{rig}/sling" Admin beads::sling;
 
     POST "/api/towns/{town}/rigs/{rig}/agents" Admin agents::create;
@@ -178,6 +192,9 @@ fn param_name(name: &str) -> Option<&'static str> {
         "escalation",
         "ask",
         "token",
+        "convoy",
+        "dependency",
+        "molecule",
         "path",
     ]
     .into_iter()

@@ -9,7 +9,9 @@ use crate::town::{
     SlingOrder, StatusChange, TownHandle,
 };
 
-use super::wire::{WireAgent, WireBead, WireMail, WirePrime, WireRig, WireSlung};
+use super::wire::{
+    WireAdvanced, WireAgent, WireBead, WireCurrentStep, WireMail, WirePrime, WireRig, WireSlung,
+};
 
 /// Rows shown to a model at once.
 const LIST_MAX: usize = 100;
@@ -90,6 +92,21 @@ impl TownTools {
                     .await
                     .map_err(problem)?;
                 Ok("Saved; you will see it again after a restart.".into())
+            }
+            ToolCall::MoleculeCurrent => {
+                let molecule = town.current_molecule(rig_id, agent_id).await;
+                let step = molecule.map_err(problem)?.map(WireCurrentStep::from);
+                Ok(value(step))
+            }
+            ToolCall::MoleculeAdvance { summary } => {
+                let advanced = town.advance_molecule(rig_id, agent_id, summary).await;
+                match advanced.map_err(problem)? {
+                    Some(advanced) => Ok(value(WireAdvanced::from(advanced))),
+                    None => Err(ToolError::Refused {
+                        message: "the bead on your hook has no steps; there is nothing to advance"
+                            .to_owned(),
+                    }),
+                }
             }
             ToolCall::Escalate {
                 title,
@@ -175,6 +192,7 @@ impl TownTools {
             ToolCall::Prime => Ok(value(WirePrime::from(Prime {
                 agent: agent.clone(),
                 hooked_bead: None,
+                molecule: None,
                 undelivered_mail: Vec::new(),
                 open_beads: Vec::new(),
             }))),
@@ -182,6 +200,8 @@ impl TownTools {
             ToolCall::Done { .. }
             | ToolCall::BeadStatus { .. }
             | ToolCall::BeadClose { .. }
+            | ToolCall::MoleculeCurrent
+            | ToolCall::MoleculeAdvance { .. }
             | ToolCall::Checkpoint { .. } => Err(ToolError::Refused {
                 message: "this tool needs a rig, and you work for the whole town".to_owned(),
             }),

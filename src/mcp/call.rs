@@ -68,6 +68,13 @@ pub enum ToolCall {
         /// Any JSON.
         data: Value,
     },
+    /// The step of the bead on the hook that comes next.
+    MoleculeCurrent,
+    /// That step is done.
+    MoleculeAdvance {
+        /// What was done.
+        summary: String,
+    },
     /// Makes a bead and gives it to a polecat.
     Sling {
         /// A rig's id or name.

@@ -205,6 +205,31 @@ pub(super) const TOOLS: &[Entry] = &[
         },
     },
     Entry {
+        name: "molecule_current",
+        description: "Shows the step that comes next, if the bead on your hook has a molecule: steps \
+                      to be done in order. `null` means that it has none.",
+        roles: BRANCH_MAKERS,
+        arguments: &[],
+        reads_only: true,
+        call: |_| ToolCall::MoleculeCurrent,
+    },
+    Entry {
+        name: "molecule_advance",
+        description: "Says that the present step of your bead's molecule is done and shows the next \
+                      one. Call it after each step, never ahead of the work: `done` is refused until \
+                      the last step is done.",
+        roles: BRANCH_MAKERS,
+        arguments: &[required(
+            "summary",
+            Kind::Text,
+            "What you did in this step and how you checked it, in a sentence or two",
+        )],
+        reads_only: false,
+        call: |given| ToolCall::MoleculeAdvance {
+            summary: given.text("summary"),
+        },
+    },
+    Entry {
         name: "sling",
         description: "Gives work to a polecat (worker): makes a bead in a rig and puts it on the hook \
                       of a free polecat, or a new one. The polecat sees only the title and the body, \

@@ -163,7 +163,9 @@ async fn each_role_has_its_tools() {
         assert_eq!(mayors.iter().all(has), *role == AgentRole::Mayor);
         assert_eq!(mayors.iter().any(has), *role == AgentRole::Mayor);
         let makes_branches = matches!(role, AgentRole::Polecat | AgentRole::Refinery);
-        assert_eq!(has(&"done"), makes_branches);
+        for tool in ["done", "molecule_current", "molecule_advance"] {
+            assert_eq!(has(&tool), makes_branches, "{tool}");
+        }
     }
 }
 
@@ -283,6 +285,12 @@ async fn calls_arrive_parsed() {
         summary: Some(text("s")),
     };
     assert_eq!(polecat.calls(), [done]);
+    polecat
+        .call("molecule_advance", json!({"summary": "s"}))
+        .await;
+    polecat.call("molecule_current", json!({})).await;
+    let advance = ToolCall::MoleculeAdvance { summary: text("s") };
+    assert_eq!(polecat.calls()[1..], [advance, ToolCall::MoleculeCurrent]);
 }
 
 #[tokio::test]

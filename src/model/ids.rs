@@ -81,6 +81,8 @@ uuid_id! {
     AskId;
     /// A token that a person made for a program.
     TokenId;
+    /// A bead's ordered steps.
+    MoleculeId;
     /// The life of an event log; ids are only comparable within one epoch.
     Epoch;
 }

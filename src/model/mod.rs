@@ -5,10 +5,11 @@ mod ids;
 mod json;
 mod nouns;
 mod time;
+mod work;
 
 pub use attention::{ApiToken, Ask, Raised};
 pub use ids::{
-    AgentId, AskId, BeadId, Epoch, MailId, ParseIdError, RigId, TokenId, TownId, UserId,
+    AgentId, AskId, BeadId, Epoch, MailId, MoleculeId, ParseIdError, RigId, TokenId, TownId, UserId,
 };
 pub use json::Json;
 pub use nouns::{
@@ -16,3 +17,4 @@ pub use nouns::{
     Review, ReviewStatus, Rig, Town, UnknownVariant,
 };
 pub use time::Timestamp;
+pub use work::{Convoy, Dependency, DependencyKind, Molecule, MoleculeStatus, MoleculeStep};

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{AgentId, BeadId, Json, MailId, RigId, Timestamp, TownId, UserId};
+use super::{
+    AgentId, BeadId, Dependency, Json, MailId, MoleculeId, RigId, Timestamp, TownId, UserId,
+};
 
 /// A name on the wire that no variant has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +15,7 @@ pub struct UnknownVariant {
     pub allowed: &'static str,
 }
 
+/// An enum with the names that its variants have on the wire.
 macro_rules! named_enum {
     ($(#[$doc:meta])* $name:ident [$allowed:literal] { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -49,6 +52,8 @@ macro_rules! named_enum {
         }
     };
 }
+
+pub(super) use named_enum;
 
 named_enum! {
     /// What a bead is.
@@ -239,6 +244,22 @@ pub struct Bead {
     pub updated_at: Timestamp,
     /// When it was closed.
     pub closed_at: Option<Timestamp>,
+    /// The convoy it travels in.
+    pub convoy_id: Option<BeadId>,
+    /// Its steps, if it has some.
+    pub molecule_id: Option<MoleculeId>,
+    /// The beads it depends on, in the order in which they were added.
+    pub dependencies: Vec<Dependency>,
+    /// How many of those block it and are not closed.
+    pub blockers_open: u32,
+}
+
+impl Bead {
+    /// Whether nothing that it needs first is left to do.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.blockers_open == 0
+    }
 }
 
 /// The scheduler's notes on an agent.

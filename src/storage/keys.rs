@@ -2,8 +2,8 @@
 //! that the order of bytes is the order of scans. A byte once assigned never changes its meaning.
 
 use crate::model::{
-    Agent, AgentId, ApiToken, Ask, Bead, BeadId, BeadStatus, Mail, Raised, Review, ReviewStatus,
-    Rig, RigId, TokenId, Town, TownId,
+    Agent, AgentId, ApiToken, Ask, Bead, BeadId, BeadStatus, BeadType, Convoy, Mail, Molecule,
+    MoleculeId, Raised, Review, ReviewStatus, Rig, RigId, TokenId, Town, TownId,
 };
 
 use super::Error;
@@ -94,7 +94,7 @@ macro_rules! id_part {
         }
     )+};
 }
-id_part!(TownId, RigId, AgentId, BeadId, TokenId);
+id_part!(TownId, RigId, AgentId, BeadId, MoleculeId, TokenId);
 
 macro_rules! enum_part {
     ($($name:ident),+) => {$(
@@ -109,7 +109,11 @@ macro_rules! enum_part {
         }
     )+};
 }
-enum_part!(BeadStatus, ReviewStatus);
+enum_part!(BeadStatus, BeadType, ReviewStatus);
+
+/// Stands in a key where a rig would, for what belongs to the town itself. No rig has this id:
+/// rigs' ids are random and carry their version.
+pub const NO_RIG: RigId = RigId::from_bytes([0; 16]);
 
 macro_rules! keys {
     ($($(#[$doc:meta])* $tag:literal $name:ident { $($part:ident: $kind:ty),* } -> $row:ty;)+) => {$(
@@ -205,6 +209,22 @@ keys! {
     0x17 EscalationFold { matter: String } -> Pointer<BeadId>;
     /// All beads of the town by age.
     0x18 BeadByTown { seq: u64 } -> Pointer<BeadId>;
+    /// The beads that depend on a bead; the dependency itself stands in the dependent's row.
+    0x26 BeadDependent { on_bead_id: BeadId, bead_id: BeadId } -> Count;
+    /// Beads of a rig ([`NO_RIG`]: of the town itself) by type and status, then age.
+    0x27 BeadByKind { rig_id: RigId, bead_type: BeadType, status: BeadStatus, seq: u64 } -> Pointer<BeadId>;
+    /// Open beads of a rig that wait for no other, by age.
+    0x28 BeadReady { rig_id: RigId, seq: u64 } -> Pointer<BeadId>;
+    /// The parts of a bead by age.
+    0x29 BeadByParent { parent_bead_id: BeadId, seq: u64 } -> Pointer<BeadId>;
+    /// The beads of a convoy by age.
+    0x2A BeadByConvoy { convoy_id: BeadId, seq: u64 } -> Pointer<BeadId>;
+    /// What a convoy carries beyond its bead.
+    0x2B ConvoyKey { convoy_id: BeadId } -> Convoy;
+    /// A bead's ordered steps.
+    0x2C MoleculeKey { molecule_id: MoleculeId } -> Molecule;
+    /// Town events about beads, by sequence: those of a rig, and under [`NO_RIG`] all of them.
+    0x2D LedgerKey { rig_id: RigId, seq: u64 } -> Count;
     /// What agents ask, by agent and the ask's id at the agent server.
     0x32 AskKey { agent_id: AgentId, server_id: String } -> Ask;
     /// Escalations that nobody has taken up yet.
@@ -253,6 +273,23 @@ prefixes! {
     ReviewByStatus: of_status(status: ReviewStatus);
     BeadEventKey: of_bead(bead_id: BeadId);
     AskKey: of_agent(agent_id: AgentId);
+    BeadDependent: on(on_bead_id: BeadId);
+    BeadReady: of_rig(rig_id: RigId);
+    BeadByParent: of_parent(parent_bead_id: BeadId);
+    BeadByConvoy: of_convoy(convoy_id: BeadId);
+    LedgerKey: of_rig(rig_id: RigId);
+}
+
+impl BeadByKind {
+    /// All of one rig, type and status.
+    #[must_use]
+    pub fn of_kind(rig_id: RigId, bead_type: BeadType, status: BeadStatus) -> Prefix<Self> {
+        let mut prefix = Self::all();
+        rig_id.put(&mut prefix.bytes);
+        bead_type.put(&mut prefix.bytes);
+        status.put(&mut prefix.bytes);
+        prefix
+    }
 }
 
 #[cfg(test)]

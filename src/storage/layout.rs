@@ -13,8 +13,9 @@ use bincode::{Decode, Encode};
 
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, ApiToken, Ask, AskId, AskKind, Bead, BeadId,
-    BeadStatus, BeadType, Dispatch, Epoch, Json, Mail, MailId, Priority, Raised, Review,
-    ReviewStatus, Rig, RigId, Timestamp, TokenId, Town, TownId, UserId,
+    BeadStatus, BeadType, Convoy, Dependency, DependencyKind, Dispatch, Epoch, Json, Mail, MailId,
+    Molecule, MoleculeId, MoleculeStatus, MoleculeStep, Priority, Raised, Review, ReviewStatus,
+    Rig, RigId, Timestamp, TokenId, Town, TownId, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -158,6 +159,8 @@ codes! {
     AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
     ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
     AskKind { Permission = 1, Question = 2 }
+    DependencyKind { Blocks = 1, Tracks = 2 }
+    MoleculeStatus { Active = 1, Completed = 2, Failed = 3 }
 }
 
 macro_rules! id_layout {
@@ -176,7 +179,7 @@ macro_rules! id_layout {
     )+};
 }
 id_layout!(
-    TownId, RigId, AgentId, BeadId, MailId, Epoch, AskId, TokenId
+    TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch, AskId, TokenId
 );
 
 macro_rules! text_layout {
@@ -213,8 +216,24 @@ impl<C> Decode<C> for Timestamp {
     }
 }
 
+/// Takes its rows off one by one: read as one repetition, `since` could be the next row's name.
 macro_rules! layouts {
-    ($($name:ident { $($field:ident),* $(,)? } $(since $version:literal { $($added:ident),+ $(,)? })*)+) => {$(
+    () => {};
+    (
+        $name:ident { $($field:ident),* $(,)? } since $version:literal { $($added:ident),+ $(,)? }
+        $($rest:tt)*
+    ) => {
+        layout!($name { $($field),* } $version { $($added),+ });
+        layouts! { $($rest)* }
+    };
+    ($name:ident { $($field:ident),* $(,)? } $($rest:tt)*) => {
+        layout!($name { $($field),* });
+        layouts! { $($rest)* }
+    };
+}
+
+macro_rules! layout {
+    ($name:ident { $($field:ident),* } $($version:literal { $($added:ident),+ })*) => {
         impl Encode for $name {
             fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
                 $(self.$field.encode(encoder)?;)*
@@ -237,11 +256,10 @@ macro_rules! layouts {
         impl Record for $name {
             const NAME: &'static str = stringify!($name);
         }
-    )+};
+    };
 }
 
 /// A field that rows have since `version`; in older rows it has its default.
-#[expect(dead_code, reason = "no row has a later field yet")]
 fn added_in<T, D>(version: u8, decoder: &mut D) -> Result<T, DecodeError>
 where
     T: Default + Decode<LayoutVersion>,
@@ -271,6 +289,12 @@ layouts! {
     Bead {
         bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
         priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
+    } since 2 { convoy_id, molecule_id, dependencies, blockers_open }
+    Dependency { on_bead_id, kind }
+    Convoy { convoy_id, total, closed, failed, landed_at }
+    MoleculeStep { title, instructions, summary }
+    Molecule {
+        molecule_id, bead_id, rig_id, steps, current_step, status, created_at, updated_at,
     }
     Dispatch {
         attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
@@ -333,6 +357,7 @@ record_tuples! {
     A B;
     A B C;
     A B C D;
+    A B C D E;
 }
 
 #[cfg(test)]

@@ -34,14 +34,17 @@ pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
     AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, AnsweredAt, AnsweredCount,
-    AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown,
-    BeadEventKey, BeadKey, ConfigKey, CounterKey, EscalationFold, FormatKey, IndexedKey, Key,
-    LinkKey, LogHeadKey, MailKey, MailUndelivered, Prefix, RaisedKey, ReviewByStatus, ReviewKey,
-    RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
+    AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByConvoy, BeadByKind, BeadByParent,
+    BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey, BeadReady,
+    ConfigKey, ConvoyKey, CounterKey, EscalationFold, FormatKey, IndexedKey, Key, LedgerKey,
+    LinkKey, LogHeadKey, MailKey, MailUndelivered, MoleculeKey, NO_RIG, Prefix, RaisedKey,
+    ReviewByStatus, ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
 };
 pub use layout::{
     Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
     Text,
 };
 pub use once::{KEPT_FOR, Kept, Once, Recalled};
+#[cfg(test)]
+pub(crate) use trees::ROWS_READ;
 pub use trees::{Tailed, Tree, TreeName};

@@ -24,7 +24,10 @@ use super::effects::Effect;
 use super::reconcile::{self, Action, Container, Live, Plan, Told, View};
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
-use super::{agents, asks, beads, dispatch, escalations, link, mail, mayor, reviews, rigs, runs};
+use super::{
+    agents, asks, beads, convoys, dependencies, dispatch, escalations, link, mail, mayor,
+    molecules, reviews, rigs, runs,
+};
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
 /// to cost nothing.
@@ -106,6 +109,26 @@ impl Actor {
             Command::DeleteBead(rig_id, bead_id, reply) => {
                 self.apply(reply, |draft| beads::delete(draft, rig_id, bead_id))
             }
+            Command::AddDependency(rig_id, bead_id, on, by, reply) => self.apply(reply, |draft| {
+                dependencies::add(draft, rig_id, bead_id, on, by)
+            }),
+            Command::RemoveDependency(rig_id, bead_id, on, by, reply) => self
+                .apply(reply, |draft| {
+                    dependencies::remove(draft, rig_id, bead_id, on, by)
+                }),
+            Command::CreateConvoy(new, reply) => {
+                self.apply(reply, |draft| convoys::create(draft, new))
+            }
+            Command::ConvoyBeadClosed(convoy_id, bead_id, reply) => self.apply(reply, |draft| {
+                convoys::bead_closed(draft, convoy_id, bead_id)
+            }),
+            Command::CreateMolecule(rig_id, bead_id, steps, reply) => self.apply(reply, |draft| {
+                molecules::create(draft, rig_id, bead_id, steps)
+            }),
+            Command::AdvanceMolecule(rig_id, agent_id, summary, reply) => self
+                .apply(reply, |draft| {
+                    molecules::advance(draft, rig_id, agent_id, summary)
+                }),
             Command::Sling(rig_id, order, reply) => {
                 self.apply(reply, |draft| agents::sling(draft, rig_id, order))
             }
@@ -315,6 +338,11 @@ impl Actor {
                     reviews::start(draft, *entry_id)?;
                     draft.effect(Effect::Merge(*entry_id));
                     Ok(())
+                });
+            }
+            Action::LandConvoy { convoy_id } => {
+                self.apply_own("land a convoy", |draft| {
+                    convoys::land_if_due(draft, *convoy_id)
                 });
             }
             Action::RequeueStuck { entry_id } => {

@@ -5,14 +5,13 @@ use serde_json::{Value, json};
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, Dispatch, Json, RigId,
 };
-use crate::storage::BeadByRig;
 
 use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
 use super::{asks, beads};
-use super::{command::NewBead, dispatch, mail, names, reviews};
+use super::{bead_lists, command::NewBead, dispatch, mail, molecules, names, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;
@@ -208,6 +207,9 @@ pub(super) fn hook(
     if let Some(holder) = beads::holder(draft, &bead)? {
         return Err(Refusal::BeadHooked(bead_id, holder).into());
     }
+    if !bead.is_ready() {
+        return Err(Refusal::BeadBlocked(bead_id, bead.blockers_open).into());
+    }
     if let Some(review) = reviews::unfinished_of(draft, bead_id)? {
         return Err(Refusal::BeadInReview(bead_id, review).into());
     }
@@ -218,6 +220,16 @@ pub(super) fn hook(
     agent.dispatch.due_at = draft.now;
     agent.dispatch.last_error = None;
     agent.last_activity_at = Some(draft.now);
+    if bead.assignee_agent_id != Some(agent_id) {
+        draft.fact(
+            "bead.assigned",
+            Fact {
+                old_value: bead.assignee_agent_id.map(|id| id.to_string()),
+                new_value: Some(agent_id.to_string()),
+                ..fact_of(&agent)
+            },
+        );
+    }
     bead.assignee_agent_id = Some(agent_id);
     bead.updated_at = draft.now;
     draft.fact(
@@ -320,6 +332,8 @@ pub(super) fn sling(
             assignee_agent_id: Some(agent.agent_id),
             parent_bead_id: None,
             created_by: order.created_by,
+            convoy_id: None,
+            depends_on: Vec::new(),
         },
     )?;
     Ok(Slung {
@@ -338,12 +352,16 @@ pub(super) fn prime(
         Some(bead_id) => draft.find_bead(bead_id)?,
         None => None,
     };
+    let molecule = match &hooked_bead {
+        Some(bead) => molecules::of_bead(draft, bead)?,
+        None => None,
+    };
     let mut open_beads = Vec::new();
-    for row in draft.tree.scan(&BeadByRig::of_rig(rig_id)).rev() {
+    for row in bead_lists::open_of_rig(draft.tree, rig_id) {
         if open_beads.len() >= PRIME_OPEN_BEADS_MAX {
             break;
         }
-        let bead = draft.find_bead(row?.1.id)?;
+        let bead = draft.find_bead(row?)?;
         open_beads.extend(bead.filter(|bead| bead.status == BeadStatus::Open));
     }
     let undelivered_mail = mail::deliver(draft, agent_id)?;
@@ -351,6 +369,7 @@ pub(super) fn prime(
     Ok(Prime {
         agent: draft.agent(agent_id)?,
         hooked_bead,
+        molecule,
         undelivered_mail,
         open_beads,
     })
@@ -367,6 +386,7 @@ pub(super) fn done(
     let Some(bead_id) = agent.hook else {
         return Err(Refusal::HookEmpty(agent_id).into());
     };
+    molecules::refuse_unfinished(draft, bead_id)?;
     let metadata = json!({"branch": done.branch, "summary": done.summary});
     record(draft, "agent.done", &agent, metadata);
     release(draft, agent_id)?;

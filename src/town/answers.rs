@@ -3,7 +3,7 @@
 use crate::config::TownConfig;
 use crate::storage::{Once, Record, Text};
 
-use super::command::{Command, MayorSession, Prime, SessionStatus, Slung};
+use super::command::{Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung};
 use super::queries::AskView;
 
 /// The answer of a command. It is kept with the change that it tells of when the request had a key.
@@ -48,14 +48,33 @@ macro_rules! answers {
 }
 
 answers! {
+    Advanced { molecule: crate::model::Molecule, previous_step: u32 }
+    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
     Slung { bead: crate::model::Bead, agent: crate::model::Agent }
     Prime {
         agent: crate::model::Agent,
         hooked_bead: Option<crate::model::Bead>,
+        molecule: Option<crate::model::Molecule>,
         undelivered_mail: Vec<crate::model::Mail>,
         open_beads: Vec<crate::model::Bead>
     }
     AskView { ask: crate::model::Ask, agent: crate::model::Agent }
+}
+
+/// Kept as a list of none or one.
+impl<A: Answer> Answer for Option<A> {
+    type Kept = Vec<A::Kept>;
+
+    fn keep(&self) -> Self::Kept {
+        self.iter().map(A::keep).collect()
+    }
+
+    fn recall(kept: Self::Kept) -> Option<Self> {
+        kept.into_iter()
+            .next()
+            .map(A::recall)
+            .map_or(Some(None), |one| one.map(Some))
+    }
 }
 
 impl Answer for TownConfig {

@@ -2,13 +2,16 @@
 
 use serde_json::json;
 
-use crate::model::{AgentId, Bead, BeadId, BeadStatus, BeadType, RigId};
+use crate::model::{
+    AgentId, Bead, BeadId, BeadStatus, BeadType, Dependency, DependencyKind, RigId,
+};
+use crate::storage::BeadByParent;
 
 use super::command::{BeadActor, NewBead, StatusChange};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{agents, escalations, reviews};
+use super::{agents, convoys, dependencies, escalations, molecules, reviews};
 
 /// The fact about a bead, with its rig filled in.
 pub(super) fn fact_of(bead: &Bead) -> Fact {
@@ -50,23 +53,49 @@ pub(super) fn create(
         created_at: draft.now,
         updated_at: draft.now,
         closed_at: None,
+        convoy_id: None,
+        molecule_id: None,
+        dependencies: Vec::new(),
+        blockers_open: 0,
     };
     draft.fact(
         "bead.created",
         Fact {
             new_value: Some(BeadStatus::Open.to_string()),
             metadata: json!({"type": bead.bead_type.as_str(), "title": bead.title}),
+            actor: bead.created_by.clone(),
             ..fact_of(&bead)
         },
     );
     draft.set_bead(bead.clone())?;
-    match (new.assignee_agent_id, rig_id) {
-        (Some(agent_id), Some(rig_id)) => {
-            agents::hook(draft, rig_id, agent_id, bead.bead_id)?;
-            draft.bead(bead.bead_id)
-        }
-        _ => Ok(bead),
+    if let Some(convoy_id) = new.convoy_id {
+        convoys::join(draft, bead.clone(), convoy_id)?;
     }
+    let Some(rig_id) = rig_id else {
+        return draft.bead(bead.bead_id);
+    };
+    for on_bead_id in new.depends_on {
+        let kind = DependencyKind::Blocks;
+        let dependency = Dependency { on_bead_id, kind };
+        let by = bead.created_by.clone();
+        dependencies::add(draft, rig_id, bead.bead_id, dependency, by)?;
+    }
+    if let Some(agent_id) = new.assignee_agent_id {
+        agents::hook(draft, rig_id, agent_id, bead.bead_id)?;
+    }
+    draft.bead(bead.bead_id)
+}
+
+/// What hangs on a bead is told that its status has changed, or (`new` is `None`) that it is gone.
+fn moved(
+    draft: &mut Draft<'_>,
+    bead: &Bead,
+    old: BeadStatus,
+    new: Option<BeadStatus>,
+) -> Result<(), Error> {
+    molecules::moved(draft, bead, new)?;
+    dependencies::moved(draft, bead, old, new)?;
+    convoys::moved(draft, bead, Some(old), new)
 }
 
 pub(super) fn set_status(
@@ -87,6 +116,9 @@ pub(super) fn set_status(
     let holder = holder(draft, &bead)?;
     if let (BeadStatus::Open, Some(holder)) = (status, holder) {
         return Err(Refusal::BeadHooked(bead_id, holder).into());
+    }
+    if status == BeadStatus::Closed && matches!(actor, BeadActor::Agent(_)) {
+        molecules::refuse_unfinished(draft, bead_id)?;
     }
     if status.is_terminal() && bead.bead_type == BeadType::MergeRequest {
         reviews::withdraw(draft, bead_id)?;
@@ -125,13 +157,19 @@ pub(super) fn change_status(
         "bead.status_changed",
         Fact {
             agent_id: by.as_deref().and_then(|by| by.parse().ok()),
+            actor: by.clone(),
             old_value: Some(old.to_string()),
             new_value: Some(status.to_string()),
             metadata: json!({"by": by}),
             ..fact_of(&bead)
         },
     );
-    draft.set_bead(bead)
+    draft.set_bead(bead.clone())?;
+    moved(draft, &bead, old, Some(status))?;
+    if old.is_terminal() {
+        convoys::leave_if_landed(draft, bead.bead_id)?;
+    }
+    Ok(())
 }
 
 /// Closes or fails a bead, takes it off its hook and stops the agent that had it. A bead that is
@@ -163,6 +201,7 @@ pub(super) fn finish(
         "bead.status_changed",
         Fact {
             agent_id: by.as_deref().and_then(|by| by.parse().ok()),
+            actor: by.clone(),
             old_value: Some(old.to_string()),
             new_value: Some(status.to_string()),
             metadata: json!({"by": by, "reason": failure}),
@@ -170,12 +209,20 @@ pub(super) fn finish(
         },
     );
     if status == BeadStatus::Closed {
-        draft.fact("bead.closed", fact_of(&bead));
+        draft.fact(
+            "bead.closed",
+            Fact {
+                agent_id: by.as_deref().and_then(|by| by.parse().ok()),
+                actor: by,
+                ..fact_of(&bead)
+            },
+        );
     }
-    draft.set_bead(bead)
+    draft.set_bead(bead.clone())?;
+    moved(draft, &bead, old, Some(status))
 }
 
-/// Deletes a bead. Its facts stay in the town's sequence.
+/// Deletes a bead. Its facts stay in the town's sequence and in the ledger; its parts stand alone.
 pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> Result<(), Error> {
     let bead = draft.bead_of(rig_id, bead_id)?;
     if let Some(agent_id) = holder(draft, &bead)? {
@@ -187,8 +234,16 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
         draft.remove_review(bead_id)?;
     }
     escalations::settled(draft, &bead);
-    draft.remove_bead_events(bead_id)?;
+    for row in draft.tree.scan(&BeadByParent::of_parent(bead_id)) {
+        if let Some(mut part) = draft.find_bead(row?.1.id)? {
+            part.parent_bead_id = None;
+            draft.set_bead(part)?;
+        }
+    }
+    // What the release of its hook left.
+    let bead = draft.bead(bead_id)?;
     draft.remove_bead(bead_id)?;
+    moved(draft, &bead, bead.status, None)?;
     draft.fact(
         "bead.deleted",
         Fact {

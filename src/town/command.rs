@@ -4,8 +4,8 @@ use tokio::sync::oneshot;
 
 use crate::container::{AgentReport, LinkState, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Json, Mail, MailId,
-    Priority, ReviewStatus, Rig, RigId, UnknownVariant,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json,
+    Mail, MailId, Molecule, MoleculeStep, Priority, ReviewStatus, Rig, RigId, UnknownVariant,
 };
 use crate::storage::{LinkPosition, Once};
 
@@ -25,6 +25,12 @@ pub(super) enum Command {
     CreateBead(RigId, NewBead, Reply<Bead>),
     SetBeadStatus(RigId, BeadId, StatusChange, Reply<Bead>),
     DeleteBead(RigId, BeadId, Reply<()>),
+    AddDependency(RigId, BeadId, Dependency, Option<String>, Reply<Bead>),
+    RemoveDependency(RigId, BeadId, BeadId, Option<String>, Reply<()>),
+    CreateConvoy(NewConvoy, Reply<ConvoyState>),
+    ConvoyBeadClosed(BeadId, BeadId, Reply<ConvoyState>),
+    CreateMolecule(RigId, BeadId, Vec<MoleculeStep>, Reply<Molecule>),
+    AdvanceMolecule(RigId, AgentId, String, Reply<Option<Advanced>>),
     Sling(RigId, SlingOrder, Reply<Slung>),
     CreateAgent(RigId, NewAgent, Reply<Agent>),
     GetOrCreateAgent(RigId, AgentRole, Reply<Agent>),
@@ -120,6 +126,59 @@ pub struct NewBead {
     pub parent_bead_id: Option<BeadId>,
     /// Who makes it.
     pub created_by: Option<String>,
+    /// The convoy it is to travel in.
+    pub convoy_id: Option<BeadId>,
+    /// Beads of the same rig that must be closed first.
+    pub depends_on: Vec<BeadId>,
+}
+
+impl NewBead {
+    /// One with nothing but a type and a title.
+    #[must_use]
+    pub fn of(bead_type: BeadType, title: String) -> Self {
+        Self {
+            bead_type,
+            title,
+            body: None,
+            priority: Priority::Medium,
+            labels: Vec::new(),
+            metadata: Json::empty_object(),
+            assignee_agent_id: None,
+            parent_bead_id: None,
+            created_by: None,
+            convoy_id: None,
+            depends_on: Vec::new(),
+        }
+    }
+}
+
+/// A convoy to be made.
+#[derive(Clone, Debug)]
+pub struct NewConvoy {
+    /// A line.
+    pub title: String,
+    /// The beads, each with its rig.
+    pub beads: Vec<(BeadId, RigId)>,
+    /// Who makes it.
+    pub created_by: Option<String>,
+}
+
+/// A convoy and how far it is.
+#[derive(Clone, Debug)]
+pub struct ConvoyState {
+    /// Its progress.
+    pub convoy: Convoy,
+    /// Its own bead.
+    pub bead: Bead,
+}
+
+/// A molecule that has gone on by a step.
+#[derive(Clone, Debug)]
+pub struct Advanced {
+    /// As it is now.
+    pub molecule: Molecule,
+    /// The step that was done, counted from 0.
+    pub previous_step: u32,
 }
 
 /// Who changes a bead.
@@ -182,6 +241,8 @@ pub struct Prime {
     pub agent: Agent,
     /// What is on its hook.
     pub hooked_bead: Option<Bead>,
+    /// The steps of that bead.
+    pub molecule: Option<Molecule>,
     /// Mail that was handed over just now.
     pub undelivered_mail: Vec<Mail>,
     /// Work in its rig that nobody has.

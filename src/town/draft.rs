@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use crate::agent_log::NewEvent;
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Mail, Review, Rig, RigId, Timestamp, TownId,
+    Agent, AgentId, AgentRole, Bead, BeadId, Convoy, Mail, Molecule, MoleculeId, Review, Rig,
+    RigId, Timestamp, TownId,
 };
 use crate::storage::{
-    self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadEventKey,
-    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey, Pointer,
-    RigByName, Tree,
+    self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadDependent,
+    BeadEventKey, BeadKey, Count, CounterKey, EscalationFold, Key, LedgerKey, LinkKey,
+    LinkPosition, MailKey, NO_RIG, Pointer, RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -32,10 +33,13 @@ pub(super) struct Draft<'a> {
     agents: Table<Agent>,
     beads: Table<Bead>,
     reviews: Table<Review>,
+    convoys: Table<Convoy>,
+    molecules: Table<Molecule>,
     /// Rows without a table: written once per command and not read back within it.
     extra: Batch,
     next_seq: Option<u64>,
-    facts: Vec<(NewEvent, Option<BeadId>)>,
+    /// Each with the bead it is about, and that bead's rig.
+    facts: Vec<(NewEvent, Option<(BeadId, Option<RigId>)>)>,
     effects: Vec<Effect>,
 }
 
@@ -52,6 +56,8 @@ pub(super) struct Fact {
     pub(super) bead_id: Option<BeadId>,
     pub(super) agent_id: Option<AgentId>,
     pub(super) rig_id: Option<RigId>,
+    /// Who did it, where that is not the agent it is about.
+    pub(super) actor: Option<String>,
     pub(super) old_value: Option<String>,
     pub(super) new_value: Option<String>,
     pub(super) metadata: Value,
@@ -122,6 +128,8 @@ impl<'a> Draft<'a> {
             agents: Table::new(),
             beads: Table::new(),
             reviews: Table::new(),
+            convoys: Table::new(),
+            molecules: Table::new(),
             extra: Batch::new(),
             next_seq: None,
             facts: Vec::new(),
@@ -145,6 +153,8 @@ impl<'a> Draft<'a> {
             && same(&self.agents)
             && same(&self.beads)
             && same(&self.reviews)
+            && same(&self.convoys)
+            && same(&self.molecules)
     }
 
     /// Turns the draft into one batch. `first_fact` is the id the town's feed gives next.
@@ -154,13 +164,19 @@ impl<'a> Draft<'a> {
         self.agents.stage(&mut batch);
         self.beads.stage(&mut batch);
         self.reviews.stage(&mut batch);
+        self.convoys.stage(&mut batch);
+        self.molecules.stage(&mut batch);
         if let Some(value) = self.next_seq {
             batch.put(&CounterKey {}, &Count { value });
         }
         let mut facts = Vec::with_capacity(self.facts.len());
-        for (seq, (event, bead_id)) in (first_fact..).zip(self.facts) {
-            if let Some(bead_id) = bead_id {
-                batch.put(&BeadEventKey { bead_id, seq }, &Count { value: seq });
+        for (seq, (event, bead)) in (first_fact..).zip(self.facts) {
+            if let Some((bead_id, rig_id)) = bead {
+                let entry = Count { value: seq };
+                batch.put(&BeadEventKey { bead_id, seq }, &entry);
+                for rig_id in rig_id.into_iter().chain([NO_RIG]) {
+                    batch.put(&LedgerKey { rig_id, seq }, &entry);
+                }
             }
             facts.push(event);
         }
@@ -187,10 +203,12 @@ impl<'a> Draft<'a> {
             bead_id,
             agent_id,
             rig_id,
+            actor,
             old_value,
             new_value,
             metadata,
         } = fact;
+        let actor = actor.or_else(|| agent_id.map(|id| id.to_string()));
         let metadata = if metadata.is_null() {
             json!({})
         } else {
@@ -201,6 +219,7 @@ impl<'a> Draft<'a> {
             "bead_id": id(bead_id.map(|id| id.to_string())),
             "agent_id": id(agent_id.map(|id| id.to_string())),
             "rig_id": id(rig_id.map(|id| id.to_string())),
+            "actor": id(actor),
             "old_value": id(old_value),
             "new_value": id(new_value),
             "metadata": metadata,
@@ -211,7 +230,8 @@ impl<'a> Draft<'a> {
             timestamp: self.now,
             link: None,
         };
-        self.facts.push((event, bead_id));
+        self.facts
+            .push((event, bead_id.map(|bead_id| (bead_id, rig_id))));
     }
 
     /// Writes a row that no transition reads back within one command.
@@ -316,6 +336,53 @@ impl<'a> Draft<'a> {
 
     pub(super) fn remove_review(&mut self, entry_id: BeadId) -> Result<(), Error> {
         Ok(self.reviews.set(self.tree, entry_id, None)?)
+    }
+
+    pub(super) fn find_convoy(&mut self, convoy_id: BeadId) -> Result<Option<Convoy>, Error> {
+        Ok(self.convoys.get(self.tree, convoy_id)?)
+    }
+
+    pub(super) fn convoy(&mut self, convoy_id: BeadId) -> Result<Convoy, Error> {
+        Ok(self
+            .find_convoy(convoy_id)?
+            .ok_or(Refusal::ConvoyNotFound(convoy_id))?)
+    }
+
+    pub(super) fn set_convoy(&mut self, convoy: Convoy) -> Result<(), Error> {
+        Ok(self
+            .convoys
+            .set(self.tree, convoy.convoy_id, Some(convoy))?)
+    }
+
+    pub(super) fn find_molecule(
+        &mut self,
+        molecule_id: MoleculeId,
+    ) -> Result<Option<Molecule>, Error> {
+        Ok(self.molecules.get(self.tree, molecule_id)?)
+    }
+
+    pub(super) fn set_molecule(&mut self, molecule: Molecule) -> Result<(), Error> {
+        Ok(self
+            .molecules
+            .set(self.tree, molecule.molecule_id, Some(molecule))?)
+    }
+
+    pub(super) fn remove_molecule(&mut self, molecule_id: MoleculeId) -> Result<(), Error> {
+        Ok(self.molecules.set(self.tree, molecule_id, None)?)
+    }
+
+    /// The beads that depend on a bead, as this draft leaves them.
+    pub(super) fn dependents_of(&mut self, bead_id: BeadId) -> Result<Vec<Bead>, Error> {
+        let rows = self.tree.scan(&BeadDependent::on(bead_id));
+        let ids = rows
+            .map(|row| row.map(|(key, _)| key.bead_id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut beads = Vec::with_capacity(ids.len());
+        for dependent in ids {
+            beads.extend(self.find_bead(dependent)?);
+        }
+        beads.retain(|bead| bead.dependencies.iter().any(|to| to.on_bead_id == bead_id));
+        Ok(beads)
     }
 
     /// The agents of a rig, oldest first, as this draft leaves them.
@@ -463,13 +530,6 @@ impl<'a> Draft<'a> {
     pub(super) fn set_alarm(&mut self, due_at: Timestamp) {
         self.extra
             .put(&storage::AlarmKey {}, &storage::Alarm { due_at });
-    }
-
-    pub(super) fn remove_bead_events(&mut self, bead_id: BeadId) -> Result<(), Error> {
-        for row in self.tree.scan(&BeadEventKey::of_bead(bead_id)) {
-            self.extra.delete(&row?.0);
-        }
-        Ok(())
     }
 
     pub(super) fn config(&self) -> Result<crate::config::TownConfig, Error> {

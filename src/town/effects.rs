@@ -23,7 +23,7 @@ use crate::telemetry;
 
 use super::command::Command;
 use super::handle::CommandSender;
-use super::queries;
+use super::{queries, work_reads};
 
 /// How long a session may take to end its turn after its work is done, before it is aborted.
 const WHEN_IDLE_WITHIN_MS: u64 = 60_000;
@@ -219,9 +219,18 @@ impl Runner {
             custom_instructions: config.custom_instructions.get(agent.role),
         });
         let checkpoint = agent.checkpoint.as_ref().map(crate::model::Json::as_str);
-        let prompt = bead.as_ref().map_or_else(String::new, |bead| {
+        let mut prompt = bead.as_ref().map_or_else(String::new, |bead| {
             prompts::bead_prompt(&bead.title, bead.body.as_deref(), checkpoint, &[])
         });
+        if let Some(bead) = &bead
+            && let Some(molecule) = work_reads::molecule_of(&self.tree, bead)?
+        {
+            let steps: Vec<(&str, &str)> = (molecule.steps.iter())
+                .map(|step| (step.title.as_str(), step.instructions.as_str()))
+                .collect();
+            let current = usize::try_from(molecule.current_step).unwrap_or(usize::MAX);
+            prompt.push_str(&prompts::steps_prompt(&steps, current));
+        }
         Ok(StartAgent {
             agent_id: agent.agent_id,
             rig_id: agent.rig_id,

@@ -59,9 +59,11 @@ pub(super) fn raise(
             assignee_agent_id: None,
             parent_bead_id: None,
             created_by: escalation.created_by,
+            convoy_id: None,
+            depends_on: Vec::new(),
         },
     )?;
-    record(draft, "escalation.created", &bead);
+    record(draft, "escalation.created", &bead, bead.created_by.clone());
     if let Some(matter) = matter {
         draft.set_escalation_about(&matter, bead.bead_id);
     }
@@ -127,7 +129,12 @@ pub(super) fn raise_again(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<(), 
     bead.priority = more_severe(bead.priority);
     bead.updated_at = draft.now;
     draft.set_bead(bead.clone())?;
-    record(draft, "escalation.raised_again", &bead);
+    record(
+        draft,
+        "escalation.raised_again",
+        &bead,
+        Some(SENDER.to_owned()),
+    );
     tell(draft, &bead, raised.again + 1)
 }
 
@@ -235,10 +242,11 @@ pub(super) fn raise_about(
     raise(draft, rig_id, escalation)
 }
 
-fn record(draft: &mut Draft<'_>, event_type: &str, bead: &Bead) {
+fn record(draft: &mut Draft<'_>, event_type: &str, bead: &Bead, actor: Option<String>) {
     let metadata = json!({"title": bead.title, "severity": bead.priority.as_str()});
     let fact = Fact {
         metadata,
+        actor,
         ..beads::fact_of(bead)
     };
     draft.fact(event_type, fact);

@@ -10,7 +10,8 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, AskId, Bead, BeadId, Mail, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep, Rig,
+    RigId, Timestamp, Town, TownId,
 };
 use crate::storage::{self, AgentKey, LinkPosition, Once, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
@@ -18,11 +19,13 @@ use crate::{model::Json, stream::Feeds};
 use super::actor::ACTIVITY_INTERVAL;
 use super::answers::Request;
 use super::asks::AskReply;
+use super::bead_lists::{self, BeadFilter};
 use super::command::{
-    AgentDone, Command, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
-    NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung, StatusChange,
+    Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
+    NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung,
+    StatusChange,
 };
-use super::queries::{self, AgentFilter, AskView, BeadFilter, Page};
+use super::queries::{self, AgentFilter, AskView, Page};
 use super::refusal::{Error, Refusal};
 
 /// Commands that may wait for a town's actor. At some tens of microseconds each this is well
@@ -88,6 +91,18 @@ impl TownHandle {
         set_bead_status(rig_id: RigId, bead_id: BeadId, change: StatusChange) -> Bead = SetBeadStatus;
         /// Deletes a bead.
         delete_bead(rig_id: RigId, bead_id: BeadId) -> () = DeleteBead;
+        /// Makes a bead depend on another one.
+        add_dependency(rig_id: RigId, bead_id: BeadId, on: Dependency, by: Option<String>) -> Bead = AddDependency;
+        /// Takes a dependency away.
+        remove_dependency(rig_id: RigId, bead_id: BeadId, on: BeadId, by: Option<String>) -> () = RemoveDependency;
+        /// Makes a convoy of beads.
+        create_convoy(new: NewConvoy) -> ConvoyState = CreateConvoy;
+        /// Looks again whether a convoy has landed, one of whose beads is said to be closed.
+        convoy_bead_closed(convoy_id: BeadId, bead_id: BeadId) -> ConvoyState = ConvoyBeadClosed;
+        /// Gives a bead its steps.
+        create_molecule(rig_id: RigId, bead_id: BeadId, steps: Vec<MoleculeStep>) -> Molecule = CreateMolecule;
+        /// Goes on to the next step of the bead on an agent's hook; `None` if it has no steps.
+        advance_molecule(rig_id: RigId, agent_id: AgentId, summary: String) -> Option<Advanced> = AdvanceMolecule;
         /// Makes a bead, chooses a polecat and puts the bead on its hook.
         sling(rig_id: RigId, order: SlingOrder) -> Slung = Sling;
         /// Makes an agent.
@@ -242,7 +257,7 @@ impl TownHandle {
         page: Page,
     ) -> Result<Vec<Bead>, Error> {
         self.rig(rig_id).await?;
-        self.read(|tree| queries::beads(tree, rig_id, &filter, page))
+        self.read(|tree| bead_lists::beads(tree, rig_id, &filter, page))
             .await
     }
 
@@ -379,7 +394,7 @@ impl TownHandle {
     }
 
     /// Reads, and waits until what was seen is durable.
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         query: impl FnOnce(&Tree) -> Result<T, storage::Error>,
     ) -> Result<T, Error> {

@@ -39,6 +39,7 @@ pub(super) fn send(
         "mail.sent",
         Fact {
             metadata,
+            actor: Some(mail.from_agent_id.clone()),
             ..agents::fact_of(&to)
         },
     );

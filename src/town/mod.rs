@@ -21,16 +21,21 @@ mod actor;
 mod agents;
 mod answers;
 mod asks;
+mod bead_lists;
 mod beads;
 mod command;
+mod convoys;
+mod dependencies;
 mod dispatch;
 mod draft;
 mod effects;
 mod escalations;
 mod handle;
+mod ledger;
 mod link;
 mod mail;
 mod mayor;
+mod molecules;
 mod names;
 mod queries;
 mod reconcile;
@@ -42,18 +47,23 @@ mod rigs;
 mod rows;
 mod runs;
 mod settings;
+mod work_reads;
 
 pub use asks::AskReply;
+pub use bead_lists::BeadFilter;
 pub use command::{
-    AgentDone, BeadActor, CompletedStatus, Escalation, MayorSession, NewAgent, NewBead, NewMail,
-    NewReview, NewRig, Prime, ReviewOutcome, SessionStatus, SlingOrder, Slung, StatusChange,
+    Advanced, AgentDone, BeadActor, CompletedStatus, ConvoyState, Escalation, MayorSession,
+    NewAgent, NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, ReviewOutcome, SessionStatus,
+    SlingOrder, Slung, StatusChange,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;
-pub use queries::{AgentFilter, AskView, BeadFilter, Page};
+pub use ledger::{LedgerEvent, LedgerFilter};
+pub use queries::{AgentFilter, AskView, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;
+pub use work_reads::Dependencies;
 
 #[cfg(test)]
 mod tests;

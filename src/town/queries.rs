@@ -7,8 +7,8 @@ use crate::model::{
     RigId,
 };
 use crate::storage::{
-    self, AgentByRig, AgentKey, BeadByAssignee, BeadByRig, BeadByStatus, BeadByTown, BeadKey,
-    ConfigKey, MailKey, MailUndelivered, RigKey, Tree,
+    self, AgentByRig, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey, MailKey,
+    MailUndelivered, RigKey, Tree,
 };
 
 use super::asks;
@@ -20,17 +20,6 @@ pub struct Page {
     pub limit: usize,
     /// After so many.
     pub offset: usize,
-}
-
-/// Which beads of a rig are wanted; all conditions hold.
-#[derive(Clone, Debug, Default)]
-pub struct BeadFilter {
-    /// Only of this status.
-    pub status: Option<BeadStatus>,
-    /// Only of this type.
-    pub bead_type: Option<BeadType>,
-    /// Only assigned to this agent.
-    pub assignee: Option<AgentId>,
 }
 
 /// Which agents of a rig are wanted; all conditions hold.
@@ -65,42 +54,6 @@ pub(super) fn rigs(tree: &Tree) -> Result<Vec<Rig>, storage::Error> {
     // Keys are random: the newest first needs a sort, and a town has few rigs.
     rigs.sort_by_key(|rig| (std::cmp::Reverse(rig.created_at), rig.rig_id));
     Ok(rigs)
-}
-
-/// Beads of a rig, newest first.
-pub(super) fn beads(
-    tree: &Tree,
-    rig_id: RigId,
-    filter: &BeadFilter,
-    page: Page,
-) -> Result<Vec<Bead>, storage::Error> {
-    // Of the indexes the one of an agent is the shortest.
-    let ids: Box<dyn Iterator<Item = Result<BeadId, storage::Error>>> = match filter.assignee {
-        Some(agent_id) => Box::new(
-            tree.scan(&BeadByAssignee::of_agent(agent_id))
-                .rev()
-                .map(|row| Ok(row?.1.id)),
-        ),
-        None => Box::new(
-            tree.scan(&BeadByRig::of_rig(rig_id))
-                .rev()
-                .map(|row| Ok(row?.1.id)),
-        ),
-    };
-    let beads = ids.filter_map(|id| {
-        id.and_then(|bead_id| tree.get(&BeadKey { bead_id }))
-            .transpose()
-    });
-    let wanted = beads.filter(|bead| {
-        bead.as_ref().map_or(true, |bead| {
-            bead.rig_id == Some(rig_id)
-                && filter.status.is_none_or(|status| bead.status == status)
-                && filter
-                    .bead_type
-                    .is_none_or(|bead_type| bead.bead_type == bead_type)
-        })
-    });
-    wanted.skip(page.offset).take(page.limit).collect()
 }
 
 /// Escalations of the whole town, newest first; with `acknowledged` only those that a person has

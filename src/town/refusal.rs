@@ -2,7 +2,7 @@
 
 use crate::agent_log::AppendError;
 use crate::config::Issue;
-use crate::model::{AgentId, AskId, BeadId, RigId};
+use crate::model::{AgentId, AskId, BeadId, MoleculeId, RigId};
 use crate::{container, storage};
 
 /// The state or the content of a command forbids it; nothing was written.
@@ -79,6 +79,49 @@ pub enum Refusal {
     /// The key of the request was used for another one.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    /// No such convoy in this town.
+    #[error("there is no convoy {0} in this town")]
+    ConvoyNotFound(BeadId),
+    /// The convoy takes no more beads because it has landed.
+    #[error("convoy {0} has landed")]
+    ConvoyLanded(BeadId),
+    /// The convoy takes no more beads because it is too large.
+    #[error("a convoy has at most {0} beads")]
+    ConvoyFull(usize),
+    /// The bead travels in another convoy.
+    #[error("bead {0} is in convoy {1} already")]
+    BeadInConvoy(BeadId, BeadId),
+    /// The bead waits for others.
+    #[error("bead {0} is blocked: {1} of the beads that it depends on are not closed")]
+    BeadBlocked(BeadId, u32),
+    /// The bead does not depend on that one.
+    #[error("bead {0} does not depend on bead {1}")]
+    DependencyNotFound(BeadId, BeadId),
+    /// The bead depends on that one already.
+    #[error("bead {0} depends on bead {1} already")]
+    DependencyExists(BeadId, BeadId),
+    /// The other bead depends on this one, or is this one.
+    #[error(
+        "bead {0} can't depend on bead {1}: that one depends on it, directly or through others"
+    )]
+    DependencyCycle(BeadId, BeadId),
+    /// Too many beads hang together.
+    #[error("more than {0} beads would depend on each other here")]
+    TooManyDependencies(usize),
+    /// No such molecule in this rig.
+    #[error("there is no molecule {0} here")]
+    MoleculeNotFound(MoleculeId),
+    /// The bead has steps that are under way.
+    #[error("bead {0} has molecule {1} already, and it is not finished")]
+    MoleculeExists(BeadId, MoleculeId),
+    /// The molecule has no step left.
+    #[error("molecule {0} is already {1}")]
+    MoleculeFinished(MoleculeId, &'static str),
+    /// The bead can't be finished by an agent before its last step.
+    #[error(
+        "bead {0} is at step {1} of {2}: do each step and advance its molecule before you finish it"
+    )]
+    MoleculeUnfinished(BeadId, u32, u32),
     /// Fields that are wrong.
     #[error("the request is not valid")]
     Invalid(Vec<Issue>),

@@ -44,6 +44,8 @@ pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Re
             assignee_agent_id: None,
             parent_bead_id: None,
             created_by: Some(new.agent_id.to_string()),
+            convoy_id: None,
+            depends_on: Vec::new(),
         },
     )?;
     entry.assignee_agent_id = Some(new.agent_id);

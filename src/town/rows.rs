@@ -1,10 +1,14 @@
 //! Rows and the index rows that follow from them, staged together.
 
-use crate::model::{Agent, AgentId, Bead, BeadId, Mail, Review, Rig, RigId};
+use crate::model::{
+    Agent, AgentId, Bead, BeadId, BeadStatus, Convoy, Mail, Molecule, MoleculeId, Review, Rig,
+    RigId,
+};
 use crate::storage::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadByRig,
-    BeadByStatus, BeadByTown, BeadKey, Count, Error, Key, MailKey, MailUndelivered, Pointer,
-    ReviewByStatus, ReviewKey, RigByName, RigKey, Tree,
+    AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadByConvoy,
+    BeadByKind, BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadKey,
+    BeadReady, ConvoyKey, Count, Error, Key, MailKey, MailUndelivered, MoleculeKey, NO_RIG,
+    Pointer, ReviewByStatus, ReviewKey, RigByName, RigKey, Tree,
 };
 
 /// A row with an id of its own.
@@ -102,6 +106,103 @@ impl Row for Bead {
             after.and_then(by_agent),
             &entry,
         );
+        stage_bead_lists(batch, before, after, &entry);
+    }
+}
+
+/// The lists of beads by what they are and how they hang together.
+fn stage_bead_lists(
+    batch: &mut Batch,
+    before: Option<&Bead>,
+    after: Option<&Bead>,
+    entry: &Pointer<BeadId>,
+) {
+    let by_kind = |bead: &Bead| BeadByKind {
+        rig_id: bead.rig_id.unwrap_or(NO_RIG),
+        bead_type: bead.bead_type,
+        status: bead.status,
+        seq: bead.seq,
+    };
+    index(batch, before.map(by_kind), after.map(by_kind), entry);
+    let ready = |bead: &Bead| {
+        let rig_id = bead.rig_id?;
+        let seq = bead.seq;
+        (bead.status == BeadStatus::Open && bead.is_ready()).then_some(BeadReady { rig_id, seq })
+    };
+    index(batch, before.and_then(ready), after.and_then(ready), entry);
+    let by_parent = |bead: &Bead| {
+        let seq = bead.seq;
+        bead.parent_bead_id.map(|parent_bead_id| BeadByParent {
+            parent_bead_id,
+            seq,
+        })
+    };
+    index(
+        batch,
+        before.and_then(by_parent),
+        after.and_then(by_parent),
+        entry,
+    );
+    let by_convoy = |bead: &Bead| {
+        let seq = bead.seq;
+        bead.convoy_id
+            .map(|convoy_id| BeadByConvoy { convoy_id, seq })
+    };
+    index(
+        batch,
+        before.and_then(by_convoy),
+        after.and_then(by_convoy),
+        entry,
+    );
+    stage_dependents(batch, before, after);
+}
+
+fn stage_dependents(batch: &mut Batch, before: Option<&Bead>, after: Option<&Bead>) {
+    let dependencies = |bead: Option<&Bead>| {
+        bead.map(|bead| bead.dependencies.clone())
+            .unwrap_or_default()
+    };
+    let (old, new) = (dependencies(before), dependencies(after));
+    let Some(bead) = after.or(before).filter(|_| old != new) else {
+        return;
+    };
+    let key = |on_bead_id| BeadDependent {
+        on_bead_id,
+        bead_id: bead.bead_id,
+    };
+    for gone in &old {
+        batch.delete(&key(gone.on_bead_id));
+    }
+    for dependency in &new {
+        batch.put(&key(dependency.on_bead_id), &Count { value: bead.seq });
+    }
+}
+
+impl Row for Convoy {
+    type Id = BeadId;
+
+    fn load(tree: &Tree, convoy_id: BeadId) -> Result<Option<Self>, Error> {
+        tree.get(&ConvoyKey { convoy_id })
+    }
+
+    fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
+        let Some(any) = after.or(before) else { return };
+        let convoy_id = any.convoy_id;
+        batch.set(&ConvoyKey { convoy_id }, after);
+    }
+}
+
+impl Row for Molecule {
+    type Id = MoleculeId;
+
+    fn load(tree: &Tree, molecule_id: MoleculeId) -> Result<Option<Self>, Error> {
+        tree.get(&MoleculeKey { molecule_id })
+    }
+
+    fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
+        let Some(any) = after.or(before) else { return };
+        let molecule_id = any.molecule_id;
+        batch.set(&MoleculeKey { molecule_id }, after);
     }
 }
 

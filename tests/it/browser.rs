@@ -102,7 +102,8 @@ async fn a_person_answers_agents_and_takes_up_an_escalation() {
     let body = json!({"title": "The disk is nearly full", "priority": "low"});
     let escalations = format!("{}/escalations", case.rig);
     let escalation = case.server.post(&escalations, body).await;
-    let asking = "rehearse: ask question Which colour? | Red | Blue\nrehearse: ask permission ls -l";
+    let asking =
+        "rehearse: ask question Which colour? | Red | Blue\nrehearse: ask permission ls -l";
     let bead = case.sling("Paint the bridge", asking).await;
     let browser = Browser::start().await;
     let page = format!("http://{}/", case.server.address());
@@ -149,7 +150,7 @@ async fn a_person_answers_agents_and_takes_up_an_escalation() {
         .until(
             "the escalation is taken up",
             r#"
-        return [...document.querySelectorAll("#attention-list .badge")]
+        return [...document.querySelectorAll("li[data-kind] .badge")]
             .some((badge) => badge.textContent === "acknowledged");
     "#,
         )

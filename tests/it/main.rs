@@ -28,3 +28,4 @@ mod socket;
 mod support;
 mod tokens;
 mod upgrade;
+mod work;

@@ -105,7 +105,8 @@ impl World {
         (town, rig)
     }
 
-    async fn rig_of(&self, town: &str) -> String {
+    /// Another rig of a town.
+    pub(crate) async fn rig_of(&self, town: &str) -> String {
         let url = format!("https://{}/r.git", self.hole.local_addr().unwrap());
         let body = json!({"town_id": last(town), "name": self.fresh(), "git_url": url});
         let rig = self.server.post("/api/users/u/rigs", body).await;

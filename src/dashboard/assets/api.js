@@ -48,6 +48,7 @@ export const paths = {
   userRigs: (user) => `/api/users/${segment(user)}/rigs`,
   townRigs: (user, town) => `/api/users/${segment(user)}/towns/${segment(town)}/rigs`,
   rig: (town, rig) => `/api/towns/${segment(town)}/rigs/${segment(rig)}`,
+  convoys: (town) => `/api/towns/${segment(town)}/convoys`,
   mayorMessage: (town) => `/api/towns/${segment(town)}/mayor/message`,
   asks: (town) => `/api/towns/${segment(town)}/asks`,
   askReply: (town, ask) => `/api/towns/${segment(town)}/asks/${segment(ask)}/reply`,

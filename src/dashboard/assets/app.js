@@ -4,7 +4,9 @@
 // its panel's transcript. This module only connects them and draws once per frame.
 import { explain, paths, request } from "./api.js";
 import { AskList } from "./asks.js";
+import { beadDetails } from "./bead.js";
 import { Board, needsPerson, placeInOrder, reviewsBySource, failureOf, workerOf } from "./board.js";
+import { Convoys } from "./convoys.js";
 import { element, setText } from "./dom.js";
 import { Link, TOWN } from "./link.js";
 import { AgentPanel } from "./panel.js";
@@ -22,6 +24,7 @@ const asks = new AskList(at("asks"), at("ask-list"), {
   answer: (ask, body) => town.answer(ask, body),
   show: showAgent,
 });
+const convoys = new Convoys(at("convoys"), openConvoy);
 
 let towns = [];
 let town = null;
@@ -138,6 +141,7 @@ function drawPicker() {
 
 function drawTown() {
   board.draw(town);
+  convoys.draw(town.convoys);
   drawRigs();
   drawAgents();
   asks.draw(town.asks);
@@ -324,6 +328,7 @@ function openBead(beadId) {
   at("bead-dialog-body").replaceChildren(
     element("p", { class: "body", textContent: bead.body ?? "" }),
     element("dl", {}, ...rows),
+    bead.rig_id ? beadDetails(town, bead, openBead) : "",
   );
   const again = at("bead-again");
   again.hidden = bead.type !== "issue";
@@ -350,7 +355,41 @@ function openBead(beadId) {
       setText(at("bead-problem"), `That did not work: ${explain(error)}.`);
     }
   };
-  at("bead-dialog").showModal();
+  showDialog(at("bead-dialog"));
+}
+
+// A bead is opened from another one's dialog, too.
+function showDialog(dialog) {
+  if (!dialog.open) dialog.showModal();
+}
+
+async function openConvoy(id) {
+  const convoy = await town.convoy(id).catch(() => null);
+  if (!convoy) return;
+  const rows = convoy.beads.map((bead) =>
+    element(
+      "li",
+      { "data-status": bead.status },
+      element("span", { class: "badge", textContent: bead.status.replace("_", " ") }),
+      " ",
+      element("button", {
+        type: "button",
+        class: "card-title",
+        textContent: bead.title,
+        onclick: () => openBead(bead.bead_id),
+      }),
+    ),
+  );
+  setText(at("bead-dialog-title"), convoy.title);
+  setText(at("bead-problem"), "");
+  const progress = `${convoy.closed_beads} of ${convoy.total_beads} closed`;
+  at("bead-dialog-body").replaceChildren(
+    element("p", { textContent: convoy.status === "landed" ? `${progress}; landed` : progress }),
+    element("ul", { class: "links" }, ...rows),
+  );
+  at("bead-again").hidden = true;
+  at("bead-settle").hidden = true;
+  showDialog(at("bead-dialog"));
 }
 
 // Sends a form's fields to `act`; the form says what went wrong and keeps what was typed.

@@ -65,11 +65,13 @@ export class Board {
     card.item.dataset.bead = bead.bead_id;
     card.item.dataset.status = bead.status;
     card.item.dataset.priority = bead.priority;
+    card.item.dataset.blocked = String(bead.blocked === true && bead.status !== "closed");
     setText(card.title, bead.title);
     const facts = [
       bead.priority === "medium" ? "" : bead.priority,
       agent?.name,
       rigName,
+      waitText(bead),
       reviewText(bead, review),
     ];
     setText(card.facts, facts.filter(Boolean).join(" · "));
@@ -123,6 +125,12 @@ export function reviewsBySource(beads) {
     if (source && !(known?.created_at > bead.created_at)) reviews.set(source, bead);
   }
   return reviews;
+}
+
+// Whether an open bead can be taken up.
+function waitText({ status, blocked, depends_on: dependencies }) {
+  if (blocked && status !== "closed") return "blocked by another bead";
+  return status === "open" && dependencies?.length ? "ready" : "";
 }
 
 function reviewText(bead, review) {

@@ -5,6 +5,8 @@ import { paths, request } from "./api.js";
 
 // As many as the server gives in one answer; a board of more beads than this shows the newest.
 const LIST_LIMIT = 1_000;
+// Convoys are few; the newest of them are enough to look at.
+const CONVOYS_LIMIT = 100;
 // Events come in bursts; what changed within this time is fetched once.
 const SETTLE_MS = 60;
 
@@ -13,6 +15,8 @@ export class Town {
   beads = new Map();
   agents = new Map();
   asks = new Map();
+  // Newest first.
+  convoys = [];
   #row;
   #changed;
   #failed;
@@ -53,6 +57,7 @@ export class Town {
     if (noun === "escalation" && !fact.rig_id) {
       this.#mark("escalations", () => this.#loadEscalations());
     }
+    if (noun === "convoy") this.#mark("convoys", () => this.#loadConvoys());
     const rigId = fact.rig_id ?? this.beads.get(fact.bead_id)?.rig_id;
     if (fact.bead_id && rigId) {
       this.#mark(`bead ${fact.bead_id}`, () => this.#loadBead(rigId, fact.bead_id));
@@ -148,7 +153,12 @@ export class Town {
     const agents = perRig.flatMap(([, agents]) => agents).map((agent) => [agent.id, agent]);
     const mayors = [...this.agents].filter(([, { role }]) => role === "mayor");
     this.agents = new Map([...mayors, ...agents]);
-    await Promise.all([this.#loadMayor(), this.#loadAsks(), this.#loadEscalations()]);
+    await Promise.all([
+      this.#loadMayor(),
+      this.#loadAsks(),
+      this.#loadEscalations(),
+      this.#loadConvoys(),
+    ]);
   }
 
   async #loadAsks() {
@@ -161,6 +171,15 @@ export class Town {
     const open = `${paths.escalations(this.id)}?acknowledged=false&limit=${LIST_LIMIT}`;
     const escalations = await request("GET", open);
     for (const bead of escalations) if (!bead.rig_id) this.beads.set(bead.bead_id, bead);
+  }
+
+  async #loadConvoys() {
+    this.convoys = await request("GET", `${paths.convoys(this.id)}?limit=${CONVOYS_LIMIT}`);
+  }
+
+  // A convoy with its beads.
+  convoy(id) {
+    return request("GET", `${paths.convoys(this.id)}/${id}`);
   }
 
   async #loadBead(rigId, beadId) {

@@ -8,6 +8,9 @@ use crate::http::wire::{WireBead, WireSlung};
 use crate::model::{BeadStatus, BeadType, Priority};
 use crate::town::{BeadActor, BeadFilter, NewBead, SlingOrder, StatusChange};
 
+/// Beads that a new one may wait for.
+const DEPENDS_ON_MAX: usize = 100;
+
 pub(in crate::http) async fn create(context: Context) -> Reply {
     let (town, rig_id) = (context.town()?, context.rig_id()?);
     let mut fields = context.fields()?;
@@ -21,6 +24,8 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
         assignee_agent_id: fields.id("assignee_agent_id"),
         parent_bead_id: fields.id("parent_bead_id"),
         created_by: fields.text("created_by", NAME),
+        convoy_id: fields.id("convoy_id"),
+        depends_on: fields.ids("depends_on", DEPENDS_ON_MAX),
     };
     fields.finish()?;
     created(WireBead::from(town.create_bead(rig_id, new).await?))
@@ -31,6 +36,9 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
         status: context.query.choice("status")?,
         bead_type: context.query.choice("type")?,
         assignee: context.query.id("assignee_agent_bead_id")?,
+        parent: context.query.id("parent_bead_id")?,
+        convoy: context.query.id("convoy_id")?,
+        ready: context.query.flag("ready")?,
     };
     let page = context.query.page()?;
     let beads = context

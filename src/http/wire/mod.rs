@@ -2,6 +2,7 @@
 
 mod asks;
 mod nouns;
+mod work;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -13,6 +14,10 @@ pub(super) use asks::{WireAsk, WireNewToken, WireToken};
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
     WireTown,
+};
+pub(super) use work::{
+    WireAdvanced, WireConvoy, WireCurrentStep, WireDependencies, WireLedgerEvent, WireMolecule,
+    WireWholeConvoy,
 };
 
 #[derive(Serialize)]

@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 use crate::model::{Agent, Bead, BeadStatus, Json, Mail, Rig, Timestamp, Town};
 use crate::town::{MayorSession, Prime, Slung};
 
+use super::work::WireCurrentStep;
+
 /// Whatever prints as its name on the wire.
 pub(super) struct Text<T>(T);
 
@@ -96,6 +98,11 @@ pub(in crate::http) struct WireBead {
     metadata: Box<RawValue>,
     created_by: Option<String>,
     failure_reason: Option<String>,
+    convoy_id: Option<Text<crate::model::BeadId>>,
+    molecule_id: Option<Text<crate::model::MoleculeId>>,
+    depends_on: Vec<Text<crate::model::BeadId>>,
+    /// Whether something that it needs first is left to do.
+    blocked: bool,
     created_at: Text<Timestamp>,
     updated_at: Text<Timestamp>,
     closed_at: Option<Text<Timestamp>>,
@@ -104,6 +111,7 @@ pub(in crate::http) struct WireBead {
 impl From<Bead> for WireBead {
     fn from(bead: Bead) -> Self {
         Self {
+            blocked: !bead.is_ready(),
             bead_id: text(bead.bead_id),
             id: text(bead.bead_id),
             bead_type: bead.bead_type.as_str(),
@@ -113,6 +121,11 @@ impl From<Bead> for WireBead {
             rig_id: texts(bead.rig_id),
             parent_bead_id: texts(bead.parent_bead_id),
             assignee_agent_bead_id: texts(bead.assignee_agent_id),
+            convoy_id: texts(bead.convoy_id),
+            molecule_id: texts(bead.molecule_id),
+            depends_on: (bead.dependencies.iter())
+                .map(|to| text(to.on_bead_id))
+                .collect(),
             priority: bead.priority.as_str(),
             labels: bead.labels,
             metadata: raw(&bead.metadata),
@@ -208,6 +221,7 @@ impl From<Mail> for WireMail {
 pub(in crate::http) struct WirePrime {
     agent: WireAgent,
     hooked_bead: Option<WireBead>,
+    molecule: Option<WireCurrentStep>,
     undelivered_mail: Vec<WireMail>,
     open_beads: Vec<WireBead>,
 }
@@ -217,6 +231,7 @@ impl From<Prime> for WirePrime {
         Self {
             agent: prime.agent.into(),
             hooked_bead: prime.hooked_bead.map(Into::into),
+            molecule: prime.molecule.map(Into::into),
             undelivered_mail: prime.undelivered_mail.into_iter().map(Into::into).collect(),
             open_beads: prime.open_beads.into_iter().map(Into::into).collect(),
         }

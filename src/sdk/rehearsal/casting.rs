@@ -20,6 +20,8 @@ const QUOTE_MAX: usize = 200;
 pub(super) struct Work {
     pub(super) title: String,
     pub(super) body: String,
+    /// Steps of its molecule that are not done yet.
+    pub(super) steps_left: u64,
 }
 
 /// What an agent knows when it begins a turn.
@@ -102,11 +104,17 @@ fn brief_from(primed: &Value) -> Brief {
     let work = bead["title"].as_str().map(|title| Work {
         title: title.to_owned(),
         body: bead["body"].as_str().unwrap_or_default().to_owned(),
+        steps_left: steps_left(&primed["molecule"]),
     });
     Brief {
         is_polecat: primed["agent"]["role"] == "polecat",
         work,
     }
+}
+
+fn steps_left(molecule: &Value) -> u64 {
+    let number = |name: &str| molecule[name].as_u64().unwrap_or(0);
+    number("totalSteps").saturating_sub(number("currentStep"))
 }
 
 fn work_in_text(text: &str) -> Work {
@@ -118,6 +126,7 @@ fn work_in_text(text: &str) -> Work {
     Work {
         title: title.trim_start_matches(['#', ' ']).to_owned(),
         body: body.join("\n"),
+        steps_left: 0,
     }
 }
 
@@ -156,6 +165,7 @@ mod tests {
         let work = Some(Work {
             title: "Greet".to_owned(),
             body: String::new(),
+            steps_left: 0,
         });
         assert_eq!(
             brief_from(&primed),
@@ -164,6 +174,12 @@ mod tests {
                 work
             }
         );
+        let molecule = json!({"currentStep": 1, "totalSteps": 3});
+        let primed = json!({
+            "agent": {"role": "polecat"}, "molecule": molecule,
+            "hooked_bead": {"title": "Greet", "body": null},
+        });
+        assert_eq!(brief_from(&primed).work.unwrap().steps_left, 2);
         let primed = json!({"agent": {"role": "mayor"}, "hooked_bead": null});
         assert_eq!(
             brief_from(&primed),
@@ -181,7 +197,8 @@ mod tests {
             work,
             Work {
                 title: "Greet people".into(),
-                body: "\nIn docs.".into()
+                body: "\nIn docs.".into(),
+                steps_left: 0,
             }
         );
     }

@@ -49,6 +49,10 @@ pub(super) async fn work(
         return Ok(());
     };
     if !script.no_done {
+        for _ in 0..work.steps_left {
+            let input = json!({"summary": format!("Done as part of {path}.")});
+            player.call("molecule_advance", input).await;
+        }
         let summary = format!("{}: committed and pushed on {branch}.", work.title);
         player
             .call("done", json!({"branch": branch, "summary": summary}))
@@ -236,6 +240,7 @@ mod tests {
         Work {
             title: title.to_owned(),
             body: body.to_owned(),
+            steps_left: 0,
         }
     }
 

@@ -20,6 +20,10 @@ fn bead() -> Bead {
         created_at: Timestamp::from_millis(5),
         updated_at: Timestamp::from_millis(6),
         closed_at: None,
+        convoy_id: None,
+        molecule_id: None,
+        dependencies: Vec::new(),
+        blockers_open: 0,
     }
 }
 
@@ -44,7 +48,11 @@ fn golden_bead() {
     expected.extend(6i64.to_le_bytes());
     expected.push(0);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
+    // What was added since: no convoy, no molecule, no dependencies, no open blockers.
     expected[0] = 2;
+    expected.extend([0, 0]);
+    expected.extend(0u64.to_le_bytes());
+    expected.extend(0u32.to_le_bytes());
     assert_eq!(encode(&bead()), expected);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
 }

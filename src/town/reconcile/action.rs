@@ -26,6 +26,11 @@ pub(in crate::town) enum Action {
         #[serde(with = "text")]
         entry_id: BeadId,
     },
+    /// Land a convoy whose beads are all closed.
+    LandConvoy {
+        #[serde(with = "text")]
+        convoy_id: BeadId,
+    },
     /// Put a merge that seems lost back into the queue.
     RequeueStuck {
         #[serde(with = "text")]

@@ -14,6 +14,7 @@ mod action;
 mod agents;
 mod attention;
 mod container;
+mod convoys;
 mod dispatch;
 mod holds;
 mod mayor;
@@ -34,6 +35,7 @@ pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
 pub(super) use attention::Attention;
 pub(super) use container::Container;
+pub(super) use convoys::LandingDue;
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;
@@ -46,6 +48,8 @@ pub(super) struct View {
     pub(super) agents: Vec<AgentSeen>,
     /// Merge requests that wait or run, in order of creation.
     pub(super) reviews: Vec<ReviewSeen>,
+    /// Convoys that should have landed; none unless something went wrong.
+    pub(super) landings: Vec<LandingDue>,
     /// What may not be started.
     pub(super) holds: Holds,
     /// Agents to whom a message is on its way.
@@ -75,6 +79,7 @@ impl View {
             container: live.container,
             agents: agents::observe(tree)?,
             reviews: merges::observe(tree)?,
+            landings: convoys::observe(tree)?,
             holds: holds::observe(tree)?,
             being_told: live.being_told.clone(),
             attention: attention::observe(tree, live)?,
@@ -112,6 +117,7 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
     mayor::plan(view, &mut planner);
     merges::plan(view, &mut planner);
     attention::plan(view, &mut planner);
+    convoys::plan(view, &mut planner);
     // Last: what the other duties need is known now.
     container::plan(view, &mut planner);
     planner.finish(view)

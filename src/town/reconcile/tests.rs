@@ -50,6 +50,7 @@ fn view(container: Container) -> View {
         container,
         agents: Vec::new(),
         reviews: Vec::new(),
+        landings: Vec::new(),
         holds: Holds::default(),
         being_told: Vec::new(),
         attention: Attention::default(),
@@ -65,6 +66,14 @@ fn actions(view: &View) -> Vec<Action> {
 fn acts(plan: Plan) -> Vec<Action> {
     let planned = plan.actions.into_iter();
     planned.map(|planned| planned.action).collect()
+}
+
+#[test]
+fn a_convoy_that_should_have_landed_is_landed() {
+    let convoy_id = BeadId::random();
+    let mut town = view(Container::Asleep);
+    town.landings.push(LandingDue { convoy_id });
+    assert_eq!(actions(&town), [Action::LandConvoy { convoy_id }]);
 }
 
 #[test]

@@ -110,6 +110,8 @@ fn a_bead_for_an_agent_that_cannot_take_it_is_not_made() {
         assignee_agent_id: assignee,
         parent_bead_id: parent,
         created_by: None,
+        convoy_id: None,
+        depends_on: Vec::new(),
     };
     let cases = [
         (Some(busy), None, "AgentHooked"),

@@ -22,7 +22,7 @@ pub(super) const ATTEMPTS_MAX: u32 = 5;
 pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) struct Bench {
-    tree: Tree,
+    pub(super) tree: Tree,
     town_id: TownId,
     settings: TownSettings,
     next_fact: u64,
@@ -148,17 +148,7 @@ impl Bench {
     }
 
     pub(super) fn new_bead(&mut self, rig_id: RigId) -> BeadId {
-        let new = NewBead {
-            bead_type: BeadType::Issue,
-            title: "work".to_owned(),
-            body: None,
-            priority: Priority::Medium,
-            labels: Vec::new(),
-            metadata: Json::empty_object(),
-            assignee_agent_id: None,
-            parent_bead_id: None,
-            created_by: None,
-        };
+        let new = NewBead::of(BeadType::Issue, "work".to_owned());
         self.act(|draft| beads::create(draft, Some(rig_id), new))
             .unwrap()
             .bead_id
