@@ -117,7 +117,6 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
-    asks::forget(draft, agent_id)?;
     // Given up on after its reminders: that is a failed run, only stopped politely.
     if agent.hook.is_some()
         && agent.dispatch.reminders >= REMINDERS_MAX
@@ -126,6 +125,7 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         draft.set_agent(agent)?;
         return failed(draft, agent_id, ExitKind::Session, &error);
     }
+    asks::forget(draft, agent_id)?;
     let metadata = json!({"status": "stopped", "reason": reason});
     agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;

@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// Whether the hook is to be run for it.
-    fn to_be_notified(&mut self, bead_id: BeadId) -> bool {
+    fn awaits_notice(&mut self, bead_id: BeadId) -> bool {
         let rows = self.act(|draft| Ok(escalations::unattended(draft.tree)?));
         let mut rows = rows.unwrap().into_iter();
         rows.any(|row| row.bead_id == bead_id && row.notify)
@@ -242,7 +242,7 @@ fn severity_says_who_hears_of_an_escalation() {
         let mut town = Bench::new();
         let bead_id = town.raise(priority);
         assert_eq!(town.mayor_mail().len(), mails, "{priority}");
-        assert_eq!(town.to_be_notified(bead_id), notified, "{priority}");
+        assert_eq!(town.awaits_notice(bead_id), notified, "{priority}");
     }
 }
 
@@ -253,15 +253,15 @@ fn the_hook_hears_of_an_escalation_once_each_time_it_is_raised() {
     town.act(|draft| escalations::notify(draft, bead_id))
         .unwrap();
     assert!(town.effects.contains(&Effect::Notify(bead_id)));
-    assert!(town.to_be_notified(bead_id), "until it has heard");
+    assert!(town.awaits_notice(bead_id), "until it has heard");
     let failed = Err("no route".to_owned());
     town.act(|draft| escalations::notified(draft, bead_id, failed))
         .unwrap();
-    assert!(!town.to_be_notified(bead_id));
+    assert!(!town.awaits_notice(bead_id));
     assert_eq!(town.facts.last().unwrap(), "escalation.notify_failed");
     town.act(|draft| escalations::raise_again(draft, bead_id))
         .unwrap();
-    assert!(town.to_be_notified(bead_id));
+    assert!(town.awaits_notice(bead_id));
 }
 
 #[test]
