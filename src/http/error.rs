@@ -191,7 +191,6 @@ impl From<Refusal> for ApiError {
             Refusal::AgentHooked(..) => (StatusCode::CONFLICT, "agent_already_hooked"),
             Refusal::HookEmpty(_) => (StatusCode::CONFLICT, "hook_empty"),
             Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
-            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Refusal::ConvoyNotFound(_) => (StatusCode::NOT_FOUND, "convoy_not_found"),
             Refusal::ConvoyLanded(_) => (StatusCode::CONFLICT, "convoy_landed"),
             Refusal::ConvoyFull(_) => (StatusCode::CONFLICT, "convoy_full"),
@@ -205,6 +204,7 @@ impl From<Refusal> for ApiError {
             Refusal::MoleculeExists(..) => (StatusCode::CONFLICT, "molecule_exists"),
             Refusal::MoleculeFinished(..) => (StatusCode::CONFLICT, "molecule_finished"),
             Refusal::MoleculeUnfinished(..) => (StatusCode::CONFLICT, "molecule_unfinished"),
+            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)

@@ -30,6 +30,12 @@ impl Batch {
         self.writes.is_empty()
     }
 
+    /// How many rows it writes or removes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
     /// Writes `row` under `key`, replacing what was there.
     pub fn put<K: Key>(&mut self, key: &K, row: &K::Row) {
         self.push(key.encode(), Some(codec::encode(row)), true);

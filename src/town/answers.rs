@@ -48,9 +48,9 @@ macro_rules! answers {
 }
 
 answers! {
-    Advanced { molecule: crate::model::Molecule, previous_step: u32 }
-    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
     Slung { bead: crate::model::Bead, agent: crate::model::Agent }
+    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
+    Advanced { molecule: crate::model::Molecule, previous_step: u32 }
     Prime {
         agent: crate::model::Agent,
         hooked_bead: Option<crate::model::Bead>,
@@ -61,19 +61,18 @@ answers! {
     AskView { ask: crate::model::Ask, agent: crate::model::Agent }
 }
 
-/// Kept as a list of none or one.
-impl<A: Answer> Answer for Option<A> {
-    type Kept = Vec<A::Kept>;
+impl Answer for Option<Advanced> {
+    type Kept = Vec<(crate::model::Molecule, u32)>;
 
     fn keep(&self) -> Self::Kept {
-        self.iter().map(A::keep).collect()
+        self.iter().map(Answer::keep).collect()
     }
 
     fn recall(kept: Self::Kept) -> Option<Self> {
-        kept.into_iter()
-            .next()
-            .map(A::recall)
-            .map_or(Some(None), |one| one.map(Some))
+        match kept.into_iter().next() {
+            Some(kept) => Advanced::recall(kept).map(Some),
+            None => Some(None),
+        }
     }
 }
 

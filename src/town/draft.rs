@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::storage::{
     self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadDependent,
-    BeadEventKey, BeadKey, Count, CounterKey, EscalationFold, Key, LedgerKey, LinkKey,
-    LinkPosition, MailKey, NO_RIG, Pointer, RigByName, Tree,
+    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey, Pointer,
+    RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -39,9 +39,12 @@ pub(super) struct Draft<'a> {
     extra: Batch,
     next_seq: Option<u64>,
     /// Each with the bead it is about, and that bead's rig.
-    facts: Vec<(NewEvent, Option<(BeadId, Option<RigId>)>)>,
+    facts: Vec<(NewEvent, Option<AboutBead>)>,
     effects: Vec<Effect>,
 }
+
+/// The bead that a fact is about, and that bead's rig.
+type AboutBead = (BeadId, Option<RigId>);
 
 struct Table<R: Row>(HashMap<R::Id, Change<R>>);
 
@@ -172,11 +175,7 @@ impl<'a> Draft<'a> {
         let mut facts = Vec::with_capacity(self.facts.len());
         for (seq, (event, bead)) in (first_fact..).zip(self.facts) {
             if let Some((bead_id, rig_id)) = bead {
-                let entry = Count { value: seq };
-                batch.put(&BeadEventKey { bead_id, seq }, &entry);
-                for rig_id in rig_id.into_iter().chain([NO_RIG]) {
-                    batch.put(&LedgerKey { rig_id, seq }, &entry);
-                }
+                super::ledger::stage(&mut batch, bead_id, rig_id, seq);
             }
             facts.push(event);
         }

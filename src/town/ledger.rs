@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::agent_log::{EventView, Slice};
 use crate::model::{BeadId, Epoch, Json, RigId, Timestamp};
-use crate::storage::{self, BeadEventKey, LedgerKey, NO_RIG, RigKey};
+use crate::storage::{self, Batch, BeadEventKey, Count, LedgerKey, NO_RIG, RigKey, SegmentHead};
 
 use super::handle::TownHandle;
 use super::queries::Page;
@@ -82,6 +82,31 @@ struct FactData<'a> {
     new_value: Option<String>,
     #[serde(borrow)]
     metadata: &'a RawValue,
+}
+
+/// Stages the index rows of an event about a bead.
+pub(super) fn stage(batch: &mut Batch, bead_id: BeadId, rig_id: Option<RigId>, seq: u64) {
+    let entry = Count { value: seq };
+    batch.put(&BeadEventKey { bead_id, seq }, &entry);
+    for rig_id in rig_id.into_iter().chain([NO_RIG]) {
+        batch.put(&LedgerKey { rig_id, seq }, &entry);
+    }
+}
+
+/// Stages the index rows of a whole segment of the feed; how many of its events are about beads.
+pub(super) fn index(batch: &mut Batch, head: &SegmentHead, frames: &[u8]) -> usize {
+    let mut count = 0;
+    for (at, start) in head.offsets.iter().enumerate() {
+        let end = head.offsets.get(at + 1).map(|end| *end as usize);
+        let frame = frames.get(*start as usize..end.unwrap_or(frames.len()));
+        let event = frame.and_then(EventView::of_frame);
+        let event = event.and_then(|event| read(&event, Epoch::from_bytes([0; 16])));
+        if let Some(event) = event {
+            stage(batch, event.bead_id, event.rig_id, event.seq);
+            count += 1;
+        }
+    }
+    count
 }
 
 impl TownHandle {
@@ -161,7 +186,10 @@ impl TownHandle {
 
 /// The first event of a slice, if it is about a bead.
 fn event_of(slice: &Slice, epoch: Epoch) -> Option<LedgerEvent> {
-    let event = EventView::of_frame(slice.frames().next()?)?;
+    read(&EventView::of_frame(slice.frames().next()?)?, epoch)
+}
+
+fn read(event: &EventView<'_>, epoch: Epoch) -> Option<LedgerEvent> {
     let data: FactData<'_> = serde_json::from_str(event.data.get()).ok()?;
     Some(LedgerEvent {
         epoch,

@@ -76,9 +76,6 @@ pub enum Refusal {
         "this rig already has {0} polecats and all are busy; max_polecats_per_rig allows no more"
     )]
     TooManyPolecats(u32),
-    /// The key of the request was used for another one.
-    #[error("this Idempotency-Key was used for another request")]
-    KeyReused,
     /// No such convoy in this town.
     #[error("there is no convoy {0} in this town")]
     ConvoyNotFound(BeadId),
@@ -122,6 +119,9 @@ pub enum Refusal {
         "bead {0} is at step {1} of {2}: do each step and advance its molecule before you finish it"
     )]
     MoleculeUnfinished(BeadId, u32, u32),
+    /// The key of the request was used for another one.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
     /// Fields that are wrong.
     #[error("the request is not valid")]
     Invalid(Vec<Issue>),

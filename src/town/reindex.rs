@@ -6,9 +6,11 @@
 
 use crate::model::{Agent, Bead, Mail, Review, Rig};
 use crate::storage::{
-    AgentKey, Batch, BeadKey, Count, IndexedKey, Key, MailKey, Prefix, ReviewKey, RigKey, Tree,
+    AgentKey, Batch, BeadKey, Count, IndexedKey, Key, MailKey, Prefix, ReviewKey, RigKey,
+    SegmentKey, Tree,
 };
 
+use super::ledger;
 use super::refusal::Error;
 use super::registry::commit;
 use super::rows::{self, Row};
@@ -43,6 +45,7 @@ pub(super) async fn run(tree: &Tree) -> Result<(), Error> {
         rows::stage_mail(batch, mail);
     })
     .await?;
+    rows += ledger(tree).await?;
     let mut batch = Batch::new();
     mark(&mut batch);
     commit(tree, batch).await?;
@@ -52,6 +55,22 @@ pub(super) async fn run(tree: &Tree) -> Result<(), Error> {
 
 fn stage<R: Row>(batch: &mut Batch, row: &R) {
     R::stage(batch, None, Some(row));
+}
+
+/// Puts every fact that is about a bead into the ledger's indexes, those of beads that are deleted
+/// included; how many there are.
+async fn ledger(tree: &Tree) -> Result<usize, Error> {
+    let mut count = 0;
+    let mut batch = Batch::new();
+    for row in tree.scan_from(&SegmentKey { first_id: 0 })? {
+        let (head, frames) = row?.into_parts();
+        count += ledger::index(&mut batch, &head, &frames);
+        if batch.len() >= BATCH_ROWS {
+            commit(tree, std::mem::take(&mut batch)).await?;
+        }
+    }
+    commit(tree, batch).await?;
+    Ok(count)
 }
 
 /// Writes all rows of one kind again; how many there are.

@@ -30,6 +30,12 @@ pub(crate) struct Ids {
     pub(crate) escalation: String,
     pub(crate) ask: String,
     pub(crate) token: String,
+    /// What the bead follows.
+    pub(crate) dependency: String,
+    pub(crate) convoy: String,
+    /// A bead of that convoy; it has steps.
+    pub(crate) part: String,
+    pub(crate) molecule: String,
     /// A name that nothing has.
     pub(crate) fresh: String,
 }
@@ -54,7 +60,7 @@ impl Ids {
     }
 
     /// The parameters of paths and their values.
-    pub(crate) fn all(&self) -> [(&'static str, &String); 8] {
+    pub(crate) fn all(&self) -> [(&'static str, &String); 11] {
         [
             ("town", &self.town),
             ("rig", &self.rig),
@@ -64,6 +70,9 @@ impl Ids {
             ("escalation", &self.escalation),
             ("ask", &self.ask),
             ("token", &self.token),
+            ("dependency", &self.dependency),
+            ("convoy", &self.convoy),
+            ("molecule", &self.molecule),
         ]
     }
 }
@@ -150,6 +159,21 @@ impl World {
         bead["bead_id"].as_str().unwrap().to_owned()
     }
 
+    async fn convoy_of(&self, rig: &str, bead: &str) -> String {
+        let town = rig.split("/rigs/").next().unwrap();
+        let member = json!({"bead_id": bead, "rig_id": last(rig)});
+        let body = json!({"title": "A convoy", "beads": [member]});
+        let convoy = self.server.post(&format!("{town}/convoys"), body).await;
+        convoy["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn molecule_of(&self, rig: &str, bead: &str) -> String {
+        let steps = json!([{"title": "one", "instructions": "i1"}, {"title": "two"}]);
+        let body = json!({"bead_id": bead, "formula": {"steps": steps}});
+        let molecule = self.server.post(&format!("{rig}/molecules"), body).await;
+        molecule["id"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn hook(&self, ids: &Ids) {
         let path = ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/hook");
         self.server.post(&path, json!({"bead_id": ids.bead})).await;
@@ -171,12 +195,21 @@ impl World {
     /// The same without an entry.
     pub(crate) async fn idle_ids(&self, rig: &str) -> Ids {
         let town = rig.split('/').nth(3).unwrap();
+        let (bead, dependency) = (self.bead(rig, "issue").await, self.bead(rig, "issue").await);
+        let path = format!("{rig}/beads/{bead}/dependencies");
+        let body = json!({"depends_on_bead_id": dependency, "type": "tracks"});
+        self.server.post(&path, body).await;
+        let part = self.bead(rig, "issue").await;
         Ids {
             town: town.to_owned(),
             rig: last(rig).to_owned(),
             agent: self.agent(rig, "polecat").await,
             other_agent: self.agent(rig, "polecat").await,
-            bead: self.bead(rig, "issue").await,
+            bead,
+            dependency,
+            convoy: self.convoy_of(rig, &part).await,
+            molecule: self.molecule_of(rig, &part).await,
+            part,
             // Of nothing: an entry that waits would be under way.
             entry: uuid::Uuid::new_v4().to_string(),
             escalation: self.escalation(rig).await,

@@ -1,7 +1,8 @@
 use super::bench::{Bench, mail};
 use crate::storage::{
-    AgentByIdentity, AgentByName, AgentByRig, Batch, BeadByAssignee, BeadByRig, BeadByStatus,
-    BeadByTown, IndexedKey, Key, MailUndelivered, Prefix, ReviewByStatus, RigByName, Tree,
+    AgentByIdentity, AgentByName, AgentByRig, Batch, BeadByAssignee, BeadByConvoy, BeadByKind,
+    BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadReady, IndexedKey, Key,
+    MailUndelivered, Prefix, ReviewByStatus, RigByName, Tree,
 };
 use crate::town::{mail as mails, registry, reindex};
 
@@ -26,6 +27,11 @@ macro_rules! of_every_index {
         $do($tree, &BeadByStatus::all(), $out);
         $do($tree, &BeadByAssignee::all(), $out);
         $do($tree, &BeadByTown::all(), $out);
+        $do($tree, &BeadByKind::all(), $out);
+        $do($tree, &BeadReady::all(), $out);
+        $do($tree, &BeadByParent::all(), $out);
+        $do($tree, &BeadByConvoy::all(), $out);
+        $do($tree, &BeadDependent::all(), $out);
         $do($tree, &ReviewByStatus::all(), $out);
         $do($tree, &MailUndelivered::all(), $out);
     }};

@@ -63,6 +63,12 @@ fn hooks() -> Vec<Case> {
                 close(world, ids).await;
                 json!({"bead_id": ids.bead})
             })
+            .refuses(409, "bead_blocked", async |world, ids| {
+                let path = ids.fill("/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies");
+                let blocker = json!({"depends_on_bead_id": ids.part});
+                world.server.post(&path, blocker).await;
+                json!({"bead_id": ids.bead})
+            })
             .refuses(409, "bead_in_review", async |world, ids| {
                 let review = json!({"agent_id": ids.agent, "bead_id": ids.bead, "branch": "b"});
                 let path = format!("{}/review-queue", world.rig);
@@ -84,6 +90,10 @@ fn words() -> Vec<Case> {
                 ("summary", LongText),
             ])
             .prepare(hooked)
+            .refuses(409, "molecule_unfinished", async |world, ids| {
+                super::work::with_steps(world, ids).await;
+                json!({"branch": "gt/x"})
+            })
             .refuses(409, "hook_empty", async |_, _| json!({"branch": "b"}))
             .refuses(409, "hook_empty", async |world, ids| {
                 world.hook(ids).await;

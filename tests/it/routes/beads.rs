@@ -1,6 +1,6 @@
 //! Beads.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::case::Case;
 use super::case::Field::{Choice, Id, Labels, LongText, Object, Text};
@@ -19,7 +19,24 @@ pub(super) fn rows() -> Vec<Case> {
                 ("assignee_agent_id", Id),
                 ("parent_bead_id", Id),
                 ("created_by", Text(64)),
+                ("convoy_id", Id),
             ])
+            .refuses(409, "convoy_landed", async |world, ids| {
+                let path = format!("{}/beads/{}", world.rig, ids.part);
+                world.server.must("DELETE", &path, Value::Null).await;
+                json!({"type": "issue", "title": "late", "convoy_id": ids.convoy})
+            })
+            .refuses(409, "bead_blocked", async |_, ids| {
+                json!({
+                    "type": "issue", "title": "t", "depends_on": [ids.dependency],
+                    "assignee_agent_id": ids.agent,
+                })
+            })
+            .refuses(
+                400,
+                "invalid_request",
+                async |_, _| json!({"type": "issue", "title": "t", "depends_on": ["x"]}),
+            )
             .refuses(409, "agent_already_hooked", async |world, ids| {
                 world.hook(ids).await;
                 json!({"type": "issue", "title": "t", "assignee_agent_id": ids.agent})
@@ -34,6 +51,9 @@ pub(super) fn rows() -> Vec<Case> {
                 "limit=1001",
                 "limit=x",
                 "offset=-1",
+                "ready=maybe",
+                "convoy_id=x",
+                "parent_bead_id=x",
             ]),
         Case::of("GET", "/api/towns/{town}/rigs/{rig}/beads/{bead}"),
         Case::of("DELETE", "/api/towns/{town}/rigs/{rig}/beads/{bead}"),

@@ -24,6 +24,7 @@ mod shape;
 mod sweep;
 mod system;
 mod towns;
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -45,6 +46,7 @@ fn table() -> Vec<Case> {
         escalations::rows(),
         mayor::rows(),
         attention::rows(),
+        work::rows(),
     ]
     .into_iter()
     .flatten()
