@@ -134,6 +134,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_older_client_reads_the_type_as_event() {
+        let payload = r#"{"agentId":"a","id":1,"type":"a\"b","data":{"x":[1]},"timestamp":"t"}"#;
+        let frame = crate::agent_log::text_frame(payload);
+        let older = with_event(&frame);
+        assert_eq!(older, format!(r#"{{"event":"a\"b",{}"#, &payload[1..]));
+        assert_eq!(with_event(&[]), "");
+    }
+
+    #[test]
     fn requests_are_parsed_or_refused() {
         let agent = AgentId::from_bytes([1; 16]);
         let of = Subject::Agent(agent);
