@@ -24,6 +24,14 @@ pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), days(1
 pub(super) const ASKS_ESCALATE_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
 /// Each try costs money.
 pub(super) const ATTEMPTS_MAX: RangeInclusive<u32> = 1..=100;
+/// Below some, one bead's own attempts would stop the whole town; each entry is kept in a row.
+pub(super) const FAILURES_MAX: RangeInclusive<u32> = 2..=1000;
+/// A shorter one would never fill, a longer one never forgets.
+pub(super) const FAILURES_WINDOW: (Duration, Duration) = (minutes(1), days(1));
+/// A shorter pause would be no pause.
+pub(super) const PROBE_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// An agent's activity is written every half minute.
+pub(super) const PATROL_AFTER: (Duration, Duration) = (minutes(1), days(1));
 /// Large enough for a bead with a long text; a body is held in memory whole.
 pub(super) const BODY_MAX: RangeInclusive<u64> = 16 * KIB..=64 * MIB;
 /// A socket costs some kilobytes and a file descriptor.

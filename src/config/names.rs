@@ -56,6 +56,10 @@ pub(super) const DISPATCH_BACKOFF_MIN: &str = "dispatch.backoff_min";
 pub(super) const DISPATCH_BACKOFF_MAX: &str = "dispatch.backoff_max";
 pub(super) const DISPATCH_ATTEMPTS_MAX: &str = "dispatch.attempts_max";
 pub(super) const ASKS_ESCALATE_AFTER: &str = "asks.escalate_after";
+pub(super) const DISPATCH_FAILURES_MAX: &str = "dispatch.failures_max";
+pub(super) const DISPATCH_FAILURES_WINDOW: &str = "dispatch.failures_window";
+pub(super) const DISPATCH_PROBE_AFTER: &str = "dispatch.probe_after";
+pub(super) const DISPATCH_PATROL_AFTER: &str = "dispatch.patrol_after";
 pub(super) const HTTP_BODY_MAX: &str = "http.body_max";
 pub(super) const HTTP_CONNECTIONS_MAX: &str = "http.connections_max";
 pub(super) const RETENTION_DAYS: &str = "retention.days";
@@ -221,6 +225,38 @@ pub const SETTINGS: &[Setting] = &[
         "COUNT",
         "5",
         "A bead fails after this many failed tries",
+    ),
+    value(
+        DISPATCH_FAILURES_MAX,
+        "dispatch-failures-max",
+        "GASTOWND_DISPATCH_FAILURES_MAX",
+        "COUNT",
+        "20",
+        "A town stops dispatching after this many failed tries within the window",
+    ),
+    value(
+        DISPATCH_FAILURES_WINDOW,
+        "dispatch-failures-window",
+        "GASTOWND_DISPATCH_FAILURES_WINDOW",
+        "DURATION",
+        "30m",
+        "How long a failed try counts towards that",
+    ),
+    value(
+        DISPATCH_PROBE_AFTER,
+        "dispatch-probe-after",
+        "GASTOWND_DISPATCH_PROBE_AFTER",
+        "DURATION",
+        "10m",
+        "Pause before a stopped town tries one agent to see whether things work again",
+    ),
+    value(
+        DISPATCH_PATROL_AFTER,
+        "dispatch-patrol-after",
+        "GASTOWND_DISPATCH_PATROL_AFTER",
+        "DURATION",
+        "30m",
+        "An agent at work that is silent for so long is asked; after as long again a person is called",
     ),
     value(
         ASKS_ESCALATE_AFTER,

@@ -85,6 +85,10 @@ pub struct DispatchSettings {
     pub backoff_min: Duration,
     pub backoff_max: Duration,
     pub attempts_max: u32,
+    pub failures_max: u32,
+    pub failures_window: Duration,
+    pub probe_after: Duration,
+    pub patrol_after: Duration,
 }
 
 /// The settings under `asks`.
@@ -158,6 +162,13 @@ impl Settings {
                 attempts_max: read.required(names::DISPATCH_ATTEMPTS_MAX, |text| {
                     quantity::count(text, bounds::ATTEMPTS_MAX)
                 })?,
+                failures_max: read.required(names::DISPATCH_FAILURES_MAX, |text| {
+                    quantity::count(text, bounds::FAILURES_MAX)
+                })?,
+                failures_window: read
+                    .duration(names::DISPATCH_FAILURES_WINDOW, bounds::FAILURES_WINDOW)?,
+                probe_after: read.duration(names::DISPATCH_PROBE_AFTER, bounds::PROBE_AFTER)?,
+                patrol_after: read.duration(names::DISPATCH_PATROL_AFTER, bounds::PATROL_AFTER)?,
             },
             asks: AskSettings {
                 escalate_after: read

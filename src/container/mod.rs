@@ -25,6 +25,7 @@ mod launch;
 pub mod limits;
 pub mod prompts;
 pub mod protocol;
+mod reading;
 mod relay;
 mod supervisor;
 mod workspace;

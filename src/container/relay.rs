@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
-use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus};
+use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Usage};
 use crate::storage::LinkPosition;
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
@@ -26,6 +26,7 @@ use super::protocol::{
     AgentWaiting, ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX,
     MergeStatus, ServerFrame, message_type,
 };
+use super::reading::{self, MESSAGE_UPDATED};
 
 /// Messages taken over together: one commit for what gathered during the last one.
 const GROUP_LEN_MAX: usize = 512;
@@ -56,8 +57,15 @@ pub enum AgentReport {
     },
     /// Its turn ended.
     Idle {
-        /// With an error; its exit follows.
-        failed: bool,
+        /// The run ends with it, by an error or because it is to: its exit follows.
+        ends: bool,
+    },
+    /// A message of its session has used so much by now.
+    Used {
+        /// The agent server's id of the message.
+        message_id: String,
+        /// All of the message, not only what is new.
+        usage: Usage,
     },
     /// It asked a person something.
     Waiting(Asked),
@@ -267,6 +275,9 @@ impl<T: LinkTarget> Relay<'_, T> {
                 reports.push((place, report));
             }
             if let Some(agent_id) = message.agent_id.filter(|agent| self.target.knows(*agent)) {
+                if reading::shows_life(&message.message_type, message.data.get()) {
+                    self.target.active(agent_id);
+                }
                 events.entry(agent_id).or_default().push(NewEvent {
                     event_type: message.message_type.into_owned(),
                     data: message.data.get().into(),
@@ -276,7 +287,7 @@ impl<T: LinkTarget> Relay<'_, T> {
             }
         }
         self.store(events).await?;
-        for (place, report) in reports {
+        for (place, report) in without_repeats(reports) {
             let stored = match report {
                 Report::Agent(agent_id, report) => {
                     self.target.report(place, agent_id, report).await
@@ -311,7 +322,6 @@ impl<T: LinkTarget> Relay<'_, T> {
     async fn store(&mut self, events: BTreeMap<AgentId, Vec<NewEvent>>) -> Result<(), LinkEnd> {
         let mut outcomes = Vec::with_capacity(events.len());
         for (agent_id, events) in events {
-            self.target.active(agent_id);
             let log = self
                 .logs
                 .open(agent_id)
@@ -349,6 +359,23 @@ impl<T: LinkTarget> Relay<'_, T> {
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(LinkEnd::Stuck)
     }
+}
+
+/// Leaves out what a message of an agent had used before it used more: only the last word counts.
+fn without_repeats(reports: Vec<(LinkPosition, Report)>) -> Vec<(LinkPosition, Report)> {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<_> = reports
+        .into_iter()
+        .rev()
+        .filter(|(_, report)| match report {
+            Report::Agent(agent_id, AgentReport::Used { message_id, .. }) => {
+                seen.insert((*agent_id, message_id.clone()))
+            }
+            _ => true,
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// What a message means to the town, if it means anything.
@@ -403,9 +430,9 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             }
         }
         message_type::AGENT_IDLE => {
-            let AgentIdle { error } = serde_json::from_str(data)?;
+            let AgentIdle { error, ending } = serde_json::from_str(data)?;
             AgentReport::Idle {
-                failed: error.is_some(),
+                ends: ending || error.is_some(),
             }
         }
         message_type::AGENT_WAITING => {
@@ -433,6 +460,10 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             let AgentResumed { ask_id } = serde_json::from_str(data)?;
             AgentReport::Resumed { ask_id }
         }
+        MESSAGE_UPDATED => match reading::used(data) {
+            Some((message_id, usage)) => AgentReport::Used { message_id, usage },
+            None => return Ok(None),
+        },
         _ => return Ok(None),
     };
     Ok(Some(Report::Agent(agent_id, report)))

@@ -186,6 +186,7 @@ impl From<Refusal> for ApiError {
             Refusal::IdentityTaken(_) => (StatusCode::CONFLICT, "identity_taken"),
             Refusal::RoleTaken(_) => (StatusCode::CONFLICT, "role_taken"),
             Refusal::BeadTerminal(..) => (StatusCode::CONFLICT, "bead_terminal"),
+            Refusal::BeadNotFailed(..) => (StatusCode::CONFLICT, "bead_not_failed"),
             Refusal::BeadHooked(..) => (StatusCode::CONFLICT, "bead_hooked"),
             Refusal::BeadInReview(..) => (StatusCode::CONFLICT, "bead_in_review"),
             Refusal::AgentHooked(..) => (StatusCode::CONFLICT, "agent_already_hooked"),

@@ -10,8 +10,8 @@ use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
     agents, asks, beads, container, convoys, dependencies, escalations, events, ledger, mail,
-    mayor, mayor_tools, mcp, molecules, page, reviews, rigs, session, stream, system, tokens,
-    towns,
+    mayor, mayor_tools, mcp, molecules, page, reviews, rigs, scheduler, session, stream, system,
+    tokens, towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -87,6 +87,15 @@ routes! {
     GET "/api/towns/{town}/asks" Admin asks::list;
     POST "/api/towns/{town}/asks/{ask}/reply" Admin asks::reply;
     POST "/api/towns/{town}/mayor/configure" Admin mayor::configure;
+    POST "/api/towns/{town}/pause" Admin scheduler::pause_town;
+    POST "/api/towns/{town}/resume" Admin scheduler::resume_town;
+    POST "/api/towns/{town}/stop-all" Admin scheduler::stop_all;
+    GET "/api/towns/{town}/usage" Admin scheduler::usage;
+    GET "/api/towns/{town}/reconcile" Admin scheduler::reconcile;
+    POST "/api/towns/{town}/rigs/{rig}/pause" Admin scheduler::pause_rig;
+    POST "/api/towns/{town}/rigs/{rig}/resume" Admin scheduler::resume_rig;
+    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/retry" Admin scheduler::retry;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/stop" Admin scheduler::stop_agent;
     POST "/api/towns/{town}/mayor/message" Admin mayor::message;
     GET "/api/towns/{town}/mayor/status" Admin mayor::status;
     POST "/api/towns/{town}/mayor/completed" Mayor mayor::completed;

@@ -4,6 +4,7 @@ mod attention;
 mod ids;
 mod json;
 mod nouns;
+mod scheduling;
 mod time;
 mod work;
 
@@ -16,5 +17,6 @@ pub use nouns::{
     Agent, AgentRole, AgentStatus, AskKind, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority,
     Review, ReviewStatus, Rig, Town, UnknownVariant,
 };
+pub use scheduling::{Breaker, Counted, CountedMessage, Scheduler, Usage};
 pub use time::Timestamp;
 pub use work::{Convoy, Dependency, DependencyKind, Molecule, MoleculeStatus, MoleculeStep};

@@ -13,9 +13,10 @@ use bincode::{Decode, Encode};
 
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, ApiToken, Ask, AskId, AskKind, Bead, BeadId,
-    BeadStatus, BeadType, Convoy, Dependency, DependencyKind, Dispatch, Epoch, Json, Mail, MailId,
-    Molecule, MoleculeId, MoleculeStatus, MoleculeStep, Priority, Raised, Review, ReviewStatus,
-    Rig, RigId, Timestamp, TokenId, Town, TownId, UserId,
+    BeadStatus, BeadType, Breaker, Convoy, Counted, CountedMessage, Dependency, DependencyKind,
+    Dispatch, Epoch, Json, Mail, MailId, Molecule, MoleculeId, MoleculeStatus, MoleculeStep,
+    Priority, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, Timestamp, TokenId, Town,
+    TownId, Usage, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -88,13 +89,6 @@ pub struct SegmentHead {
     pub offsets: Vec<u32>,
     /// The place in the container's stream of the last event that came from there.
     pub link: Option<LinkPosition>,
-}
-
-/// A town's persisted alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alarm {
-    /// When it rings.
-    pub due_at: Timestamp,
 }
 
 /// The answer to a request that is to be carried out once.
@@ -279,9 +273,8 @@ layouts! {
     LogHead { epoch, first_id, last_id }
     LinkPosition { epoch, seq }
     SegmentHead { first_id, offsets, link }
-    Alarm { due_at }
     Answered { fingerprint, at, answer }
-    Town { town_id, name, owner_user_id, created_at, updated_at }
+    Town { town_id, name, owner_user_id, created_at, updated_at } since 2 { paused }
     Rig {
         rig_id, town_id, name, git_url, default_branch, platform_integration_id, kilocode_token,
         paused, created_at, updated_at,
@@ -289,7 +282,7 @@ layouts! {
     Bead {
         bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
         priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
-    } since 2 { convoy_id, molecule_id, dependencies, blockers_open }
+    } since 2 { convoy_id, molecule_id, dependencies, blockers_open, slung }
     Dependency { on_bead_id, kind }
     Convoy { convoy_id, total, closed, failed, landed_at }
     MoleculeStep { title, instructions, summary }
@@ -298,7 +291,7 @@ layouts! {
     }
     Dispatch {
         attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
-    }
+    } since 2 { given_up, checked_at }
     Agent {
         agent_id, seq, rig_id, role, name, identity, status, hook, dispatch, last_activity_at,
         checkpoint, created_at,
@@ -316,6 +309,11 @@ layouts! {
     }
     Raised { bead_id, raised_at, again, notify }
     ApiToken { token_id, name, hash, ending, created_at, expires_at }
+    Scheduler { failures, breaker, day, spent, budget_told }
+    Breaker { opened_at, probe }
+    Usage { input, output, reasoning, cache_read, cache_write, cost_nanos }
+    Counted { messages }
+    CountedMessage { message_id, usage }
 }
 
 impl<I: Encode> Encode for Pointer<I> {

@@ -33,16 +33,16 @@ pub use committer::OnDurable;
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, AnsweredAt, AnsweredCount,
-    AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByConvoy, BeadByKind, BeadByParent,
-    BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey, BeadReady,
-    ConfigKey, ConvoyKey, CounterKey, EscalationFold, FormatKey, IndexedKey, Key, LedgerKey,
-    LinkKey, LogHeadKey, MailKey, MailUndelivered, MoleculeKey, NO_RIG, Prefix, RaisedKey,
-    ReviewByStatus, ReviewKey, RigByName, RigKey, SegmentKey, TownDirectory, TownKey,
+    AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, AnsweredAt,
+    AnsweredCount, AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByConvoy, BeadByKind,
+    BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey,
+    BeadReady, BeadSlung, ConfigKey, ConvoyKey, CountedKey, CounterKey, EscalationFold, FormatKey,
+    IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailKey, MailUndelivered, MoleculeKey, NO_RIG,
+    Prefix, RaisedKey, ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused, SchedulerKey,
+    SegmentKey, TownDirectory, TownKey, UsageKey,
 };
 pub use layout::{
-    Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
-    Text,
+    Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
 pub use once::{KEPT_FOR, Kept, Once, Recalled};
 #[cfg(test)]

@@ -132,6 +132,29 @@ impl Tree {
         rows.filter_map(move |row| inner.row(row).transpose())
     }
 
+    /// The first key of `all` behind all that `done` begins, or the first of `all`: for walking over
+    /// the parts of an index without reading what is behind each.
+    ///
+    /// # Errors
+    /// If the engine fails or the key is damaged.
+    pub fn first_key<K: Key>(
+        &self,
+        all: &Prefix<K>,
+        done: Option<&Prefix<K>>,
+    ) -> Result<Option<K>, Error> {
+        let from = match done {
+            Some(prefix) => match prefix.end() {
+                Some(end) => end,
+                None => return Ok(None),
+            },
+            None => all.bytes.clone(),
+        };
+        let row = self.0.tree.range(from..).next().transpose()?;
+        row.filter(|(key, _)| key.starts_with(&all.bytes))
+            .map(|(key, _)| K::decode(&key))
+            .transpose()
+    }
+
     /// Rows with their tails (see [`Batch::append`]) from the last key at or below `from` on.
     ///
     /// # Errors

@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, Dispatch, Json, RigId,
 };
+use crate::storage::CountedKey;
 
-use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung};
+use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
 use super::{asks, beads};
-use super::{bead_lists, command::NewBead, dispatch, mail, molecules, names, reviews};
+use super::{bead_lists, breaker, dispatch, mail, molecules, names, patrol, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;
@@ -124,7 +125,7 @@ pub(super) fn get_or_create(
 }
 
 /// Free for new work: nothing on its hook and nothing running for it.
-fn is_free(agent: &Agent) -> bool {
+pub(super) fn is_free(agent: &Agent) -> bool {
     agent.status == AgentStatus::Idle
         && agent.hook.is_none()
         && agent.dispatch.requested_at.is_none()
@@ -160,8 +161,14 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
 /// The same for an agent of any rig or none.
 pub(super) fn remove(draft: &mut Draft<'_>, agent: &Agent) -> Result<(), Error> {
     let agent_id = agent.agent_id;
-    if let (Some(rig_id), Some(_)) = (agent.rig_id, agent.hook) {
+    if let (Some(rig_id), Some(bead_id)) = (agent.rig_id, agent.hook) {
+        let slung = draft.find_bead(bead_id)?.is_some_and(|bead| bead.slung);
         unhook(draft, rig_id, agent_id)?;
+        // The town gave it the work, so the town finds another polecat.
+        if let Some(mut bead) = draft.find_bead(bead_id)? {
+            bead.slung = slung;
+            draft.set_bead(bead)?;
+        }
     }
     asks::forget(draft, agent_id)?;
     for mut bead in draft.beads_of_agent(agent_id)? {
@@ -170,6 +177,7 @@ pub(super) fn remove(draft: &mut Draft<'_>, agent: &Agent) -> Result<(), Error> 
         draft.set_bead(bead)?;
     }
     draft.remove_mail_of(agent_id)?;
+    draft.remove(&CountedKey { agent_id });
     draft.remove_agent(agent_id)?;
     draft.effect(Effect::RemoveAgent {
         agent_id,
@@ -219,6 +227,7 @@ pub(super) fn hook(
     agent.dispatch.reminders = 0;
     agent.dispatch.due_at = draft.now;
     agent.dispatch.last_error = None;
+    agent.dispatch.given_up = None;
     agent.last_activity_at = Some(draft.now);
     if bead.assignee_agent_id != Some(agent_id) {
         draft.fact(
@@ -298,6 +307,9 @@ pub(super) fn set_status(
     reason: Option<&str>,
 ) -> Result<(), Error> {
     let old = std::mem::replace(&mut agent.status, status);
+    if old == AgentStatus::Stalled && status != old {
+        patrol::is_well(draft, agent.agent_id)?;
+    }
     if old != status {
         draft.fact(
             "agent.status_changed",
@@ -310,36 +322,6 @@ pub(super) fn set_status(
         );
     }
     draft.set_agent(agent)
-}
-
-/// A bead on a polecat's hook, in one step.
-pub(super) fn sling(
-    draft: &mut Draft<'_>,
-    rig_id: RigId,
-    order: SlingOrder,
-) -> Result<Slung, Error> {
-    let agent = get_or_create(draft, rig_id, AgentRole::Polecat)?;
-    let bead = beads::create(
-        draft,
-        Some(rig_id),
-        NewBead {
-            bead_type: crate::model::BeadType::Issue,
-            title: order.title,
-            body: order.body,
-            priority: order.priority,
-            labels: Vec::new(),
-            metadata: order.metadata,
-            assignee_agent_id: Some(agent.agent_id),
-            parent_bead_id: None,
-            created_by: order.created_by,
-            convoy_id: None,
-            depends_on: Vec::new(),
-        },
-    )?;
-    Ok(Slung {
-        agent: draft.agent(agent.agent_id)?,
-        bead,
-    })
 }
 
 pub(super) fn prime(
@@ -394,6 +376,7 @@ pub(super) fn done(
     agent.dispatch.last_error = None;
     draft.set_agent(agent)?;
     dispatch::works_again(draft, rig_id)?;
+    breaker::worked(draft, agent_id)?;
     let AgentDone {
         branch,
         pr_url,
@@ -469,9 +452,12 @@ pub(super) fn limited(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
 
 /// Notes that an agent has shown life.
 pub(super) fn touch(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
-    if let Some(mut agent) = draft.find_agent(agent_id)? {
-        agent.last_activity_at = Some(draft.now);
-        draft.set_agent(agent)?;
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    agent.last_activity_at = Some(draft.now);
+    if agent.status == AgentStatus::Stalled {
+        return set_status(draft, agent, AgentStatus::Working, None);
     }
-    Ok(())
+    draft.set_agent(agent)
 }

@@ -3,7 +3,9 @@
 use crate::config::TownConfig;
 use crate::storage::{Once, Record, Text};
 
-use super::command::{Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung};
+use super::command::{
+    Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung, StoppedRun,
+};
 use super::queries::AskView;
 
 /// The answer of a command. It is kept with the change that it tells of when the request had a key.
@@ -48,9 +50,10 @@ macro_rules! answers {
 }
 
 answers! {
-    Slung { bead: crate::model::Bead, agent: crate::model::Agent }
-    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
+    StoppedRun { agent_id: crate::model::AgentId, bead_id: Option<crate::model::BeadId> }
     Advanced { molecule: crate::model::Molecule, previous_step: u32 }
+    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
+    Slung { bead: crate::model::Bead, agent: Option<crate::model::Agent> }
     Prime {
         agent: crate::model::Agent,
         hooked_bead: Option<crate::model::Bead>,

@@ -192,7 +192,7 @@ pub(super) fn forget(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Err
 }
 
 fn remove(draft: &mut Draft<'_>, ask: Ask) -> Result<(), Error> {
-    draft.delete(&key(&ask));
+    draft.remove(&key(&ask));
     if let Some(agent) = draft.find_agent(ask.agent_id)? {
         agents::record(draft, "ask.closed", &agent, facts_of(&ask));
     }

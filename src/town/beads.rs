@@ -53,6 +53,7 @@ pub(super) fn create(
         created_at: draft.now,
         updated_at: draft.now,
         closed_at: None,
+        slung: false,
         convoy_id: None,
         molecule_id: None,
         dependencies: Vec::new(),
@@ -148,6 +149,10 @@ pub(super) fn change_status(
     escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
+    // Whoever puts a bead back takes it out of the scheduler's hands.
+    if status == BeadStatus::Open {
+        bead.slung = false;
+    }
     if old.is_terminal() {
         bead.closed_at = None;
         bead.failure = None;

@@ -48,12 +48,19 @@ pub(super) enum Command {
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
     Acknowledge(BeadId, Reply<Bead>),
+    PauseTown(bool, Reply<()>),
+    PauseRig(RigId, bool, Reply<()>),
+    StopAll(Reply<Vec<AgentId>>),
+    StopAgent(RigId, AgentId, Reply<StoppedRun>),
+    Retry(RigId, BeadId, Option<String>, Reply<Bead>),
+    /// What the alarm would do now, as JSON; nothing is done.
+    DryRun(Reply<serde_json::Value>),
     TellMayor(String, Reply<MayorSession>),
     ConfigureMayor(Reply<Agent>),
     MayorCompleted(CompletedStatus, Option<String>, Reply<Agent>),
     DestroyMayor(Reply<()>),
-    StartAgent(AgentId, Reply<Agent>),
-    StopAgent(AgentId, Reply<Agent>),
+    StartRun(AgentId, Reply<Agent>),
+    StopRun(AgentId, Reply<Agent>),
     MessageAgent(AgentId, String, Reply<Agent>),
     /// A message did not get to an agent's session.
     MessageFailed(AgentId, String),
@@ -219,8 +226,17 @@ pub struct SlingOrder {
 pub struct Slung {
     /// The bead.
     pub bead: Bead,
-    /// The polecat.
-    pub agent: Agent,
+    /// The polecat; `None` while the bead waits for one.
+    pub agent: Option<Agent>,
+}
+
+/// An agent whose run was stopped.
+#[derive(Clone, Debug)]
+pub struct StoppedRun {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The bead that was on its hook.
+    pub bead_id: Option<BeadId>,
 }
 
 /// An agent to be made.

@@ -10,7 +10,7 @@ use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority,
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, asks, beads, escalations};
+use super::{agents, asks, beads, breaker, escalations};
 
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
@@ -25,6 +25,7 @@ pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     let mut agent = draft.agent(agent_id)?;
     agent.dispatch.attempts += 1;
     agent.dispatch.requested_at = Some(draft.now);
+    agent.dispatch.given_up = None;
     if agent.dispatch.session_bead_id != agent.hook {
         // A new bead gets a fresh session; the old conversation would only mislead.
         agent.dispatch.session_id = None;
@@ -34,6 +35,11 @@ pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     agents::record(draft, "agent.dispatched", &agent, metadata);
     draft.effect(Effect::StartAgent(agent_id));
     agents::set_status(draft, agent, AgentStatus::Working, None)
+}
+
+/// Its turn ended because its run is about to: its exit follows.
+pub(super) fn idle_at_end(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    agents::touch(draft, agent_id)
 }
 
 /// The agent has its session.
@@ -66,6 +72,11 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         return Ok(());
     };
     agent.last_activity_at = Some(draft.now);
+    breaker::worked(draft, agent_id)?;
+    if agent.status == AgentStatus::Stalled {
+        agents::set_status(draft, agent.clone(), AgentStatus::Working, None)?;
+        agent.status = AgentStatus::Working;
+    }
     let has_work = agent.hook.is_some() && agent.dispatch.requested_at.is_some();
     if agent.role == AgentRole::Mayor || !has_work {
         return agents::set_status(draft, agent, AgentStatus::Idle, None);
@@ -76,7 +87,7 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         agents::record(draft, "agent.reminded", &agent, metadata);
         draft.effect(Effect::Remind(agent_id));
     } else {
-        agent.dispatch.last_error = Some(format!(
+        agent.dispatch.given_up = Some(format!(
             "stopped {} times without calling gt_done",
             REMINDERS_MAX + 1
         ));
@@ -118,12 +129,10 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         return Ok(());
     };
     // Given up on after its reminders: that is a failed run, only stopped politely.
-    if agent.hook.is_some()
-        && agent.dispatch.reminders >= REMINDERS_MAX
-        && let Some(error) = agent.dispatch.last_error.take()
-    {
+    let given_up = agent.dispatch.given_up.take();
+    if let (Some(reason), Some(_)) = (given_up, agent.hook) {
         draft.set_agent(agent)?;
-        return failed(draft, agent_id, ExitKind::Session, &error);
+        return failed_try(draft, agent_id, ExitKind::Session, &reason);
     }
     asks::forget(draft, agent_id)?;
     let metadata = json!({"status": "stopped", "reason": reason});
@@ -147,7 +156,19 @@ pub(super) fn deferred(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
     draft.set_agent(agent)
 }
 
-/// A try failed: the next one waits, and after the last one the bead fails.
+/// A try failed, and the breaker counts it.
+pub(super) fn failed_try(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    kind: ExitKind,
+    reason: &str,
+) -> Result<(), Error> {
+    failed(draft, agent_id, kind, reason)?;
+    breaker::failed(draft, Some(agent_id), reason)
+}
+
+/// A try failed: the next one waits, and after the last one the bead fails. What failed many
+/// agents at once is counted once by the caller.
 pub(super) fn failed(
     draft: &mut Draft<'_>,
     agent_id: AgentId,
@@ -165,6 +186,7 @@ pub(super) fn failed(
     agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
     agent.dispatch.reminders = 0;
+    agent.dispatch.given_up = None;
     agent.dispatch.last_error = Some(reason.to_owned());
     agent.dispatch.due_at = draft.now.after(draft.settings.backoff(attempts));
     let given_up = attempts >= draft.settings.attempts_max;
@@ -191,9 +213,7 @@ pub(super) fn failed(
         Priority::High,
         format!("bead:{bead_id}"),
         format!("gave up on: {}", bead.title),
-        format!(
-            "{failure}\n\nMend the cause, set the bead's status to \"open\" and sling it again."
-        ),
+        format!("{failure}\n\nMend the cause and retry the bead."),
     )
 }
 

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::agent_log::NewEvent;
 use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, Convoy, Mail, Molecule, MoleculeId, Review, Rig,
-    RigId, Timestamp, TownId,
+    RigId, Scheduler, Timestamp, Town, TownId,
 };
 use crate::storage::{
-    self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadDependent,
-    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey, Pointer,
-    RigByName, Tree,
+    self, AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, Batch,
+    BeadByAssignee, BeadDependent, BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey,
+    LinkPosition, MailKey, Pointer, RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -33,6 +33,8 @@ pub(super) struct Draft<'a> {
     agents: Table<Agent>,
     beads: Table<Bead>,
     reviews: Table<Review>,
+    town: Single<Town>,
+    scheduler: Single<Scheduler>,
     convoys: Table<Convoy>,
     molecules: Table<Molecule>,
     /// Rows without a table: written once per command and not read back within it.
@@ -41,6 +43,7 @@ pub(super) struct Draft<'a> {
     /// Each with the bead it is about, and that bead's rig.
     facts: Vec<(NewEvent, Option<AboutBead>)>,
     effects: Vec<Effect>,
+    wakes: bool,
 }
 
 /// The bead that a fact is about, and that bead's rig.
@@ -71,6 +74,8 @@ pub(super) struct Staged {
     pub(super) batch: Batch,
     pub(super) facts: Vec<NewEvent>,
     pub(super) effects: Vec<Effect>,
+    /// Whether the alarm has to look although nothing is told or asked for.
+    pub(super) wakes: bool,
 }
 
 impl<R: Row> Table<R> {
@@ -115,6 +120,54 @@ impl<R: Row> Table<R> {
     }
 }
 
+/// A row of which a town has one.
+struct Single<R> {
+    /// `None` until it was read.
+    before: Option<Option<R>>,
+    after: Option<R>,
+}
+
+impl<R> Default for Single<R> {
+    fn default() -> Self {
+        Self {
+            before: None,
+            after: None,
+        }
+    }
+}
+
+impl<R: Clone + PartialEq> Single<R> {
+    fn get<K: Key<Row = R>>(&mut self, tree: &Tree, key: &K) -> Result<Option<R>, storage::Error> {
+        if self.before.is_none() {
+            let row = tree.get(key)?;
+            self.after.clone_from(&row);
+            self.before = Some(row);
+        }
+        Ok(self.after.clone())
+    }
+
+    /// After [`Single::get`] only, or a row that did not change is written again.
+    fn set(&mut self, row: R) {
+        self.before.get_or_insert(None);
+        self.after = Some(row);
+    }
+
+    fn is_same(&self) -> bool {
+        self.before
+            .as_ref()
+            .is_none_or(|before| *before == self.after)
+    }
+
+    fn stage<K: Key<Row = R>>(&self, batch: &mut Batch, key: &K) {
+        if !self.is_same() {
+            match &self.after {
+                Some(row) => batch.put(key, row),
+                None => batch.delete(key),
+            }
+        }
+    }
+}
+
 impl<'a> Draft<'a> {
     pub(super) fn new(
         tree: &'a Tree,
@@ -131,12 +184,15 @@ impl<'a> Draft<'a> {
             agents: Table::new(),
             beads: Table::new(),
             reviews: Table::new(),
+            town: Single::default(),
+            scheduler: Single::default(),
             convoys: Table::new(),
             molecules: Table::new(),
             extra: Batch::new(),
             next_seq: None,
             facts: Vec::new(),
             effects: Vec::new(),
+            wakes: false,
         }
     }
 
@@ -156,6 +212,8 @@ impl<'a> Draft<'a> {
             && same(&self.agents)
             && same(&self.beads)
             && same(&self.reviews)
+            && self.town.is_same()
+            && self.scheduler.is_same()
             && same(&self.convoys)
             && same(&self.molecules)
     }
@@ -167,6 +225,8 @@ impl<'a> Draft<'a> {
         self.agents.stage(&mut batch);
         self.beads.stage(&mut batch);
         self.reviews.stage(&mut batch);
+        self.town.stage(&mut batch, &storage::TownKey {});
+        self.scheduler.stage(&mut batch, &storage::SchedulerKey {});
         self.convoys.stage(&mut batch);
         self.molecules.stage(&mut batch);
         if let Some(value) = self.next_seq {
@@ -183,6 +243,7 @@ impl<'a> Draft<'a> {
             batch,
             facts,
             effects: self.effects,
+            wakes: self.wakes,
         }
     }
 
@@ -233,19 +294,44 @@ impl<'a> Draft<'a> {
             .push((event, bead_id.map(|bead_id| (bead_id, rig_id))));
     }
 
-    /// Writes a row that no transition reads back within one command.
+    /// Asks for a side effect once the batch is durable.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Makes the alarm look although no fact is recorded.
+    pub(super) fn wake(&mut self) {
+        self.wakes = true;
+    }
+
+    /// The town's own row.
+    pub(super) fn town(&mut self) -> Result<Town, Error> {
+        let town = self.town.get(self.tree, &storage::TownKey {})?;
+        Ok(town.ok_or(Refusal::TownNotFound)?)
+    }
+
+    pub(super) fn set_town(&mut self, town: Town) {
+        self.town.set(town);
+    }
+
+    /// The scheduler's notes.
+    pub(super) fn scheduler(&mut self) -> Result<Scheduler, Error> {
+        let notes = self.scheduler.get(self.tree, &storage::SchedulerKey {})?;
+        Ok(notes.unwrap_or_default())
+    }
+
+    pub(super) fn set_scheduler(&mut self, scheduler: Scheduler) {
+        self.scheduler.set(scheduler);
+    }
+
+    /// Stages a row that no transition reads back within its command.
     pub(super) fn put<K: Key>(&mut self, key: &K, row: &K::Row) {
         self.extra.put(key, row);
     }
 
-    /// Removes such a row.
-    pub(super) fn delete<K: Key>(&mut self, key: &K) {
+    /// Stages the removal of such a row.
+    pub(super) fn remove<K: Key>(&mut self, key: &K) {
         self.extra.delete(key);
-    }
-
-    /// Asks for a side effect once the batch is durable.
-    pub(super) fn effect(&mut self, effect: Effect) {
-        self.effects.push(effect);
     }
 
     pub(super) fn rig(&mut self, rig_id: RigId) -> Result<Rig, Error> {
@@ -404,11 +490,11 @@ impl<'a> Draft<'a> {
         Ok(agents)
     }
 
-    /// All agents of the town, as this draft leaves them.
-    pub(super) fn all_agents(&mut self) -> Result<Vec<Agent>, Error> {
-        let rows = self.tree.scan(&AgentKey::all());
-        let ids = rows
-            .map(|row| row.map(|(key, _)| key.agent_id))
+    /// Agents that had a bead on their hook or something running when the draft began, oldest first.
+    pub(super) fn active_agents(&mut self) -> Result<Vec<Agent>, Error> {
+        let pointers = self.tree.scan(&AgentActive::all());
+        let ids = pointers
+            .map(|row| row.map(|(_, to)| to.id))
             .collect::<Result<Vec<_>, _>>()?;
         let mut agents = Vec::with_capacity(ids.len());
         for agent_id in ids {
@@ -426,10 +512,14 @@ impl<'a> Draft<'a> {
         if in_draft.is_some() {
             return Ok(in_draft);
         }
-        Ok(self
-            .all_agents()?
-            .into_iter()
-            .find(|agent| agent.role == AgentRole::Mayor))
+        let first = self
+            .tree
+            .scan(&AgentByRole::of_role(AgentRole::Mayor))
+            .next();
+        match first.transpose()? {
+            Some((_, to)) => self.find_agent(to.id),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn agent_name_taken(&mut self, name: &str) -> Result<bool, Error> {
@@ -524,11 +614,6 @@ impl<'a> Draft<'a> {
 
     pub(super) fn set_link(&mut self, position: LinkPosition) {
         self.extra.put(&LinkKey {}, &position);
-    }
-
-    pub(super) fn set_alarm(&mut self, due_at: Timestamp) {
-        self.extra
-            .put(&storage::AlarmKey {}, &storage::Alarm { due_at });
     }
 
     pub(super) fn config(&self) -> Result<crate::config::TownConfig, Error> {

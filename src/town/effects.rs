@@ -33,12 +33,21 @@ const REMINDER: &str = "Your hook still holds this bead. If the work is finished
     your branch and call gt_done. If it is not, go on with it. If you can't, call gt_escalate and \
     say what is in the way.";
 
+/// What an agent is told that has been silent for long.
+const NUDGE: &str = "You have been silent for long, and mail waits for you. Call gt_prime, then go on \
+    with the bead on your hook; if you can't, call gt_escalate and say what is in the way.";
+
 /// Something to be asked of the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     WakeContainer,
     StartAgent(AgentId),
+    /// Let the agent end its turn, then stop it.
     StopAgent(AgentId),
+    /// Stop the agent at once.
+    HaltAgent(AgentId),
+    /// Say to a silent agent that mail waits for it.
+    Nudge(AgentId),
     /// A deleted agent: its worktree and its events go.
     RemoveAgent {
         agent_id: AgentId,
@@ -119,7 +128,9 @@ impl Runner {
                 Ok(())
             }
             Effect::StartAgent(agent_id) => self.start_agent(*agent_id).await,
-            Effect::StopAgent(agent_id) => self.stop_agent(*agent_id).await,
+            Effect::StopAgent(agent_id) => self.stop_agent(*agent_id, WHEN_IDLE_WITHIN_MS).await,
+            Effect::HaltAgent(agent_id) => self.stop_agent(*agent_id, 0).await,
+            Effect::Nudge(agent_id) => self.message(*agent_id, NUDGE).await,
             Effect::RemoveAgent {
                 agent_id,
                 rig_id,
@@ -147,6 +158,8 @@ impl Runner {
             // The others are asked again when the state still wants them, or have nothing to undo.
             Effect::WakeContainer
             | Effect::StopAgent(_)
+            | Effect::HaltAgent(_)
+            | Effect::Nudge(_)
             | Effect::RemoveAgent { .. }
             | Effect::Verify(_) => return,
         };
@@ -250,10 +263,14 @@ impl Runner {
         })
     }
 
-    async fn stop_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
+    async fn stop_agent(
+        &self,
+        agent_id: AgentId,
+        when_idle_within_ms: u64,
+    ) -> Result<(), EffectError> {
         let rig_id = self.agent(agent_id).ok().and_then(|agent| agent.rig_id);
         let stop = StopAgent {
-            when_idle_within_ms: WHEN_IDLE_WITHIN_MS,
+            when_idle_within_ms,
         };
         let config = self.config(rig_id)?;
         match self

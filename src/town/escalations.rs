@@ -120,7 +120,7 @@ pub(super) fn raise_again(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<(), 
         .find_bead(bead_id)?
         .filter(|bead| bead.status == BeadStatus::Open);
     let Some(mut bead) = open else {
-        draft.delete(&RaisedKey { bead_id });
+        draft.remove(&RaisedKey { bead_id });
         return Ok(());
     };
     if raised.again >= RAISED_AGAIN_MAX {
@@ -155,7 +155,7 @@ pub(super) fn raised_again_at(raised: &Raised) -> Option<Timestamp> {
 pub(super) fn notify(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<(), Error> {
     match draft.find_bead(bead_id)? {
         Some(_) => draft.effect(Effect::Notify(bead_id)),
-        None => draft.delete(&RaisedKey { bead_id }),
+        None => draft.remove(&RaisedKey { bead_id }),
     }
     Ok(())
 }
@@ -203,7 +203,7 @@ pub(super) fn acknowledge(draft: &mut Draft<'_>, escalation_id: BeadId) -> Resul
 /// An escalation's status changes, or it is deleted: whatever comes, it is not raised again.
 pub(super) fn settled(draft: &mut Draft<'_>, bead: &Bead) {
     if bead.bead_type == BeadType::Escalation {
-        draft.delete(&RaisedKey {
+        draft.remove(&RaisedKey {
             bead_id: bead.bead_id,
         });
     }

@@ -23,10 +23,11 @@ use super::bead_lists::{self, BeadFilter};
 use super::command::{
     Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
     NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung,
-    StatusChange,
+    StatusChange, StoppedRun,
 };
 use super::queries::{self, AgentFilter, AskView, Page};
 use super::refusal::{Error, Refusal};
+use super::usage::{self, UsageReport};
 
 /// Commands that may wait for a town's actor. At some tens of microseconds each this is well
 /// under a second of work; beyond it callers are told to come back.
@@ -133,6 +134,18 @@ impl TownHandle {
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
         /// Notes that a person has taken up an escalation.
         acknowledge(escalation_id: BeadId) -> Bead = Acknowledge;
+        /// Holds or releases the whole town.
+        pause(paused: bool) -> () = PauseTown;
+        /// Holds or releases a rig.
+        pause_rig(rig_id: RigId, paused: bool) -> () = PauseRig;
+        /// Holds the town and stops every run; agents keep their hooks. Says whose.
+        stop_all() -> Vec<AgentId> = StopAll;
+        /// Stops an agent's run; its bead goes back to open.
+        stop_agent(rig_id: RigId, agent_id: AgentId) -> StoppedRun = StopAgent;
+        /// Opens a failed bead again; a slung one gets a polecat again.
+        retry(rig_id: RigId, bead_id: BeadId, by: Option<String>) -> Bead = Retry;
+        /// What the alarm would do now and what it sees, as JSON; nothing is done.
+        dry_run() -> serde_json::Value = DryRun;
         /// Says something to the mayor, who is made if there is none.
         tell_mayor(message: String) -> MayorSession = TellMayor;
         /// The mayor, made if there is none.
@@ -142,9 +155,9 @@ impl TownHandle {
         /// Removes the mayor; the town stays.
         destroy_mayor() -> () = DestroyMayor;
         /// Has the scheduler start an agent now.
-        start_agent(agent_id: AgentId) -> Agent = StartAgent;
+        start_run(agent_id: AgentId) -> Agent = StartRun;
         /// Ends an agent's run and takes its work off the hook.
-        stop_agent(agent_id: AgentId) -> Agent = StopAgent;
+        stop_run(agent_id: AgentId) -> Agent = StopRun;
         /// Puts a prompt to an agent's session once it is durable that it was asked to.
         message_running(agent_id: AgentId, prompt: String) -> Agent = MessageAgent;
         /// Answers what an agent asked.
@@ -337,6 +350,15 @@ impl TownHandle {
     /// See [`Error`].
     pub async fn mayor(&self) -> Result<Option<Agent>, Error> {
         self.read(queries::mayor).await
+    }
+
+    /// What the town's agents used in the last `days` days, today included.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn usage(&self, days: u64) -> Result<UsageReport, Error> {
+        let now = self.now();
+        self.read(|tree| usage::report(tree, days, now)).await
     }
 
     /// Appends an event to an agent's log.

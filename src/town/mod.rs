@@ -23,6 +23,8 @@ mod answers;
 mod asks;
 mod bead_lists;
 mod beads;
+mod breaker;
+mod budget;
 mod command;
 mod convoys;
 mod dependencies;
@@ -37,7 +39,10 @@ mod mail;
 mod mayor;
 mod molecules;
 mod names;
+mod patrol;
+mod pause;
 mod queries;
+mod queue;
 mod reconcile;
 mod refusal;
 mod registry;
@@ -47,6 +52,7 @@ mod rigs;
 mod rows;
 mod runs;
 mod settings;
+mod usage;
 mod work_reads;
 
 pub use asks::AskReply;
@@ -54,7 +60,7 @@ pub use bead_lists::BeadFilter;
 pub use command::{
     Advanced, AgentDone, BeadActor, CompletedStatus, ConvoyState, Escalation, MayorSession,
     NewAgent, NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, ReviewOutcome, SessionStatus,
-    SlingOrder, Slung, StatusChange,
+    SlingOrder, Slung, StatusChange, StoppedRun,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;
@@ -63,6 +69,7 @@ pub use queries::{AgentFilter, AskView, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;
+pub use usage::UsageReport;
 pub use work_reads::Dependencies;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::model::{
     RigId,
 };
 use crate::storage::{
-    self, AgentByRig, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey, MailKey,
+    self, AgentByRig, AgentByRole, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey, MailKey,
     MailUndelivered, RigKey, Tree,
 };
 
@@ -131,8 +131,11 @@ pub(super) fn all_agents(tree: &Tree) -> Result<Vec<Agent>, storage::Error> {
 }
 
 pub(super) fn mayor(tree: &Tree) -> Result<Option<Agent>, storage::Error> {
-    let mut agents = all_agents(tree)?.into_iter();
-    Ok(agents.find(|agent| agent.role == AgentRole::Mayor))
+    let first = tree.scan(&AgentByRole::of_role(AgentRole::Mayor)).next();
+    match first.transpose()? {
+        Some((_, to)) => tree.get(&AgentKey { agent_id: to.id }),
+        None => Ok(None),
+    }
 }
 
 /// An ask, and who asks it.

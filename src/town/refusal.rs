@@ -56,6 +56,9 @@ pub enum Refusal {
     /// The bead is closed or failed.
     #[error("bead {0} is {1}; only status \"open\" sent by a user changes it")]
     BeadTerminal(BeadId, &'static str),
+    /// Only a failed bead can be tried again.
+    #[error("bead {0} is {1}, and only a failed one can be tried again")]
+    BeadNotFailed(BeadId, &'static str),
     /// The bead is on a hook.
     #[error("bead {0} is on the hook of agent {1}")]
     BeadHooked(BeadId, AgentId),

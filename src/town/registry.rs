@@ -140,6 +140,7 @@ impl Towns {
             owner_user_id: owner.clone(),
             created_at: now,
             updated_at: now,
+            paused: false,
         };
         // The town first, the list second: what the list names is whole.
         let tree = self.0.database.tree(TreeName::Town(town.town_id))?;
@@ -409,6 +410,8 @@ impl Towns {
             being_told: Vec::new(),
             being_notified: Vec::new(),
             alarm: inner.clock.now(),
+            woken: false,
+            up_since: None,
             once: None,
             quiet: false,
         };

@@ -7,11 +7,11 @@ use crate::container::CallError;
 use crate::container::protocol::AgentState;
 use crate::model::{Agent, AgentId, AgentRole};
 
-use super::agents;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::handle::TownHandle;
 use super::refusal::{Error, Refusal};
+use super::{agents, pause};
 
 /// The agent is to be started now, whatever pause it is in.
 pub(super) fn start(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<Agent, Error> {
@@ -32,11 +32,15 @@ pub(super) fn start(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<Agent, E
 /// The agent's run ends. A bead on its hook goes back, or the scheduler would start it again.
 pub(super) fn stop(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<Agent, Error> {
     let agent = draft.agent(agent_id)?;
-    agents::record(draft, "agent.stop_requested", &agent, json!({}));
     match agent.rig_id {
-        Some(rig_id) if agent.hook.is_some() => agents::unhook(draft, rig_id, agent_id)?,
-        _ if agent.dispatch.requested_at.is_some() => draft.effect(Effect::StopAgent(agent_id)),
-        _ => {}
+        Some(rig_id) => {
+            pause::stop_agent(draft, rig_id, agent_id)?;
+        }
+        None if agent.dispatch.requested_at.is_some() => {
+            agents::record(draft, "agent.stopped", &agent, json!({"by": "user"}));
+            draft.effect(Effect::HaltAgent(agent_id));
+        }
+        None => {}
     }
     draft.agent(agent_id)
 }

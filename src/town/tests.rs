@@ -1,5 +1,6 @@
 //! The transitions, over drafts of a real tree.
 
+mod actor;
 mod agents;
 mod attention;
 mod beads;
@@ -9,5 +10,9 @@ mod dependencies;
 mod dispatch;
 mod lists;
 mod molecules;
+mod patrol;
+mod pause;
+mod queue;
 mod reindex;
 mod reviews;
+mod spending;

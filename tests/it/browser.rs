@@ -155,6 +155,24 @@ async fn a_person_answers_agents_and_takes_up_an_escalation() {
     "#,
         )
         .await;
+    // The town and a rig are held and let go by their buttons.
+    let rig = format!("/api/users/u/rigs/{}", case.rig.rsplit('/').next().unwrap());
+    let town_id = case.town.rsplit('/').next().unwrap();
+    let town = format!("/api/users/u/towns/{town_id}");
+    for (button, path) in [("#pause-town", &town), ("#pause-rig", &rig)] {
+        for paused in [true, false] {
+            click(button).await;
+            case.server
+                .until("it is held or goes on", path, |row| row["paused"] == paused)
+                .await;
+            let word = if paused { "Resume" } else { "Pause" };
+            let script = format!(
+                "return document.querySelector('{button}').textContent.startsWith('{word}') \
+                    && !document.querySelector('{button}').disabled;"
+            );
+            browser.until("the button says so", &script).await;
+        }
+    }
     let bead_id = escalation["bead_id"].as_str().unwrap();
     let path = format!("{}/beads/{bead_id}", case.rig);
     assert_eq!(case.server.get(&path).await["status"], "in_progress");

@@ -22,6 +22,7 @@ mod mayor;
 mod older_clients;
 mod rehearsal;
 mod routes;
+mod scheduler;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]

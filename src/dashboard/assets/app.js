@@ -145,6 +145,7 @@ function drawTown() {
   drawRigs();
   drawAgents();
   asks.draw(town.asks);
+  drawHeader();
   drawAttention();
 }
 
@@ -240,6 +241,35 @@ function drawAttention() {
       ),
     ),
   );
+}
+
+function drawHeader() {
+  const pause = at("pause-town");
+  pause.hidden = false;
+  setText(pause, town.paused ? "Resume town" : "Pause town");
+  pause.setAttribute("aria-pressed", String(town.paused));
+  const rig = town.rigs.get(at("sling").elements.rig.value);
+  at("pause-rig").hidden = !rig;
+  if (rig) setText(at("pause-rig"), rig.paused ? "Resume rig" : "Pause rig");
+  const { tokens, cost } = town.usage ?? {};
+  const money = cost > 0 ? ` · $${cost.toFixed(2)}` : "";
+  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+  const used = tokens?.total > 0 ? `Today ${compact.format(tokens.total)} tokens${money}` : "";
+  setText(at("town-usage"), used);
+}
+
+// A button outside every form; what goes wrong is told where the link is.
+function onPress(button, act) {
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await act();
+    } catch (error) {
+      showLink("behind", `That did not work: ${explain(error)}`);
+    } finally {
+      button.disabled = false;
+    }
+  });
 }
 
 function acknowledgement(bead) {
@@ -446,6 +476,12 @@ onSubmit(at("mayor"), async ({ message }) => {
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
+onPress(at("pause-town"), () => town.pause(!town.paused));
+onPress(at("pause-rig"), () => {
+  const rig = town.rigs.get(at("sling").elements.rig.value);
+  return town.pauseRig(rig.id, !rig.paused);
+});
+at("sling").elements.rig.addEventListener("change", drawTownSoon);
 at("new-town").addEventListener("click", () => at("town-dialog").showModal());
 at("welcome-new-town").addEventListener("click", () => at("town-dialog").showModal());
 at("add-rig").addEventListener("click", () => at("rig-dialog").showModal());

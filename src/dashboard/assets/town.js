@@ -15,6 +15,9 @@ export class Town {
   beads = new Map();
   agents = new Map();
   asks = new Map();
+  paused = false;
+  // Of today: tokens and cost.
+  usage = null;
   // Newest first.
   convoys = [];
   #row;
@@ -53,6 +56,7 @@ export class Town {
     const [noun] = type.split(".");
     const fact = data !== null && typeof data === "object" ? data : {};
     if (noun === "rig" || noun === "town") return this.reload();
+    if (type === "agent.status_changed") this.#mark("usage", () => this.#loadUsage());
     if (noun === "ask" || type === "agent.waiting") this.#mark("asks", () => this.#loadAsks());
     if (noun === "escalation" && !fact.rig_id) {
       this.#mark("escalations", () => this.#loadEscalations());
@@ -80,6 +84,18 @@ export class Town {
   async close({ rig_id: rig, bead_id: bead }) {
     const closed = await request("POST", `${paths.rig(this.id, rig)}/beads/${bead}/close`, {});
     this.#keep(closed);
+  }
+
+  // Holds back what is not started yet, or lets it go on.
+  async pause(paused) {
+    await request("POST", `${paths.town(this.id)}/${paused ? "pause" : "resume"}`);
+    this.paused = paused;
+    this.#changed();
+  }
+
+  async pauseRig(rig, paused) {
+    await request("POST", `${paths.rig(this.id, rig)}/${paused ? "pause" : "resume"}`);
+    this.reload();
   }
 
   // A person has taken an escalation up.
@@ -154,11 +170,23 @@ export class Town {
     const mayors = [...this.agents].filter(([, { role }]) => role === "mayor");
     this.agents = new Map([...mayors, ...agents]);
     await Promise.all([
+      this.#loadTown(),
+      this.#loadUsage(),
       this.#loadMayor(),
       this.#loadAsks(),
       this.#loadEscalations(),
       this.#loadConvoys(),
     ]);
+  }
+
+  async #loadTown() {
+    const { paused } = await request("GET", `${paths.userTowns(this.owner)}/${this.id}`);
+    this.paused = paused === true;
+  }
+
+  async #loadUsage() {
+    const { today } = await request("GET", `${paths.town(this.id)}/usage?days=1`);
+    this.usage = today;
   }
 
   async #loadAsks() {

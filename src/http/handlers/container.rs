@@ -24,7 +24,7 @@ pub(in crate::http) async fn start(context: Context) -> Reply {
     let agent_id = fields.required_id("agentId");
     fields.finish()?;
     let agent_id = agent_id.ok_or(ApiError::not_found("agent"))?;
-    let agent = context.town()?.start_agent(agent_id).await?;
+    let agent = context.town()?.start_run(agent_id).await?;
     // The outcome comes as an event.
     let started = json!({"agentId": agent.agent_id.to_string(), "status": "starting"});
     Ok(wire::json_response(
@@ -34,7 +34,7 @@ pub(in crate::http) async fn start(context: Context) -> Reply {
 }
 
 pub(in crate::http) async fn stop(context: Context) -> Reply {
-    let agent = context.town()?.stop_agent(context.agent_id()?).await?;
+    let agent = context.town()?.stop_run(context.agent_id()?).await?;
     ok(json!({"agentId": agent.agent_id.to_string(), "stopped": true}))
 }
 

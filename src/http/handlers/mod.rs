@@ -17,6 +17,7 @@ pub(super) mod molecules;
 pub(super) mod page;
 pub(super) mod reviews;
 pub(super) mod rigs;
+pub(super) mod scheduler;
 pub(super) mod session;
 pub(super) mod stream;
 pub(super) mod system;

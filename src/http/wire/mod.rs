@@ -2,6 +2,7 @@
 
 mod asks;
 mod nouns;
+mod scheduler;
 mod work;
 
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 pub(super) use asks::{WireAsk, WireNewToken, WireToken};
+pub(super) use scheduler::WireUsageReport;
+
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
     WireTown,

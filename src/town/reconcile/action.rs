@@ -11,6 +11,30 @@ use crate::model::{AgentId, AskId, BeadId};
 pub(in crate::town) enum Action {
     /// The container is needed.
     WakeContainer,
+    /// Put a slung bead that waits on a polecat's hook.
+    Assign {
+        #[serde(with = "text")]
+        bead_id: BeadId,
+    },
+    /// Start an agent that has work, to see whether things work again.
+    Probe {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// Ask a silent agent whether it still works.
+    CheckAgent {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// An agent stayed silent after it was asked: call a person.
+    StallAgent {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// Tell people that the day's budget is used up.
+    TellBudget,
+    /// The budget holds nothing any more.
+    FreeBudget,
     /// Start an agent that has work.
     Dispatch {
         #[serde(with = "text")]

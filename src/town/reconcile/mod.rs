@@ -13,12 +13,15 @@
 mod action;
 mod agents;
 mod attention;
+mod budget;
 mod container;
 mod convoys;
 mod dispatch;
 mod holds;
 mod mayor;
 mod merges;
+mod patrol;
+mod queue;
 
 use std::time::Duration;
 
@@ -30,6 +33,7 @@ use crate::storage::Tree;
 
 use super::queries;
 use super::refusal::Error;
+use super::settings::TownSettings;
 
 pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
@@ -39,6 +43,7 @@ pub(super) use convoys::LandingDue;
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;
+pub(super) use queue::QueueSeen;
 
 /// What the reconciler looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +53,8 @@ pub(super) struct View {
     pub(super) agents: Vec<AgentSeen>,
     /// Merge requests that wait or run, in order of creation.
     pub(super) reviews: Vec<ReviewSeen>,
+    /// Rigs in which slung beads wait.
+    pub(super) queues: Vec<QueueSeen>,
     /// Convoys that should have landed; none unless something went wrong.
     pub(super) landings: Vec<LandingDue>,
     /// What may not be started.
@@ -59,6 +66,11 @@ pub(super) struct View {
     /// How often the alarm rings with and without work.
     pub(super) interval_active: Duration,
     pub(super) interval_idle: Duration,
+    /// How long an agent may be silent.
+    pub(super) patrol_after: Duration,
+    /// Since when the container's link is up.
+    #[serde(with = "text::option")]
+    pub(super) up_since: Option<Timestamp>,
 }
 
 /// What the actor knows and the tree does not.
@@ -70,21 +82,30 @@ pub(super) struct Live {
     pub(super) being_notified: Vec<BeadId>,
     /// How long an ask may wait until it becomes an escalation.
     pub(super) ask_patience: Duration,
+    /// Since when the container's link is up.
+    pub(super) up_since: Option<Timestamp>,
 }
 
 impl View {
-    pub(super) fn observe(tree: &Tree, live: &Live) -> Result<Self, Error> {
+    pub(super) fn observe(
+        tree: &Tree,
+        live: &Live,
+        settings: &TownSettings,
+    ) -> Result<Self, Error> {
         let config = queries::config(tree)?;
         Ok(Self {
             container: live.container,
             agents: agents::observe(tree)?,
             reviews: merges::observe(tree)?,
+            queues: queue::observe(tree, &config)?,
             landings: convoys::observe(tree)?,
-            holds: holds::observe(tree)?,
+            holds: holds::observe(tree, &config, settings)?,
             being_told: live.being_told.clone(),
             attention: attention::observe(tree, live)?,
             interval_active: config.alarm_active(),
             interval_idle: config.alarm_idle(),
+            patrol_after: settings.patrol_after,
+            up_since: live.up_since,
         })
     }
 }
@@ -113,7 +134,10 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
         has_work: false,
         needs_container: None,
     };
+    budget::plan(view, &mut planner);
+    queue::plan(view, &mut planner);
     dispatch::plan(view, &mut planner);
+    patrol::plan(view, &mut planner);
     mayor::plan(view, &mut planner);
     merges::plan(view, &mut planner);
     attention::plan(view, &mut planner);

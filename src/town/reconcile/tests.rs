@@ -50,12 +50,15 @@ fn view(container: Container) -> View {
         container,
         agents: Vec::new(),
         reviews: Vec::new(),
+        queues: Vec::new(),
         landings: Vec::new(),
         holds: Holds::default(),
         being_told: Vec::new(),
         attention: Attention::default(),
         interval_active: Duration::from_secs(15),
         interval_idle: Duration::from_secs(300),
+        patrol_after: Duration::from_secs(1800),
+        up_since: (container == Container::Up).then_some(Timestamp::from_millis(0)),
     }
 }
 

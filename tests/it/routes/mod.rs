@@ -20,6 +20,7 @@ mod refused;
 mod repeat;
 mod reviews;
 mod rigs;
+mod scheduler;
 mod shape;
 mod sweep;
 mod system;
@@ -47,6 +48,7 @@ fn table() -> Vec<Case> {
         mayor::rows(),
         attention::rows(),
         work::rows(),
+        scheduler::rows(),
     ]
     .into_iter()
     .flatten()
