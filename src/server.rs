@@ -20,7 +20,8 @@ use crate::http::auth::{Authority, SecretError};
 use crate::http::{self, Listener, State};
 use crate::lifecycle::Lifecycle;
 use crate::model::Agent;
-use crate::storage::{self, Database, OpenOptions};
+use crate::notify::Notifier;
+use crate::storage::{self, Database, OpenOptions, TreeName};
 use crate::town::{self, AgentTokens, Towns, TownsOptions};
 
 /// Towns have at least this long to finish what they are at, even if connections used up the grace
@@ -100,7 +101,9 @@ impl Server {
             OpenOptions { cache_bytes },
             settings.storage.reserve,
         )?;
-        let authority = Arc::new(Authority::load(&settings.data_dir, settings.no_auth)?);
+        let authority = Authority::load(&settings.data_dir, settings.no_auth)?;
+        let meta = database.tree(TreeName::Meta)?;
+        let authority = Arc::new(authority.with_tokens(meta, clock.clone())?);
         let address = listener.address();
         let tails = TailLimits {
             per_log: settings.stream.tail_per_agent,
@@ -112,6 +115,7 @@ impl Server {
             program,
             api_url: api_url(&settings, address).into(),
             tokens: agent_tokens(authority.clone()),
+            notifier: Notifier::start(settings.notify_command.clone(), &lifecycle),
         };
         let towns = Towns::open(
             database.clone(),
@@ -132,6 +136,7 @@ impl Server {
             lifecycle: connections.clone(),
             body_max: settings.http.body_max,
             join_interval: settings.stream.join_interval,
+            is_https: is_https(&settings),
         });
         connections.spawn(
             "listener",
@@ -221,6 +226,13 @@ fn api_url(settings: &Settings, address: SocketAddr) -> String {
         };
         format!("http://{}", SocketAddr::new(ip, address.port()))
     })
+}
+
+/// Whether people reach the server by https, behind a proxy that speaks it.
+fn is_https(settings: &Settings) -> bool {
+    let url = settings.public_url.as_deref().unwrap_or_default();
+    url.get(..8)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 fn agent_tokens(authority: Arc<Authority>) -> AgentTokens {

@@ -55,6 +55,12 @@ impl<'a> EventView<'a> {
     }
 }
 
+/// What a whole text frame of ours holds.
+#[must_use]
+pub fn text_payload(frame: &[u8]) -> Option<&str> {
+    std::str::from_utf8(payload(frame)?).ok()
+}
+
 /// A whole text frame around `payload`.
 #[must_use]
 pub fn text_frame(payload: &str) -> Vec<u8> {
@@ -140,6 +146,28 @@ fn push_header(out: &mut Vec<u8>, len: usize) {
     }
 }
 
+/// The frames of ours that stand back to back in `bytes`.
+pub fn frames_in(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (frame, behind) = rest.split_at_checked(frame_len(rest)?)?;
+        rest = behind;
+        Some(frame)
+    })
+}
+
+fn frame_len(bytes: &[u8]) -> Option<usize> {
+    let len = match bytes.get(1)? {
+        127 => u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?),
+        126 => u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?).into(),
+        short => u64::from(*short),
+    };
+    let payload = payload(bytes)?;
+    usize::try_from(len)
+        .ok()?
+        .checked_add(bytes.len() - payload.len())
+}
+
 fn payload(frame: &[u8]) -> Option<&[u8]> {
     match frame.get(1)? {
         127 => frame.get(10..),
@@ -166,6 +194,9 @@ mod tests {
             assert_eq!(event.data.get(), data);
             assert_eq!(event.timestamp, moment.to_string());
             assert_eq!(out[0], FINAL_TEXT);
+            let three = [&out[..], b"\x81\x00", &out].concat();
+            let frames: Vec<_> = frames_in(&three).collect();
+            assert_eq!(frames, [&out[..], b"\x81\x00", &out]);
         }
     }
 }

@@ -23,7 +23,7 @@ mod overdue;
 mod segment;
 mod tail;
 
-pub use frame::{EventView, Subject, text_frame};
+pub use frame::{EventView, Subject, frames_in, text_frame, text_payload};
 pub use log::{
     AppendError, Appended, Expired, Keep, Log, Look, NewEvent, Position, Staged, WatchId, Watcher,
 };

@@ -26,6 +26,8 @@ pub(super) const JOIN_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration
 pub(super) const STORAGE_RESERVE: RangeInclusive<u64> = 4 * MIB..=1024 * 1024 * MIB;
 /// A shorter pause would hammer a repository or a model that is down.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// A person needs a second to answer; after a day nobody comes any more.
+pub(super) const ASKS_ESCALATE_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
 /// Each try costs money.
 pub(super) const ATTEMPTS_MAX: RangeInclusive<u32> = 1..=100;
 /// Below some, one bead's own attempts would stop the whole town; each entry is kept in a row.

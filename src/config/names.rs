@@ -44,6 +44,7 @@ pub(super) const ISOLATION: &str = "isolation";
 pub(super) const AGENT_PROGRAM: &str = "agent_program";
 pub(super) const LOG: &str = "log";
 pub(super) const SHUTDOWN_GRACE: &str = "shutdown_grace";
+pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
 pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
@@ -57,6 +58,7 @@ pub(super) const STREAM_JOIN_INTERVAL: &str = "stream.join_interval";
 pub(super) const DISPATCH_BACKOFF_MIN: &str = "dispatch.backoff_min";
 pub(super) const DISPATCH_BACKOFF_MAX: &str = "dispatch.backoff_max";
 pub(super) const DISPATCH_ATTEMPTS_MAX: &str = "dispatch.attempts_max";
+pub(super) const ASKS_ESCALATE_AFTER: &str = "asks.escalate_after";
 pub(super) const DISPATCH_FAILURES_MAX: &str = "dispatch.failures_max";
 pub(super) const DISPATCH_FAILURES_WINDOW: &str = "dispatch.failures_window";
 pub(super) const DISPATCH_PROBE_AFTER: &str = "dispatch.probe_after";
@@ -140,6 +142,14 @@ pub const SETTINGS: &[Setting] = &[
         "DURATION",
         "10s",
         "How long requests in flight may take to end after SIGTERM",
+    ),
+    value(
+        NOTIFY_COMMAND,
+        "notify-command",
+        "GASTOWND_NOTIFY_COMMAND",
+        "PATH",
+        "",
+        "A program that gets each high or critical escalation as JSON on its standard input",
     ),
     value(
         CONTAINER_LINGER,
@@ -274,6 +284,14 @@ pub const SETTINGS: &[Setting] = &[
         "DURATION",
         "30m",
         "An agent at work that is silent for so long is asked; after as long again a person is called",
+    ),
+    value(
+        ASKS_ESCALATE_AFTER,
+        "asks-escalate-after",
+        "GASTOWND_ASKS_ESCALATE_AFTER",
+        "DURATION",
+        "5m",
+        "How long an agent's question may wait for an answer until it is escalated",
     ),
     value(
         HTTP_BODY_MAX,

@@ -42,10 +42,12 @@ pub struct Settings {
     pub agent_program: Option<PathBuf>,
     pub log: String,
     pub shutdown_grace: Duration,
+    pub notify_command: Option<PathBuf>,
     pub container: ContainerSettings,
     pub storage: StorageSettings,
     pub stream: StreamSettings,
     pub dispatch: DispatchSettings,
+    pub asks: AskSettings,
     pub http: HttpSettings,
     pub retention: RetentionSettings,
 }
@@ -95,6 +97,13 @@ pub struct DispatchSettings {
     pub patrol_after: Duration,
 }
 
+/// The settings under `asks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskSettings {
+    /// How long one may wait.
+    pub escalate_after: Duration,
+}
+
 /// The settings under `http`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "names.rs documents each setting for people")]
@@ -129,6 +138,7 @@ impl Settings {
             agent_program: read.optional(names::AGENT_PROGRAM, path)?,
             log: read.required(names::LOG, log_filter)?,
             shutdown_grace: read.duration(names::SHUTDOWN_GRACE, bounds::SHUTDOWN_GRACE)?,
+            notify_command: read.optional(names::NOTIFY_COMMAND, path)?,
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
@@ -172,6 +182,10 @@ impl Settings {
                     .duration(names::DISPATCH_FAILURES_WINDOW, bounds::FAILURES_WINDOW)?,
                 probe_after: read.duration(names::DISPATCH_PROBE_AFTER, bounds::PROBE_AFTER)?,
                 patrol_after: read.duration(names::DISPATCH_PATROL_AFTER, bounds::PATROL_AFTER)?,
+            },
+            asks: AskSettings {
+                escalate_after: read
+                    .duration(names::ASKS_ESCALATE_AFTER, bounds::ASKS_ESCALATE_AFTER)?,
             },
             http: HttpSettings {
                 body_max: read.required(names::HTTP_BODY_MAX, |text| {

@@ -16,15 +16,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
-use crate::model::{AgentId, BeadId, Epoch, ReviewStatus, Usage};
+use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Usage};
 use crate::storage::{self, LinkPosition};
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
 use super::protocol::{
-    AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
-    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
-    ServerFrame, message_type,
+    self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
+    AgentWaiting, ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX,
+    MergeStatus, ServerFrame, message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
 
@@ -74,12 +74,7 @@ pub enum AgentReport {
         usage: Usage,
     },
     /// It asked a person something.
-    Waiting {
-        /// The ask.
-        ask_id: String,
-        /// In one line.
-        title: String,
-    },
+    Waiting(Asked),
     /// Its commands were over a limit and were ended.
     Limited {
         /// Which limit, and by how much.
@@ -90,6 +85,19 @@ pub enum AgentReport {
         /// The ask.
         ask_id: String,
     },
+}
+
+/// What an agent asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The ask, as the agent server names it.
+    pub ask_id: String,
+    /// What is wanted.
+    pub kind: AskKind,
+    /// In one line.
+    pub title: String,
+    /// The whole ask as the agent server told it.
+    pub detail: Json,
 }
 
 /// How a merge ended, for the town.
@@ -487,8 +495,21 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             }
         }
         message_type::AGENT_WAITING => {
-            let AgentWaiting { ask_id, title, .. } = serde_json::from_str(data)?;
-            AgentReport::Waiting { ask_id, title }
+            let AgentWaiting {
+                ask_id,
+                kind,
+                title,
+                detail,
+            } = serde_json::from_str(data)?;
+            AgentReport::Waiting(Asked {
+                ask_id,
+                kind: match kind {
+                    protocol::AskKind::Permission => AskKind::Permission,
+                    protocol::AskKind::Question => AskKind::Question,
+                },
+                title,
+                detail: Json::from_valid(detail.get()),
+            })
         }
         message_type::AGENT_LIMITED => {
             let AgentLimited { reason } = serde_json::from_str(data)?;

@@ -39,6 +39,8 @@ pub struct State {
     pub body_max: usize,
     /// How long a WebSocket's event may wait for others.
     pub join_interval: std::time::Duration,
+    /// Whether people reach the server by https, so that its cookie is never sent otherwise.
+    pub is_https: bool,
 }
 
 /// An answer.

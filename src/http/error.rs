@@ -10,6 +10,8 @@ use crate::config::Issue;
 use crate::storage;
 use crate::town::{Error as TownError, Refusal};
 
+use super::auth::TokenError;
+
 /// Seconds after which a client may try again when the server was overloaded or closing.
 const RETRY_AFTER: &str = "1";
 
@@ -87,6 +89,8 @@ impl ApiError {
             "agent" => "agent_not_found",
             "bead" => "bead_not_found",
             "escalation" => "escalation_not_found",
+            "ask" => "ask_not_found",
+            "token" => "token_not_found",
             "merge request" => "review_not_found",
             "convoy" => "convoy_not_found",
             "molecule" => "molecule_not_found",
@@ -173,6 +177,10 @@ impl From<Refusal> for ApiError {
             Refusal::AgentNotFound(_) => (StatusCode::NOT_FOUND, "agent_not_found"),
             Refusal::ReviewNotFound(_) => (StatusCode::NOT_FOUND, "review_not_found"),
             Refusal::EscalationNotFound(_) => (StatusCode::NOT_FOUND, "escalation_not_found"),
+            Refusal::AskNotFound(_) => (StatusCode::NOT_FOUND, "ask_not_found"),
+            Refusal::AskAnswered(_) => (StatusCode::CONFLICT, "ask_answered"),
+            Refusal::AgentRunning(_) => (StatusCode::CONFLICT, "agent_running"),
+            Refusal::AgentNotRunning(_) => (StatusCode::CONFLICT, "agent_not_running"),
             Refusal::MayorNotFound => (StatusCode::NOT_FOUND, "mayor_not_found"),
             Refusal::RigNameTaken(_) => (StatusCode::CONFLICT, "rig_name_taken"),
             Refusal::AgentNameTaken(_) => (StatusCode::CONFLICT, "agent_name_taken"),
@@ -202,6 +210,18 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::NotFound => Self::not_found("token"),
+            TokenError::TooMany => {
+                Self::new(StatusCode::CONFLICT, "too_many_tokens", error.to_string())
+            }
+            TokenError::Town(error) => error.into(),
+        }
     }
 }
 

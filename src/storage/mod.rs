@@ -37,12 +37,12 @@ pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
     AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, AnsweredAt,
-    AnsweredCount, AnsweredKey, BeadByAssignee, BeadByConvoy, BeadByKind, BeadByParent, BeadByRig,
-    BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey, BeadReady, BeadSlung,
-    ConfigKey, ConvoyKey, CountedKey, CounterKey, EscalationFold, FormatKey, IndexedKey, Key,
-    LedgerKey, LinkKey, LogHeadKey, MailKey, MailUndelivered, MoleculeKey, NO_RIG, Prefix,
-    ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey,
-    TownDirectory, TownKey, UsageKey,
+    AnsweredCount, AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByConvoy, BeadByKind,
+    BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey,
+    BeadReady, BeadSlung, ConfigKey, ConvoyKey, CountedKey, CounterKey, EscalationFold, FormatKey,
+    IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailKey, MailUndelivered, MoleculeKey, NO_RIG,
+    Prefix, RaisedKey, ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused, SchedulerKey,
+    SegmentKey, TownDirectory, TownKey, UsageKey,
 };
 pub use layout::{
     Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,

@@ -19,7 +19,7 @@ use crate::telemetry::metrics;
 use super::message::{Message, MessageError, MessageReader};
 use super::protocol::{self, Invalid, Request};
 use super::signal::Signal;
-use super::subscription::{Served, Subscription};
+use super::subscription::{Frames, Served, Subscription};
 use super::writer::{self, Outbox};
 
 /// Longest message of a client: a subscription is some 200 bytes.
@@ -51,6 +51,7 @@ const CLOSE_NOT_ALLOWED: u16 = 1008;
 const CLOSE_TOO_LONG: u16 = 1009;
 const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_STALLED: u16 = 1013;
+const CLOSE_LOG_IN: u16 = 4401;
 const CLOSE_NO_TOWN: u16 = 4404;
 
 /// Finds the log of a subject the client may see.
@@ -63,7 +64,6 @@ pub trait Feeds: Send + Sync {
 }
 
 /// What a connection is about.
-#[derive(Clone, Debug)]
 pub struct Options {
     /// The town, for the hello.
     pub town_id: String,
@@ -71,6 +71,27 @@ pub struct Options {
     pub subscribed: Option<Subject>,
     /// How long the first event that is not sent may wait for others to share its write.
     pub join_interval: Duration,
+    /// How events are written.
+    pub frames: Frames,
+    /// Resolves when the client may not watch any more.
+    pub leave: Pin<Box<dyn Future<Output = Leave> + Send>>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("town_id", &self.town_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a client may not watch any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Its token was revoked or has ended.
+    NotAllowed,
+    /// Its session has ended.
+    LogInAgain,
 }
 
 /// Why a connection ends.
@@ -92,6 +113,7 @@ where
 {
     let _open = metrics::SOCKETS.hold();
     let mut connection = Connection {
+        frames: options.frames,
         writer,
         feeds,
         signal: Arc::default(),
@@ -121,6 +143,7 @@ fn read<R: AsyncRead + Unpin + Send + 'static>(reader: MessageReader<R>) -> Read
 }
 
 struct Connection<W, F> {
+    frames: Frames,
     writer: W,
     feeds: F,
     signal: Arc<Signal>,
@@ -140,7 +163,7 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
     async fn run<R: AsyncRead + Unpin + Send + 'static>(
         &mut self,
         mut reading: Reading<R>,
-        options: Options,
+        mut options: Options,
         lifecycle: Lifecycle,
     ) -> End {
         self.out.push_text(&protocol::hello(&options.town_id));
@@ -166,6 +189,10 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             tokio::select! {
                 biased;
                 () = &mut stopping => return End::Close(CLOSE_RESTARTING, "restarting"),
+                leave = &mut options.leave => return match leave {
+                    Leave::NotAllowed => End::Close(CLOSE_NOT_ALLOWED, "no longer allowed"),
+                    Leave::LogInAgain => End::Close(CLOSE_LOG_IN, "log in again"),
+                },
                 (reader, message) = &mut reading => {
                     reading = read(reader);
                     deadline = Instant::now() + PING_INTERVAL;
@@ -212,7 +239,7 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             let Some(subscription) = self.subscriptions.get_mut(&token) else {
                 continue;
             };
-            match subscription.serve(&mut self.out, gather).await {
+            match subscription.serve(&mut self.out, gather, self.frames).await {
                 Ok(Served::CaughtUp) => {}
                 Ok(Served::More) => self.ready.push_back(token),
                 Ok(Served::Ended) => {

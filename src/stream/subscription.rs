@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::agent_log::{Log, Position, Subject, WatchId};
+use bytes::Bytes;
+
+use crate::agent_log::{Log, Position, Subject, WatchId, frames_in};
 use crate::model::Epoch;
 use crate::storage;
 use crate::telemetry::metrics;
@@ -20,6 +22,29 @@ pub(super) enum Served {
     More,
     /// The log was deleted; the subscription is over.
     Ended,
+}
+
+/// How events are written to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// As they are stored: the same bytes for everybody.
+    Shared,
+    /// With the type under `event` as well, for older clients; each is written anew.
+    WithEvent,
+}
+
+impl Frames {
+    /// Puts stored frames, back to back, into `out`.
+    fn put(self, bytes: Bytes, out: &mut Outbox) {
+        match self {
+            Self::Shared => out.push(bytes),
+            Self::WithEvent => {
+                for frame in frames_in(&bytes) {
+                    out.push_text(&protocol::with_event(frame));
+                }
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -67,11 +92,12 @@ impl Subscription {
         &mut self,
         out: &mut Outbox,
         bytes_max: usize,
+        frames: Frames,
     ) -> Result<Served, storage::Error> {
         self.waker.rest();
         let look = self
             .log
-            .look(self.next, bytes_max, |frames| out.push(frames));
+            .look(self.next, bytes_max, |bytes| frames.put(bytes, out));
         if look.ended {
             out.push_text(&protocol::ended(self.subject()));
             return Ok(Served::Ended);
@@ -86,7 +112,7 @@ impl Subscription {
                 let next = slice.last_id() + 1;
                 metrics::EVENTS_DELIVERED.add(next.saturating_sub(self.next));
                 self.next = next;
-                out.push(slice.bytes());
+                frames.put(slice.bytes(), out);
             }
             return Ok(Served::More);
         }

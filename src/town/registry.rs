@@ -14,6 +14,7 @@ use crate::container::git::AllowedRepositories;
 use crate::container::{ContainerHandle, Isolation, LaunchOptions, Limits, limits};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
+use crate::notify::Notifier;
 use crate::storage::{
     self, AgentKey, Batch, Count, CounterKey, Database, DirectoryEntry, Kept, Once, Recalled,
     Record, TownDirectory, TownKey, Tree, TreeName,
@@ -41,6 +42,8 @@ pub struct TownsOptions {
     pub api_url: Arc<str>,
     /// Makes agents' tokens.
     pub tokens: AgentTokens,
+    /// Tells people of what can't wait.
+    pub notifier: Notifier,
 }
 
 /// All towns; cheap to clone.
@@ -253,6 +256,35 @@ impl Towns {
     }
 
     /// The answer that a change of the list has had already, if the request is a repeat.
+    /// Writes rows of the tree `meta` that are not the towns' own, once for each request, and gives
+    /// back the answer: the first one's, if this is a repeat.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn write_meta<R: Record>(
+        &self,
+        batch: Batch,
+        answer: R,
+        once: Option<Once>,
+    ) -> Result<R, Error> {
+        let _changing = self.0.changing.lock().await;
+        if let Some(first) = self.answered(once.as_ref())? {
+            return Ok(first);
+        }
+        let mut batch = batch;
+        self.remember(&mut batch, once, &answer)?;
+        commit(&self.0.meta, batch).await?;
+        Ok(answer)
+    }
+
+    /// Whether a request was carried out by [`Towns::write_meta`] under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_written(&self, once: &Once) -> Result<bool, Error> {
+        Ok(self.0.meta.has_answered(once)?)
+    }
+
     fn answered<R: Record>(&self, once: Option<&Once>) -> Result<Option<R>, Error> {
         let Some(once) = once else { return Ok(None) };
         match self.0.meta.recall(once)? {
@@ -374,6 +406,8 @@ impl Towns {
             logs: inner.logs.clone(),
             api_url: inner.options.api_url.clone(),
             tokens: inner.options.tokens.clone(),
+            notifier: inner.options.notifier.clone(),
+            lifecycle: inner.lifecycle.clone(),
         };
         inner.lifecycle.spawn_detached(
             "town effects",
@@ -389,6 +423,7 @@ impl Towns {
             effects: asked,
             container: Container::Asleep,
             being_told: Vec::new(),
+            being_notified: Vec::new(),
             alarm: inner.clock.now(),
             woken: false,
             up_since: None,

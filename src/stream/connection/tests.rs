@@ -34,6 +34,8 @@ impl Client {
             town_id: "t".to_owned(),
             subscribed: None,
             join_interval,
+            frames: Frames::Shared,
+            leave: Box::pin(std::future::pending()),
         };
         let (feeds, life) = (feeds.clone(), lifecycle.clone());
         lifecycle.spawn("connection", async move {
@@ -181,6 +183,8 @@ async fn a_message_that_is_too_long_closes() {
         town_id: "t".to_owned(),
         subscribed: None,
         join_interval: Duration::ZERO,
+        frames: Frames::Shared,
+        leave: Box::pin(std::future::pending()),
     };
     let life = lifecycle.clone();
     lifecycle.spawn("connection", async move {
