@@ -407,6 +407,9 @@ pub struct AgentIdle {
     /// What the turn ended with, if that was an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether its run is about to end anyway, so that nobody has to tell it to go on.
+    #[serde(default)]
+    pub ending: bool,
 }
 
 /// What an agent waits for.

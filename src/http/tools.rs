@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::town::{
     AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, NewMail, NewNudge, Page,
-    SlingOrder, StatusChange, TownHandle, Verdict,
+    Prime, SlingOrder, StatusChange, TownHandle, Verdict,
 };
 
 use super::wire::{
@@ -221,13 +221,20 @@ impl TownTools {
                     .await
             }
             ToolCall::Nudge { to, message } => self.nudge(agent, None, &to, message).await,
+            // Mail comes to the mayor as messages, and it has no hook.
+            ToolCall::Prime => Ok(value(WirePrime::from(Prime {
+                agent: agent.clone(),
+                hooked_bead: None,
+                molecule: None,
+                undelivered_mail: Vec::new(),
+                open_beads: Vec::new(),
+            }))),
+            ToolCall::MailCheck => Ok(json!([])),
             ToolCall::ReviewApprove { .. }
             | ToolCall::ReviewRequestChanges { .. }
-            | ToolCall::Prime
             | ToolCall::Done { .. }
             | ToolCall::BeadStatus { .. }
             | ToolCall::BeadClose { .. }
-            | ToolCall::MailCheck
             | ToolCall::MoleculeCurrent
             | ToolCall::MoleculeAdvance { .. }
             | ToolCall::Checkpoint { .. } => Err(ToolError::Refused {

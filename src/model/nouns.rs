@@ -246,6 +246,16 @@ impl MailType {
     }
 }
 
+named_enum! {
+    /// What an agent waits for.
+    AskKind ["permission, question"] {
+        /// Leave to do something.
+        Permission = "permission",
+        /// An answer.
+        Question = "question",
+    }
+}
+
 /// A town.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Town {
@@ -259,6 +269,8 @@ pub struct Town {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// Whether dispatch and merges of all its rigs are held.
+    pub paused: bool,
 }
 
 /// A git repository of a town.
@@ -331,6 +343,8 @@ pub struct Bead {
     pub dependencies: Vec<Dependency>,
     /// How many of those block it and are not closed.
     pub blockers_open: u32,
+    /// Whether it was slung: while it is open, the scheduler finds a polecat for it.
+    pub slung: bool,
 }
 
 impl Bead {
@@ -358,6 +372,10 @@ pub struct Dispatch {
     pub last_error: Option<String>,
     /// Reminders sent because it stopped without calling done.
     pub reminders: u32,
+    /// Why its run was given up, while that run still ends.
+    pub given_up: Option<String>,
+    /// When the patrol last asked it whether it still works.
+    pub checked_at: Option<Timestamp>,
 }
 
 /// An agent.

@@ -6,15 +6,14 @@ use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, BeadType, Dispatch, Json, MailType,
     RigId,
 };
+use crate::storage::CountedKey;
 
-use super::beads;
-use super::command::{
-    AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung, Verdict,
-};
+use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, Verdict};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{bead_lists, command::NewBead, dispatch, mail, molecules, names, refinery, reviews};
+use super::{asks, beads};
+use super::{bead_lists, breaker, dispatch, mail, molecules, names, patrol, refinery, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;
@@ -127,7 +126,7 @@ pub(super) fn get_or_create(
 }
 
 /// Free for new work: nothing on its hook and nothing running for it.
-fn is_free(agent: &Agent) -> bool {
+pub(super) fn is_free(agent: &Agent) -> bool {
     agent.status == AgentStatus::Idle
         && agent.hook.is_none()
         && agent.dispatch.requested_at.is_none()
@@ -157,15 +156,29 @@ pub(super) fn mayor(draft: &mut Draft<'_>) -> Result<Agent, Error> {
 /// Removes an agent. Only its in-progress bead is reopened; closed beads and mail it sent stay.
 pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    if agent.hook.is_some() {
+    remove(draft, &agent)
+}
+
+/// The same for an agent of any rig or none.
+pub(super) fn remove(draft: &mut Draft<'_>, agent: &Agent) -> Result<(), Error> {
+    let agent_id = agent.agent_id;
+    if let (Some(rig_id), Some(bead_id)) = (agent.rig_id, agent.hook) {
+        let slung = draft.find_bead(bead_id)?.is_some_and(|bead| bead.slung);
         unhook(draft, rig_id, agent_id)?;
+        // The town gave it the work, so the town finds another polecat.
+        if let Some(mut bead) = draft.find_bead(bead_id)? {
+            bead.slung = slung;
+            draft.set_bead(bead)?;
+        }
     }
+    asks::forget(draft, agent_id)?;
     for mut bead in draft.beads_of_agent(agent_id)? {
         // A bead that waits for its merge goes on without its author.
         bead.assignee_agent_id = None;
         draft.set_bead(bead)?;
     }
     draft.remove_mail_of(agent_id)?;
+    draft.remove(&CountedKey { agent_id });
     draft.remove_agent(agent_id)?;
     draft.effect(Effect::RemoveAgent {
         agent_id,
@@ -178,7 +191,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
         Fact {
             metadata,
             bead_id: None,
-            ..fact_of(&agent)
+            ..fact_of(agent)
         },
     );
     Ok(())
@@ -218,6 +231,7 @@ pub(super) fn hook(
     agent.dispatch.reminders = 0;
     agent.dispatch.due_at = draft.now;
     agent.dispatch.last_error = None;
+    agent.dispatch.given_up = None;
     agent.last_activity_at = Some(draft.now);
     if bead.assignee_agent_id != Some(agent_id) {
         draft.fact(
@@ -299,6 +313,9 @@ pub(super) fn set_status(
     reason: Option<&str>,
 ) -> Result<(), Error> {
     let old = std::mem::replace(&mut agent.status, status);
+    if old == AgentStatus::Stalled && status != old {
+        patrol::is_well(draft, agent.agent_id)?;
+    }
     if old != status {
         draft.fact(
             "agent.status_changed",
@@ -311,36 +328,6 @@ pub(super) fn set_status(
         );
     }
     draft.set_agent(agent)
-}
-
-/// A bead on a polecat's hook, in one step.
-pub(super) fn sling(
-    draft: &mut Draft<'_>,
-    rig_id: RigId,
-    order: SlingOrder,
-) -> Result<Slung, Error> {
-    let agent = get_or_create(draft, rig_id, AgentRole::Polecat)?;
-    let bead = beads::create(
-        draft,
-        Some(rig_id),
-        NewBead {
-            bead_type: crate::model::BeadType::Issue,
-            title: order.title,
-            body: order.body,
-            priority: order.priority,
-            labels: Vec::new(),
-            metadata: order.metadata,
-            assignee_agent_id: Some(agent.agent_id),
-            parent_bead_id: None,
-            created_by: order.created_by,
-            convoy_id: None,
-            depends_on: Vec::new(),
-        },
-    )?;
-    Ok(Slung {
-        agent: draft.agent(agent.agent_id)?,
-        bead,
-    })
 }
 
 pub(super) fn prime(
@@ -400,6 +387,7 @@ pub(super) fn done(
     agent.dispatch.last_error = None;
     draft.set_agent(agent.clone())?;
     dispatch::works_again(draft, rig_id)?;
+    breaker::worked(draft, agent_id)?;
     let AgentDone {
         branch,
         pr_url,
@@ -448,10 +436,7 @@ pub(super) fn completed(
     reason: Option<String>,
 ) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    let metadata = json!({"status": match status {
-        CompletedStatus::Completed => "completed",
-        CompletedStatus::Failed => "failed",
-    }, "reason": reason});
+    let metadata = json!({"status": status.as_str(), "reason": reason});
     record(draft, "agent.completed", &agent, metadata);
     let Some(bead_id) = agent.hook else {
         return set_status(draft, agent, AgentStatus::Idle, None);
@@ -501,9 +486,12 @@ pub(super) fn limited(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
 
 /// Notes that an agent has shown life.
 pub(super) fn touch(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
-    if let Some(mut agent) = draft.find_agent(agent_id)? {
-        agent.last_activity_at = Some(draft.now);
-        draft.set_agent(agent)?;
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    agent.last_activity_at = Some(draft.now);
+    if agent.status == AgentStatus::Stalled {
+        return set_status(draft, agent, AgentStatus::Working, None);
     }
-    Ok(())
+    draft.set_agent(agent)
 }

@@ -11,7 +11,7 @@ use super::command::{BeadActor, NewBead, StatusChange};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{agents, convoys, dependencies, molecules, reviews};
+use super::{agents, convoys, dependencies, escalations, molecules, reviews};
 
 /// The fact about a bead, with its rig filled in.
 pub(super) fn fact_of(bead: &Bead) -> Fact {
@@ -53,6 +53,7 @@ pub(super) fn create(
         created_at: draft.now,
         updated_at: draft.now,
         closed_at: None,
+        slung: false,
         convoy_id: None,
         molecule_id: None,
         dependencies: Vec::new(),
@@ -142,8 +143,13 @@ pub(super) fn change_status(
     status: BeadStatus,
     by: Option<String>,
 ) -> Result<(), Error> {
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
+    // Whoever puts a bead back takes it out of the scheduler's hands.
+    if status == BeadStatus::Open {
+        bead.slung = false;
+    }
     if old.is_terminal() {
         bead.closed_at = None;
         bead.failure = None;
@@ -189,6 +195,7 @@ pub(super) fn finish(
     reviews::withdraw(draft, bead_id)?;
     reviews::abandon_rework(draft, bead_id)?;
     let mut bead = draft.bead(bead_id)?;
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
     bead.failure.clone_from(&failure);
@@ -233,6 +240,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
         draft.set_review_output(bead_id, None);
     }
     reviews::abandon_rework(draft, bead_id)?;
+    escalations::settled(draft, &bead);
     for row in draft.tree.scan(&BeadByParent::of_parent(bead_id)) {
         if let Some(mut part) = draft.find_bead(row?.1.id)? {
             part.parent_bead_id = None;

@@ -10,7 +10,7 @@ use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority,
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, beads, escalations, mail, refinery};
+use super::{agents, asks, beads, breaker, escalations, mail, refinery};
 
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
@@ -25,6 +25,7 @@ pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     let mut agent = draft.agent(agent_id)?;
     agent.dispatch.attempts += 1;
     agent.dispatch.requested_at = Some(draft.now);
+    agent.dispatch.given_up = None;
     if agent.dispatch.session_bead_id != agent.hook {
         // A new bead gets a fresh session; the old conversation would only mislead.
         agent.dispatch.session_id = None;
@@ -34,6 +35,11 @@ pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     agents::record(draft, "agent.dispatched", &agent, metadata);
     draft.effect(Effect::StartAgent(agent_id));
     agents::set_status(draft, agent, AgentStatus::Working, None)
+}
+
+/// Its turn ended because its run is about to: its exit follows.
+pub(super) fn idle_at_end(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    agents::touch(draft, agent_id)
 }
 
 /// The agent has its session.
@@ -61,10 +67,16 @@ pub(super) fn started(
 
 /// The agent's turn ended. One with work left is told to go on, a few times.
 pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    asks::forget(draft, agent_id)?;
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
     agent.last_activity_at = Some(draft.now);
+    breaker::worked(draft, agent_id)?;
+    if agent.status == AgentStatus::Stalled {
+        agents::set_status(draft, agent.clone(), AgentStatus::Working, None)?;
+        agent.status = AgentStatus::Working;
+    }
     let has_work = agent.hook.is_some() && agent.dispatch.requested_at.is_some();
     if agent.role == AgentRole::Mayor || !has_work {
         return agents::set_status(draft, agent, AgentStatus::Idle, None);
@@ -73,7 +85,8 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         // News may be all that it waits for, so this is no reminder.
         agents::record(draft, "agent.told", &agent, json!({}));
         draft.effect(Effect::Tell(agent_id));
-        return draft.set_agent(agent);
+        // It may have waited for an answer when its turn ended.
+        return agents::set_status(draft, agent, AgentStatus::Working, None);
     }
     if agent.dispatch.reminders < REMINDERS_MAX {
         agent.dispatch.reminders += 1;
@@ -81,13 +94,14 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         agents::record(draft, "agent.reminded", &agent, metadata);
         draft.effect(Effect::Remind(agent_id));
     } else {
-        agent.dispatch.last_error = Some(format!(
+        agent.dispatch.given_up = Some(format!(
             "stopped {} times without calling gt_done",
             REMINDERS_MAX + 1
         ));
         draft.effect(Effect::StopAgent(agent_id));
     }
-    draft.set_agent(agent)
+    // It may have waited for an answer when its turn ended.
+    agents::set_status(draft, agent, AgentStatus::Working, None)
 }
 
 /// The container runs the agent, but its turn is over: if the town still takes it for working, what
@@ -121,56 +135,18 @@ pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
     agents::set_status(draft, agent, AgentStatus::Idle, None)
 }
 
-/// The agent asked a person something.
-pub(super) fn waiting(
-    draft: &mut Draft<'_>,
-    agent_id: AgentId,
-    ask_id: &str,
-    title: &str,
-) -> Result<(), Error> {
-    let Some(agent) = draft.find_agent(agent_id)? else {
-        return Ok(());
-    };
-    let metadata = json!({"ask_id": ask_id, "title": title});
-    agents::record(draft, "agent.waiting", &agent, metadata);
-    let (rig_id, name) = (agent.rig_id, agent.name.clone());
-    agents::set_status(draft, agent, AgentStatus::Waiting, Some(title))?;
-    escalations::raise_own(
-        draft,
-        rig_id,
-        Priority::High,
-        format!("ask:{ask_id}"),
-        format!("{name} waits for an answer: {title}"),
-        format!("Agent {name} asked and waits: {title}"),
-    )
-}
-
-/// The ask was answered or withdrawn.
-pub(super) fn resumed(draft: &mut Draft<'_>, agent_id: AgentId, ask_id: &str) -> Result<(), Error> {
-    if let Some(escalation) = draft.escalation_about(&format!("ask:{ask_id}"))? {
-        beads::finish(draft, escalation.bead_id, BeadStatus::Closed, None, None)?;
-    }
-    match draft.find_agent(agent_id)? {
-        Some(agent) if agent.status == AgentStatus::Waiting => {
-            agents::set_status(draft, agent, AgentStatus::Working, None)
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The agent's run was stopped or drained: nothing went wrong.
 pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) -> Result<(), Error> {
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
     // Given up on after its reminders: that is a failed run, only stopped politely.
-    if agent.hook.is_some()
-        && agent.dispatch.reminders >= REMINDERS_MAX
-        && let Some(error) = agent.dispatch.last_error.take()
-    {
+    let given_up = agent.dispatch.given_up.take();
+    if let (Some(reason), Some(_)) = (given_up, agent.hook) {
         draft.set_agent(agent)?;
-        return failed(draft, agent_id, ExitKind::Session, &error);
+        return failed_try(draft, agent_id, ExitKind::Session, &reason);
     }
+    asks::forget(draft, agent_id)?;
     let metadata = json!({"status": "stopped", "reason": reason});
     agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
@@ -192,7 +168,19 @@ pub(super) fn deferred(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
     draft.set_agent(agent)
 }
 
-/// A try failed: the next one waits, and after the last one the bead fails.
+/// A try failed, and the breaker counts it.
+pub(super) fn failed_try(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    kind: ExitKind,
+    reason: &str,
+) -> Result<(), Error> {
+    failed(draft, agent_id, kind, reason)?;
+    breaker::failed(draft, Some(agent_id), reason)
+}
+
+/// A try failed: the next one waits, and after the last one the bead fails. What failed many
+/// agents at once is counted once by the caller.
 pub(super) fn failed(
     draft: &mut Draft<'_>,
     agent_id: AgentId,
@@ -202,6 +190,7 @@ pub(super) fn failed(
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
+    asks::forget(draft, agent_id)?;
     let attempts = agent.dispatch.attempts;
     let metadata = json!({
         "status": "failed", "kind": kind.as_str(), "reason": reason, "attempt": attempts,
@@ -209,6 +198,7 @@ pub(super) fn failed(
     agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
     agent.dispatch.reminders = 0;
+    agent.dispatch.given_up = None;
     agent.dispatch.last_error = Some(reason.to_owned());
     agent.dispatch.due_at = draft.now.after(draft.settings.backoff(attempts));
     let given_up = attempts >= draft.settings.attempts_max;
@@ -238,9 +228,7 @@ pub(super) fn failed(
         Priority::High,
         format!("bead:{bead_id}"),
         format!("gave up on: {}", bead.title),
-        format!(
-            "{failure}\n\nMend the cause, set the bead's status to \"open\" and sling it again."
-        ),
+        format!("{failure}\n\nMend the cause and retry the bead."),
     )
 }
 

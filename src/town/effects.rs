@@ -3,6 +3,8 @@
 //! One task per town carries them out in order. Every call is bounded; what fails comes back to
 //! the actor as a command, and what is lost in a crash is noticed when the link is up again.
 
+mod attention;
+
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -15,10 +17,12 @@ use crate::container::protocol::{
     AgentPhase, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
 };
 use crate::container::{CallError, ContainerHandle};
+use crate::lifecycle::Lifecycle;
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, BeadType, Mail, Review, ReviewStatus, RigId, Town,
-    TownId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadType, Mail, Review, ReviewStatus, RigId,
+    Town, TownId,
 };
+use crate::notify::Notifier;
 use crate::storage::{self, AgentKey, BeadKey, ReviewBySource, ReviewKey, RigKey, TownKey, Tree};
 use crate::telemetry;
 
@@ -36,12 +40,21 @@ const REMINDER: &str = "Your hook still holds this bead. If the work is finished
     your branch and call gt_done. If it is not, go on with it. If you can't, call gt_escalate and \
     say what is in the way.";
 
+/// What an agent is told that has been silent for long.
+const NUDGE: &str = "You have been silent for long, and mail waits for you. Call gt_prime, then go on \
+    with the bead on your hook; if you can't, call gt_escalate and say what is in the way.";
+
 /// Something to be asked of the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     WakeContainer,
     StartAgent(AgentId),
+    /// Let the agent end its turn, then stop it.
     StopAgent(AgentId),
+    /// Stop the agent at once.
+    HaltAgent(AgentId),
+    /// Say to a silent agent that mail waits for it.
+    Nudge(AgentId),
     /// A deleted agent: its worktree and its events go.
     RemoveAgent {
         agent_id: AgentId,
@@ -55,6 +68,12 @@ pub(super) enum Effect {
     /// Ask whether the container knows an agent that it was asked to start.
     Verify(AgentId),
     Merge(BeadId),
+    /// Put a person's prompt to an agent's session.
+    Message(AgentId, String),
+    /// Tell the agent server what was answered.
+    AnswerAsk(AskId),
+    /// Run the notification hook for an escalation.
+    Notify(BeadId),
 }
 
 /// Makes the token with which an agent's tools authenticate.
@@ -68,11 +87,13 @@ pub(super) struct Surroundings {
     pub(super) api_url: Arc<str>,
     pub(super) tokens: AgentTokens,
     pub(super) clock: Clock,
+    pub(super) notifier: Notifier,
+    pub(super) lifecycle: Lifecycle,
 }
 
 /// Why an effect did not happen.
 #[derive(Debug, thiserror::Error)]
-enum EffectError {
+pub(super) enum EffectError {
     #[error("the container refused")]
     Call(#[from] CallError),
     #[error("the database failed")]
@@ -102,7 +123,7 @@ pub(super) async fn run(
     }
 }
 
-struct Runner {
+pub(super) struct Runner {
     tree: Tree,
     surroundings: Surroundings,
     commands: CommandSender,
@@ -116,7 +137,9 @@ impl Runner {
                 Ok(())
             }
             Effect::StartAgent(agent_id) => self.start_agent(*agent_id).await,
-            Effect::StopAgent(agent_id) => self.stop_agent(*agent_id).await,
+            Effect::StopAgent(agent_id) => self.stop_agent(*agent_id, WHEN_IDLE_WITHIN_MS).await,
+            Effect::HaltAgent(agent_id) => self.stop_agent(*agent_id, 0).await,
+            Effect::Nudge(agent_id) => self.message(*agent_id, NUDGE).await,
             Effect::RemoveAgent {
                 agent_id,
                 rig_id,
@@ -126,6 +149,9 @@ impl Runner {
             Effect::Tell(agent_id) => self.tell(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
             Effect::Merge(entry_id) => self.merge(*entry_id).await,
+            Effect::Message(agent_id, prompt) => self.message(*agent_id, prompt).await,
+            Effect::AnswerAsk(ask_id) => self.answer_ask(*ask_id).await,
+            Effect::Notify(bead_id) => self.notify(*bead_id),
         }
     }
 
@@ -135,9 +161,14 @@ impl Runner {
             Effect::Tell(agent_id) => Command::Told(agent_id, Vec::new(), false),
             Effect::Merge(entry_id) => Command::MergeFailed(entry_id, reason),
             Effect::Remind(agent_id) => Command::RemindFailed(agent_id),
+            Effect::Message(agent_id, _) => Command::MessageFailed(agent_id, reason),
+            Effect::AnswerAsk(ask_id) => Command::AnswerFailed(ask_id, reason),
+            Effect::Notify(bead_id) => Command::Notified(bead_id, Err(reason)),
             // The others are asked again when the state still wants them, or have nothing to undo.
             Effect::WakeContainer
             | Effect::StopAgent(_)
+            | Effect::HaltAgent(_)
+            | Effect::Nudge(_)
             | Effect::RemoveAgent { .. }
             | Effect::Verify(_) => return,
         };
@@ -155,12 +186,8 @@ impl Runner {
         &self,
         rig_id: Option<RigId>,
     ) -> Result<crate::config::ResolvedTownConfig, EffectError> {
-        let rig = match rig_id {
-            Some(rig_id) => self.tree.get(&RigKey { rig_id })?,
-            None => None,
-        };
-        let token = rig.as_ref().and_then(|rig| rig.kilocode_token.as_deref());
-        Ok(queries::config_row(&self.tree)?.resolve(rig_id, token, &self.surroundings.api_url))
+        let api_url = &self.surroundings.api_url;
+        Ok(queries::resolved_config(&self.tree, rig_id, api_url)?)
     }
 
     async fn start_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
@@ -316,10 +343,14 @@ impl Runner {
         }))
     }
 
-    async fn stop_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
+    async fn stop_agent(
+        &self,
+        agent_id: AgentId,
+        when_idle_within_ms: u64,
+    ) -> Result<(), EffectError> {
         let rig_id = self.agent(agent_id).ok().and_then(|agent| agent.rig_id);
         let stop = StopAgent {
-            when_idle_within_ms: WHEN_IDLE_WITHIN_MS,
+            when_idle_within_ms,
         };
         let config = self.config(rig_id)?;
         match self

@@ -10,8 +10,8 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep, Review,
-    ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep,
+    Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
 };
 use crate::storage::{
     self, AgentKey, LinkPosition, Once, ReviewKey, ReviewOutput, RigKey, TownKey, Tree,
@@ -20,14 +20,16 @@ use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
 use super::answers::Request;
+use super::asks::AskReply;
 use super::bead_lists::{self, BeadFilter};
 use super::command::{
     Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
     NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime, Reply, ReviewOutcome,
-    SlingOrder, Slung, StatusChange, Verdict,
+    SlingOrder, Slung, StatusChange, StoppedRun, Verdict,
 };
-use super::queries::{self, AgentFilter, Page};
+use super::queries::{self, AgentFilter, AskView, Page};
 use super::refusal::{Error, Refusal};
+use super::usage::{self, UsageReport};
 
 /// Commands that may wait for a town's actor. At some tens of microseconds each this is well
 /// under a second of work; beyond it callers are told to come back.
@@ -138,8 +140,34 @@ impl TownHandle {
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
         /// Notes that a person has taken up an escalation.
         acknowledge(escalation_id: BeadId) -> Bead = Acknowledge;
+        /// Holds or releases the whole town.
+        pause(paused: bool) -> () = PauseTown;
+        /// Holds or releases a rig.
+        pause_rig(rig_id: RigId, paused: bool) -> () = PauseRig;
+        /// Holds the town and stops every run; agents keep their hooks. Says whose.
+        stop_all() -> Vec<AgentId> = StopAll;
+        /// Stops an agent's run; its bead goes back to open.
+        stop_agent(rig_id: RigId, agent_id: AgentId) -> StoppedRun = StopAgent;
+        /// Opens a failed bead again; a slung one gets a polecat again.
+        retry(rig_id: RigId, bead_id: BeadId, by: Option<String>) -> Bead = Retry;
+        /// What the alarm would do now and what it sees, as JSON; nothing is done.
+        dry_run() -> serde_json::Value = DryRun;
         /// Says something to the mayor, who is made if there is none.
         tell_mayor(message: String) -> MayorSession = TellMayor;
+        /// The mayor, made if there is none.
+        configure_mayor() -> Agent = ConfigureMayor;
+        /// The mayor's run is over.
+        mayor_completed(status: CompletedStatus, reason: Option<String>) -> Agent = MayorCompleted;
+        /// Removes the mayor; the town stays.
+        destroy_mayor() -> () = DestroyMayor;
+        /// Has the scheduler start an agent now.
+        start_run(agent_id: AgentId) -> Agent = StartRun;
+        /// Ends an agent's run and takes its work off the hook.
+        stop_run(agent_id: AgentId) -> Agent = StopRun;
+        /// Puts a prompt to an agent's session once it is durable that it was asked to.
+        message_running(agent_id: AgentId, prompt: String) -> Agent = MessageAgent;
+        /// Answers what an agent asked.
+        answer_ask(ask_id: AskId, answer: AskReply) -> AskView = AnswerAsk;
     }
 
     /// Makes a rig.
@@ -363,12 +391,29 @@ impl TownHandle {
         self.read(queries::all_agents).await
     }
 
+    /// What agents ask, oldest first; with `agent_id` only that one's.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn asks(&self, agent_id: Option<AgentId>, page: Page) -> Result<Vec<AskView>, Error> {
+        self.read(|tree| queries::asks(tree, agent_id, page)).await
+    }
+
     /// The mayor, if there is one.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn mayor(&self) -> Result<Option<Agent>, Error> {
         self.read(queries::mayor).await
+    }
+
+    /// What the town's agents used in the last `days` days, today included.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn usage(&self, days: u64) -> Result<UsageReport, Error> {
+        let now = self.now();
+        self.read(|tree| usage::report(tree, days, now)).await
     }
 
     /// Appends an event to an agent's log.

@@ -5,11 +5,13 @@ use crate::container::{AgentReport, ExitKind, MergeReport};
 use crate::model::{AgentId, Epoch, ReviewStatus};
 use crate::storage::{LinkPosition, ReviewByStatus};
 
+use super::breaker;
 use super::command::ReviewOutcome;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, dispatch, reviews, rework};
+use super::usage;
+use super::{agents, asks, dispatch, reviews, rework};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -41,7 +43,7 @@ pub(super) fn take_over(
 /// asked of that; one of the same life is asked about what may not have reached it.
 pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
     let same_life = draft.link()?.is_some_and(|last| last.epoch == epoch);
-    for agent in draft.all_agents()? {
+    for agent in draft.active_agents()? {
         if agent.dispatch.requested_at.is_none() {
             continue;
         }
@@ -59,7 +61,9 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
             reviews::requeue(draft, entry_id, now, "the container was started anew")?;
         }
     }
-    if !same_life {
+    if same_life {
+        asks::answer_again(draft)?;
+    } else {
         draft.set_link(LinkPosition { epoch, seq: 0 });
     }
     Ok(())
@@ -67,10 +71,16 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
 
 /// The container's process is gone.
 pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    for agent in draft.all_agents()? {
+    let mut ran = false;
+    for agent in draft.active_agents()? {
         if agent.dispatch.requested_at.is_some() {
             dispatch::failed(draft, agent.agent_id, ExitKind::AgentServer, reason)?;
+            ran = true;
         }
+    }
+    // One cause, however many it hit.
+    if ran {
+        breaker::failed(draft, None, reason)?;
     }
     for entry_id in running(draft)? {
         let now = draft.now;
@@ -81,7 +91,8 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
 
 /// The container could not be started: that is a failed try of everything that waits for it.
 pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    for mut agent in draft.all_agents()? {
+    let mut waited = false;
+    for mut agent in draft.active_agents()? {
         let waits = agent.hook.is_some()
             && agent.dispatch.requested_at.is_none()
             && agent.dispatch.due_at <= draft.now;
@@ -90,7 +101,11 @@ pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Er
             let agent_id = agent.agent_id;
             draft.set_agent(agent)?;
             dispatch::failed(draft, agent_id, ExitKind::Config, reason)?;
+            waited = true;
         }
+    }
+    if waited {
+        breaker::failed(draft, None, reason)?;
     }
     Ok(())
 }
@@ -106,15 +121,17 @@ pub(super) fn report(
             resumed,
         } => dispatch::started(draft, agent_id, session_id, resumed),
         AgentReport::Stopped { reason } => dispatch::stopped(draft, agent_id, &reason),
-        AgentReport::Failed { kind, reason } => dispatch::failed(draft, agent_id, kind, &reason),
-        // An error ends the run; its exit follows and says the same.
-        AgentReport::Idle { failed: true } => Ok(()),
-        AgentReport::Idle { failed: false } => dispatch::idle(draft, agent_id),
-        AgentReport::Waiting { ask_id, title } => {
-            dispatch::waiting(draft, agent_id, &ask_id, &title)
+        AgentReport::Failed { kind, reason } => {
+            dispatch::failed_try(draft, agent_id, kind, &reason)
         }
+        AgentReport::Idle { ends: true } => dispatch::idle_at_end(draft, agent_id),
+        AgentReport::Idle { ends: false } => dispatch::idle(draft, agent_id),
+        AgentReport::Used { message_id, usage } => {
+            usage::count(draft, agent_id, &message_id, usage)
+        }
+        AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
         AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
-        AgentReport::Resumed { ask_id } => dispatch::resumed(draft, agent_id, &ask_id),
+        AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }
 

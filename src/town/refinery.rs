@@ -11,7 +11,7 @@ use super::command::Verdict;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{agents, beads, escalations, mail, reviews, rework};
+use super::{agents, beads, breaker, dispatch, escalations, mail, reviews, rework};
 
 /// What the escalation that asks for a person's approval is about.
 pub(super) fn matter(entry_id: BeadId) -> String {
@@ -99,6 +99,8 @@ pub(super) fn judge(
         return Err(Refusal::ReviewNotHeld(entry_id, agent_id).into());
     }
     free(draft, &agent, &review)?;
+    dispatch::works_again(draft, rig_id)?;
+    breaker::worked(draft, agent_id)?;
     match verdict {
         Verdict::Approve => approve(
             draft,

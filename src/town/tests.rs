@@ -1,6 +1,8 @@
 //! The transitions, over drafts of a real tree.
 
+mod actor;
 mod agents;
+mod attention;
 mod beads;
 mod bench;
 mod convoys;
@@ -9,6 +11,10 @@ mod dispatch;
 mod lists;
 mod mail;
 mod molecules;
+mod patrol;
+mod pause;
+mod queue;
 mod reindex;
 mod review_walk;
 mod reviews;
+mod spending;

@@ -27,6 +27,7 @@ from_str!(
     crate::model::AgentRole,
     crate::model::AgentStatus,
     crate::model::Approval,
+    crate::model::AskId,
     crate::model::BeadId,
     crate::model::Epoch,
     crate::model::Priority,

@@ -10,6 +10,13 @@ use crate::http::wire::WireReview;
 use crate::model::{BeadId, ReviewStatus};
 use crate::town::{NewReview, ReviewOutcome, Verdict};
 
+/// How a review can end.
+const ENDS: [(&str, ReviewStatus); 3] = [
+    ("merged", ReviewStatus::Merged),
+    ("failed", ReviewStatus::Failed),
+    ("conflict", ReviewStatus::Conflict),
+];
+
 pub(in crate::http) async fn submit(context: Context) -> Reply {
     let mut fields = context.fields()?;
     let agent_id = fields.required_id("agent_id");
@@ -59,15 +66,11 @@ pub(in crate::http) async fn get(context: Context) -> Reply {
 pub(in crate::http) async fn complete(context: Context) -> Reply {
     let entry_id = entry_id(&context)?;
     let mut fields = context.fields()?;
-    let status = fields.required_choice::<ReviewStatus>("status");
+    let status = fields.required_one_of("status", &ENDS);
     let message = fields.text("message", TEXT).unwrap_or_default();
     let commit_sha = fields.text("commit_sha", 1..=128);
     fields.finish()?;
-    let status = status
-        .filter(|status| status.is_finished())
-        .ok_or_else(|| {
-            ApiError::invalid_field("status", "must be one of merged, failed, conflict")
-        })?;
+    let status = status.unwrap_or(ReviewStatus::Failed);
     let (town, rig_id) = (context.town()?, context.rig_id()?);
     if let Some(agent_id) = context.calling_agent() {
         let verdict = if status == ReviewStatus::Merged {

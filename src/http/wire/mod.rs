@@ -1,7 +1,9 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
+mod asks;
 mod nouns;
 mod reviews;
+mod scheduler;
 mod work;
 
 use bytes::Bytes;
@@ -9,6 +11,9 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+pub(super) use asks::{WireAsk, WireNewToken, WireToken};
+pub(super) use scheduler::WireUsageReport;
 
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,

@@ -24,6 +24,7 @@ fn bead() -> Bead {
         molecule_id: None,
         dependencies: Vec::new(),
         blockers_open: 0,
+        slung: false,
     }
 }
 
@@ -48,11 +49,12 @@ fn golden_bead() {
     expected.extend(6i64.to_le_bytes());
     expected.push(0);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
-    // What was added since: no convoy, no molecule, no dependencies, no open blockers.
+    // What was added since: no convoy, no molecule, no dependencies, no open blockers, not slung.
     expected[0] = 2;
     expected.extend([0, 0]);
     expected.extend(0u64.to_le_bytes());
     expected.extend(0u32.to_le_bytes());
+    expected.push(0);
     assert_eq!(encode(&bead()), expected);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
-use crate::model::{AgentId, BeadId};
+use crate::model::{AgentId, AskId, BeadId};
 
 /// Something to be done; a closed list, carried out by the actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +11,30 @@ use crate::model::{AgentId, BeadId};
 pub(in crate::town) enum Action {
     /// The container is needed.
     WakeContainer,
+    /// Put a slung bead that waits on a polecat's hook.
+    Assign {
+        #[serde(with = "text")]
+        bead_id: BeadId,
+    },
+    /// Start an agent that has work, to see whether things work again.
+    Probe {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// Ask a silent agent whether it still works.
+    CheckAgent {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// An agent stayed silent after it was asked: call a person.
+    StallAgent {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// Tell people that the day's budget is used up.
+    TellBudget,
+    /// The budget holds nothing any more.
+    FreeBudget,
     /// Start an agent that has work.
     Dispatch {
         #[serde(with = "text")]
@@ -55,5 +79,20 @@ pub(in crate::town) enum Action {
     RequeueStuck {
         #[serde(with = "text")]
         entry_id: BeadId,
+    },
+    /// Call people, for nobody answers an ask.
+    EscalateAsk {
+        #[serde(with = "text")]
+        ask_id: AskId,
+    },
+    /// Raise an escalation again that nobody takes up.
+    RaiseAgain {
+        #[serde(with = "text")]
+        bead_id: BeadId,
+    },
+    /// Run the notification hook for an escalation.
+    Notify {
+        #[serde(with = "text")]
+        bead_id: BeadId,
     },
 }

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
 use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadId, RigId, Timestamp};
-use crate::storage::{MailKey, MailUndelivered, Tree};
+use crate::storage::{AgentActive, AgentByRole, AgentKey, MailKey, MailUndelivered, Tree};
 use crate::town::mail::tells_in_session;
-use crate::town::queries;
 use crate::town::refusal::Error;
 
 /// What the reconciler sees of an agent.
@@ -31,6 +30,12 @@ pub(in crate::town) struct AgentSeen {
     /// When the container was asked to run it; `None` while nothing runs for it.
     #[serde(with = "text::option")]
     pub(in crate::town) requested_at: Option<Timestamp>,
+    /// When it last showed life.
+    #[serde(with = "text::option")]
+    pub(in crate::town) last_activity_at: Option<Timestamp>,
+    /// When the patrol last asked it.
+    #[serde(with = "text::option")]
+    pub(in crate::town) checked_at: Option<Timestamp>,
 }
 
 impl AgentSeen {
@@ -44,6 +49,8 @@ impl AgentSeen {
             has_mail,
             due_at: agent.dispatch.due_at,
             requested_at: agent.dispatch.requested_at,
+            last_activity_at: agent.last_activity_at,
+            checked_at: agent.dispatch.checked_at,
         }
     }
 
@@ -59,20 +66,26 @@ impl AgentSeen {
 }
 
 pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
-    let mut agents = queries::all_agents(tree)?;
-    agents.sort_by_key(|agent| agent.seq);
     let mut seen = Vec::new();
-    for agent in agents {
-        let active = agent.hook.is_some() || agent.dispatch.requested_at.is_some();
-        if !active && agent.role != AgentRole::Mayor {
+    // The mayor may be wanted although it has nothing to do yet.
+    for row in tree.scan(&AgentByRole::of_role(AgentRole::Mayor)) {
+        let agent_id = row?.1.id;
+        let Some(mayor) = tree.get(&AgentKey { agent_id })? else {
             continue;
-        }
-        let has_mail = if agent.role == AgentRole::Mayor {
-            calls_mayor(tree, &agent)?
-        } else {
-            has_mail(tree, agent.agent_id)?
         };
-        if active || has_mail {
+        let is_idle = mayor.hook.is_none() && mayor.dispatch.requested_at.is_none();
+        if is_idle && calls_mayor(tree, &mayor)? {
+            seen.push(AgentSeen::of(&mayor, true));
+        }
+    }
+    for row in tree.scan(&AgentActive::all()) {
+        let agent_id = row?.1.id;
+        if let Some(agent) = tree.get(&AgentKey { agent_id })? {
+            let has_mail = if agent.role == AgentRole::Mayor {
+                calls_mayor(tree, &agent)?
+            } else {
+                has_mail(tree, agent_id)?
+            };
             seen.push(AgentSeen::of(&agent, has_mail));
         }
     }

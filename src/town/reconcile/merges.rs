@@ -111,7 +111,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
     waiting.sort_by_key(|review| (Reverse(review.priority), review.seq));
     for review in waiting {
         let rig_id = review.rig_id;
-        if busy.contains(&rig_id) || view.holds.hold(Some(rig_id)) {
+        if busy.contains(&rig_id) || view.holds.holds(Some(rig_id)) {
             continue;
         }
         if planner.is_due(review.due_at)

@@ -45,8 +45,23 @@ impl RefinerySeen {
     }
 }
 
+/// How many branches of a rig must be mended and are on nobody's hook.
+pub(super) fn waiting_for_a_polecat(view: &View, rig_id: RigId) -> usize {
+    let hooked = hooked(view);
+    let waits = view.reviews.iter().filter(|review| {
+        review.rig_id == rig_id
+            && review.status == ReviewStatus::Rework
+            && !hooked.contains(&review.source_bead_id)
+    });
+    waits.count()
+}
+
+fn hooked(view: &View) -> HashSet<BeadId> {
+    view.agents.iter().filter_map(|agent| agent.hook).collect()
+}
+
 pub(super) fn plan(view: &View, planner: &mut Planner) {
-    let hooked: HashSet<BeadId> = view.agents.iter().filter_map(|agent| agent.hook).collect();
+    let hooked = hooked(view);
     let refineries = view.agents.iter();
     // The refinery of a rig reviews one branch at a time.
     let mut busy: Vec<RigId> = refineries
@@ -70,7 +85,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
     waiting.sort_by_key(|review| (Reverse(review.priority), review.seq));
     for review in waiting {
         let (entry_id, rig_id) = (review.entry_id, review.rig_id);
-        if view.holds.hold(Some(rig_id)) || !planner.is_due(review.due_at) {
+        if view.holds.holds(Some(rig_id)) || !planner.is_due(review.due_at) {
             continue;
         }
         let can_review = view.refinery.reviews && !review.refinery_failed;

@@ -1,7 +1,7 @@
 use super::bench::{Bench, escalation, mail};
 use crate::model::{AgentRole, AgentStatus, BeadStatus};
 use crate::storage::MailKey;
-use crate::town::command::{BeadActor, CompletedStatus, NewAgent, SlingOrder};
+use crate::town::command::{BeadActor, CompletedStatus, NewAgent};
 use crate::town::effects::Effect;
 use crate::town::{agents, escalations, mail as mails};
 
@@ -117,31 +117,6 @@ fn names_and_identities_are_unique_in_the_town() {
         let refused = town.refused(|draft| agents::create(draft, rig_id, new));
         assert_eq!(refused, expected);
     }
-}
-
-#[test]
-fn slings_beyond_the_limit_leave_no_bead() {
-    let mut town = Bench::new();
-    let rig_id = town.rig_id;
-    let order = || SlingOrder {
-        title: "t".to_owned(),
-        body: None,
-        priority: crate::model::Priority::Medium,
-        metadata: crate::model::Json::empty_object(),
-        created_by: None,
-    };
-    let limit = crate::config::TownConfig::default().max_polecats(rig_id);
-    for _ in 0..limit {
-        let slung = town
-            .act(|draft| agents::sling(draft, rig_id, order()))
-            .unwrap();
-        assert_eq!(slung.agent.hook, Some(slung.bead.bead_id));
-        assert_eq!(slung.bead.status, BeadStatus::InProgress);
-    }
-    let facts = town.facts.len();
-    let refused = town.refused(|draft| agents::sling(draft, rig_id, order()));
-    assert_eq!(refused, "TooManyPolecats");
-    assert_eq!(town.facts.len(), facts);
 }
 
 #[test]

@@ -68,18 +68,21 @@ fn the_alarm_rings_when_a_nudge_expires_and_records_it() {
     let agent_id = town.polecat();
     nudge(&mut town, agent_id, 60);
     nudge(&mut town, agent_id, 30);
-    assert!(town.plan().is_empty(), "not yet");
+    assert!(town.planned().is_empty(), "not yet");
     town.later(Duration::from_secs(30));
-    assert_eq!(town.plan(), [Action::DropNudges { agent_id }]);
+    assert_eq!(town.planned(), [Action::DropNudges { agent_id }]);
     town.act(|draft| transitions::drop_stale(draft, agent_id))
         .unwrap();
     assert_eq!(dropped(&town), 1, "the other is still worth something");
-    assert!(town.plan().is_empty());
+    assert!(town.planned().is_empty());
     let rig_id = town.rig_id;
     town.act(|draft| agents::delete(draft, rig_id, agent_id))
         .unwrap();
     town.later(Duration::from_secs(600));
-    assert!(town.plan().is_empty(), "nothing is left of a deleted agent");
+    assert!(
+        town.planned().is_empty(),
+        "nothing is left of a deleted agent"
+    );
 }
 
 #[test]

@@ -228,7 +228,7 @@ impl Walk {
     }
 
     fn tick(&mut self) {
-        for action in self.town.plan() {
+        for action in self.town.planned() {
             use crate::town::reconcile::Action;
             let now = self.town.now;
             let done = match action {

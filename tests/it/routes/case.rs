@@ -31,6 +31,7 @@ pub(super) enum Field {
     /// A whole number.
     Whole,
     Id,
+    Ids,
     Object,
     Labels,
     Objects,
@@ -57,6 +58,7 @@ impl Field {
             Self::Whole => vec![json!("x"), json!(-1), json!(1.5), json!(0), json!([])],
             Self::Choice => vec![json!("bogus"), json!(""), json!(7), json!({})],
             Self::Id => vec![json!("x"), json!(""), json!(7), json!("../..")],
+            Self::Ids => vec![json!("x"), json!([7]), json!(["x"]), json!({})],
             Self::Object => vec![
                 json!([]),
                 json!(7),
