@@ -20,6 +20,7 @@ use gastownd::lifecycle::Lifecycle;
 use gastownd::model::{
     AgentId, AgentRole, BeadId, BeadStatus, BeadType, Json, Priority, RigId, TownId, UserId,
 };
+use gastownd::notify::Notifier;
 use gastownd::storage::{Batch, BeadKey, Count, CounterKey, Database, OpenOptions, Tree, TreeName};
 use gastownd::town::{
     BeadActor, BeadFilter, NewAgent, NewBead, NewRig, Page, StatusChange, TownHandle, Towns,
@@ -137,6 +138,7 @@ async fn open(database: &Database, folder: &TempDir) -> Towns {
         program: "/nowhere".into(),
         api_url: "http://127.0.0.1:1".into(),
         tokens: Arc::new(|_, _| String::new()),
+        notifier: Notifier::start(None, &Lifecycle::new()),
     };
     Towns::open(
         database.clone(),

@@ -68,7 +68,7 @@ impl Shape {
         const DELIVERIES_PER_SECOND: usize = 100_000;
         let wanted = if agents > 1 { 2_000 } else { 200 };
         let possible = DELIVERIES_PER_SECOND * agents / subscribers;
-        let rate = u32::try_from(wanted.min(possible)).unwrap_or(wanted as u32);
+        let rate = u32::try_from(possible).map_or(wanted, |possible| possible.min(wanted));
         let events = rate * seconds;
         Self {
             rate: Some(rate),

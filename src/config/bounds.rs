@@ -18,8 +18,16 @@ pub(super) const CONTAINER_OPEN_FILES: RangeInclusive<u32> = 1024..=1_000_000;
 pub(super) const STORAGE_CACHE: RangeInclusive<u64> = 4 * MIB..=64 * 1024 * MIB;
 /// The tail must hold at least one largest event; hundreds of agents have one each.
 pub(super) const TAIL_PER_AGENT: RangeInclusive<u64> = 64 * KIB..=256 * MIB;
+/// All tails together hold at least some; more than the machine's memory is the operator's choice.
+pub(super) const TAIL_TOTAL: RangeInclusive<u64> = MIB..=64 * 1024 * MIB;
+/// Nobody who watches tokens sees some milliseconds; a second would be seen.
+pub(super) const JOIN_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(1));
+/// Room for what is written between two looks at the disk, and for opening the database again.
+pub(super) const STORAGE_RESERVE: RangeInclusive<u64> = 4 * MIB..=1024 * 1024 * MIB;
 /// A shorter pause would hammer a repository or a model that is down.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// A person needs a second to answer; after a day nobody comes any more.
+pub(super) const ASKS_ESCALATE_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
 /// Each try costs money.
 pub(super) const ATTEMPTS_MAX: RangeInclusive<u32> = 1..=100;
 /// Below some, one bead's own attempts would stop the whole town; each entry is kept in a row.

@@ -16,22 +16,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
-use crate::model::{AgentId, BeadId, Epoch, ReviewStatus, Usage};
-use crate::storage::LinkPosition;
+use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Usage};
+use crate::storage::{self, LinkPosition};
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
 use super::protocol::{
-    AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
-    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
-    ServerFrame, message_type,
+    self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
+    AgentWaiting, ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX,
+    MergeStatus, ServerFrame, message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
 
-/// Messages taken over together: one commit for what gathered during the last one.
-const GROUP_LEN_MAX: usize = 512;
+/// Messages taken over together: one commit for what gathered during the last one. With a fleet of
+/// 64 busy agents a group fills a segment of each.
+const GROUP_LEN_MAX: usize = 4096;
+/// And bytes of them, beyond which nothing more is read.
+const GROUP_BYTES_MAX: usize = 4 << 20;
 /// How long to wait before an overloaded log is tried again.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before a full disk is tried again. The container keeps what is not
+/// acknowledged meanwhile.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an agent's run has come to, for the town.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +74,7 @@ pub enum AgentReport {
         usage: Usage,
     },
     /// It asked a person something.
-    Waiting {
-        /// The ask.
-        ask_id: String,
-        /// In one line.
-        title: String,
-    },
+    Waiting(Asked),
     /// Its commands were over a limit and were ended.
     Limited {
         /// Which limit, and by how much.
@@ -84,6 +85,19 @@ pub enum AgentReport {
         /// The ask.
         ask_id: String,
     },
+}
+
+/// What an agent asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The ask, as the agent server names it.
+    pub ask_id: String,
+    /// What is wanted.
+    pub kind: AskKind,
+    /// In one line.
+    pub title: String,
+    /// The whole ask as the agent server told it.
+    pub detail: Json,
 }
 
 /// How a merge ended, for the town.
@@ -199,6 +213,44 @@ struct Relay<'a, T> {
     known: &'a mut Option<LinkPosition>,
 }
 
+/// Messages that came one after another, and how that ended, if it did.
+#[derive(Default)]
+struct Group {
+    messages: Vec<String>,
+    bytes: usize,
+    ended: Option<LinkEnd>,
+}
+
+impl Group {
+    fn has_room(&self) -> bool {
+        self.ended.is_none() && self.messages.len() < GROUP_LEN_MAX && self.bytes < GROUP_BYTES_MAX
+    }
+
+    /// Waits for a message, if there is none yet, and takes what else is there already. Nothing is
+    /// lost if it is cut off.
+    async fn gather(&mut self, reading: &mut Reading) {
+        while self.has_room() {
+            let message = tokio::select! {
+                biased;
+                (reader, message) = &mut *reading => {
+                    *reading = read(reader);
+                    message
+                }
+                () = std::future::ready(()), if !self.messages.is_empty() => return,
+            };
+            match message {
+                Ok(Message::Text(text)) => {
+                    self.bytes += text.len();
+                    self.messages.push(text);
+                }
+                Ok(Message::Close) => self.ended = Some(LinkEnd::Closed),
+                Ok(_) => {}
+                Err(error) => self.ended = Some(LinkEnd::Broken(error)),
+            }
+        }
+    }
+}
+
 enum Report {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
@@ -211,41 +263,34 @@ impl<T: LinkTarget> Relay<'_, T> {
             after_seq: self.known.map_or(0, |known| known.seq),
         };
         self.say(&resume).await?;
+        let mut group = Group::default();
         loop {
-            let mut group = Vec::new();
-            let ended = self.gather(&mut reading, &mut group).await;
-            self.take_over(&group).await?;
+            group.gather(&mut reading).await;
+            // While the disk is at work on this group, the next one comes in.
+            let Group {
+                messages, ended, ..
+            } = std::mem::take(&mut group);
+            let next = &mut group;
+            let mut taking = std::pin::pin!(self.take_over(&messages));
+            loop {
+                tokio::select! {
+                    biased;
+                    taken = &mut taking => {
+                        taken?;
+                        break;
+                    }
+                    () = next.gather(&mut reading), if ended.is_none() && next.has_room() => {}
+                }
+            }
             if let Some(end) = ended {
                 return Err(end);
             }
         }
     }
 
-    /// Waits for a message and takes what else is there already.
-    async fn gather(&mut self, reading: &mut Reading, group: &mut Vec<String>) -> Option<LinkEnd> {
-        loop {
-            let message = tokio::select! {
-                biased;
-                (reader, message) = &mut *reading => {
-                    *reading = read(reader);
-                    message
-                }
-                () = std::future::ready(()), if !group.is_empty() => return None,
-            };
-            match message {
-                Ok(Message::Text(text)) => group.push(text),
-                Ok(Message::Close) => return Some(LinkEnd::Closed),
-                Ok(_) => {}
-                Err(error) => return Some(LinkEnd::Broken(error)),
-            }
-            if group.len() >= GROUP_LEN_MAX {
-                return None;
-            }
-        }
-    }
-
     async fn take_over(&mut self, group: &[String]) -> Result<(), LinkEnd> {
-        let mut events: BTreeMap<AgentId, Vec<NewEvent>> = BTreeMap::new();
+        // `None` for agents that the town does not know.
+        let mut events: BTreeMap<AgentId, Option<Vec<NewEvent>>> = BTreeMap::new();
         let mut reports = Vec::new();
         let mut last = None;
         for text in group {
@@ -266,11 +311,17 @@ impl<T: LinkTarget> Relay<'_, T> {
             if let Some(report) = report(&message).map_err(LinkEnd::Invalid)? {
                 reports.push((place, report));
             }
-            if let Some(agent_id) = message.agent_id.filter(|agent| self.target.knows(*agent)) {
+            let Some(agent_id) = message.agent_id else {
+                continue;
+            };
+            let known = events
+                .entry(agent_id)
+                .or_insert_with(|| self.target.knows(agent_id).then(Vec::new));
+            if let Some(known) = known {
                 if reading::shows_life(&message.message_type, message.data.get()) {
                     self.target.active(agent_id);
                 }
-                events.entry(agent_id).or_default().push(NewEvent {
+                known.push(NewEvent {
                     event_type: message.message_type.into_owned(),
                     data: message.data.get().into(),
                     timestamp: message.timestamp,
@@ -278,7 +329,9 @@ impl<T: LinkTarget> Relay<'_, T> {
                 });
             }
         }
-        self.store(events).await?;
+        let known = events.into_iter();
+        self.store(known.filter_map(|(agent_id, events)| Some((agent_id, events?))))
+            .await?;
         for (place, report) in without_repeats(reports) {
             let stored = match report {
                 Report::Agent(agent_id, report) => {
@@ -311,36 +364,50 @@ impl<T: LinkTarget> Relay<'_, T> {
     }
 
     /// Appends every agent's events; all logs commit together.
-    async fn store(&mut self, events: BTreeMap<AgentId, Vec<NewEvent>>) -> Result<(), LinkEnd> {
-        let mut outcomes = Vec::with_capacity(events.len());
-        for (agent_id, events) in events {
-            let log = self
-                .logs
-                .open(agent_id)
-                .await
-                .map_err(|_| LinkEnd::NotStored)?;
+    async fn store(
+        &mut self,
+        events: impl Iterator<Item = (AgentId, Vec<NewEvent>)>,
+    ) -> Result<(), LinkEnd> {
+        let mut outcomes = Vec::new();
+        for (agent_id, mut events) in events {
+            let log = match self.logs.open(agent_id).await {
+                Ok(log) => log,
+                // Deleted in this moment: nobody wants them any more.
+                Err(storage::Error::Removed { .. }) => continue,
+                Err(error) => return Err(self.not_stored(&error).await),
+            };
             loop {
-                match log.begin_append(events.clone()) {
+                match log.begin_append_from(&mut events) {
                     Ok(outcome) => {
                         outcomes.push((log, outcome));
                         break;
                     }
                     Err(AppendError::Overloaded) => tokio::time::sleep(OVERLOAD_PAUSE).await,
-                    // Deleted in this moment: nobody wants them any more.
                     Err(AppendError::Ended) => break,
-                    Err(AppendError::Storage(_) | AppendError::KeyReused) => {
-                        return Err(LinkEnd::NotStored);
-                    }
+                    Err(AppendError::Storage(error)) => return Err(self.not_stored(&error).await),
+                    Err(AppendError::KeyReused) => return Err(LinkEnd::NotStored),
                 }
             }
         }
         for (log, outcome) in outcomes {
             match outcome.await.unwrap_or_else(|_| Err(log.dropped())) {
                 Ok(_) | Err(AppendError::Ended) => {}
-                Err(_) => return Err(LinkEnd::NotStored),
+                Err(AppendError::Storage(error)) => return Err(self.not_stored(&error).await),
+                Err(AppendError::Overloaded | AppendError::KeyReused) => {
+                    return Err(LinkEnd::NotStored);
+                }
             }
         }
         Ok(())
+    }
+
+    /// The link begins anew behind what was acknowledged: what is missing is sent again, what was
+    /// stored is recognised. On a full disk there is no haste.
+    async fn not_stored(&self, error: &storage::Error) -> LinkEnd {
+        if matches!(error, storage::Error::Full { .. }) {
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        LinkEnd::NotStored
     }
 
     async fn say(&mut self, frame: &ServerFrame) -> Result<(), LinkEnd> {
@@ -428,8 +495,21 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             }
         }
         message_type::AGENT_WAITING => {
-            let AgentWaiting { ask_id, title, .. } = serde_json::from_str(data)?;
-            AgentReport::Waiting { ask_id, title }
+            let AgentWaiting {
+                ask_id,
+                kind,
+                title,
+                detail,
+            } = serde_json::from_str(data)?;
+            AgentReport::Waiting(Asked {
+                ask_id,
+                kind: match kind {
+                    protocol::AskKind::Permission => AskKind::Permission,
+                    protocol::AskKind::Question => AskKind::Question,
+                },
+                title,
+                detail: Json::from_valid(detail.get()),
+            })
         }
         message_type::AGENT_LIMITED => {
             let AgentLimited { reason } = serde_json::from_str(data)?;

@@ -37,6 +37,10 @@ pub struct State {
     pub lifecycle: Lifecycle,
     /// Bytes of a request's body.
     pub body_max: usize,
+    /// How long a WebSocket's event may wait for others.
+    pub join_interval: std::time::Duration,
+    /// Whether people reach the server by https, so that its cookie is never sent otherwise.
+    pub is_https: bool,
 }
 
 /// An answer.

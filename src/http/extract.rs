@@ -25,6 +25,8 @@ pub(super) const REFERENCE: RangeInclusive<usize> = 1..=2048;
 pub(super) const TEXT: RangeInclusive<usize> = 0..=usize::MAX;
 /// Labels of one list.
 pub(super) const LABELS_MAX: usize = 100;
+/// Questions of an ask, and answers to one of them.
+const ANSWERS_MAX: usize = 100;
 /// Levels of JSON that a client stores in a row. Rows are shown inside other JSON, and readers of
 /// JSON commonly stop at 128 levels.
 const NESTING_MAX: usize = 100;
@@ -262,6 +264,46 @@ impl<'a> Fields<'a> {
             );
         }
         labels
+    }
+
+    /// A number within bounds; missing or null is `None`.
+    pub(super) fn number(&mut self, field: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.note(
+            field,
+            || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}),
+        );
+        let (least, most) = (range.start(), range.end());
+        let expected = format!("a whole number from {least} to {most}");
+        let number: u64 = self.parse(field, &expected)?;
+        if range.contains(&number) {
+            return Some(number);
+        }
+        self.issue(field, format!("must be {expected}"));
+        None
+    }
+
+    /// `true` or `false`; missing or null is `None`.
+    pub(super) fn flag(&mut self, field: &str) -> Option<bool> {
+        self.note(field, || json!({"type": "boolean"}));
+        self.parse(field, "true or false")
+    }
+
+    /// Answers to questions, a list for each; missing or null is `None`.
+    pub(super) fn answers(&mut self, field: &str) -> Option<Vec<Vec<String>>> {
+        self.note(
+            field,
+            || json!({"type": "array", "items": {"type": "array", "items": {"type": "string"}}}),
+        );
+        let answers: Vec<Vec<String>> = self.parse(field, "an array of arrays of strings")?;
+        let sound = answers.len() <= ANSWERS_MAX
+            && answers.iter().all(|chosen| chosen.len() <= ANSWERS_MAX);
+        if !sound {
+            self.issue(
+                field,
+                format!("must be at most {ANSWERS_MAX} by {ANSWERS_MAX}"),
+            );
+        }
+        Some(answers)
     }
 
     /// The objects of an array that has at least one.

@@ -15,6 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::model::AgentRole;
+
 use super::auth::{Principal, Scope};
 use super::context::{self, Context, State};
 use super::error::ApiError;
@@ -199,6 +201,9 @@ async fn authorize(
         Scope::Public => true,
         Scope::Admin => false,
         Scope::Rig => own_place,
+        Scope::Mayor => {
+            claims.role == AgentRole::Mayor && is("town", Some(claims.town_id.to_string()))
+        }
         Scope::Agent => own_place && is("agent", Some(claims.agent_id.to_string())),
     };
     if allowed {

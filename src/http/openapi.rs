@@ -68,6 +68,7 @@ fn whom(scope: Scope) -> &'static str {
         Scope::Admin => "For people.",
         Scope::Rig => "For people, and for the agents of the rig.",
         Scope::Agent => "For people, and for the agent itself.",
+        Scope::Mayor => "For people, and for the mayor of the town.",
     }
 }
 

@@ -9,8 +9,9 @@ use hyper::Method;
 use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
-    agents, beads, convoys, dependencies, escalations, events, ledger, mail, mayor, mcp, metrics,
-    molecules, page, reviews, rigs, scheduler, session, stream, system, towns,
+    agents, asks, beads, container, convoys, dependencies, escalations, events, ledger, mail,
+    mayor, mayor_tools, mcp, metrics, molecules, page, reviews, rigs, scheduler, session, stream,
+    system, tokens, towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -58,6 +59,9 @@ routes! {
     GET "/assets/{*path}" Public page::asset;
     POST "/api/session" Public session::log_in;
     DELETE "/api/session" Admin session::log_out;
+    POST "/api/tokens" Admin tokens::create;
+    GET "/api/tokens" Admin tokens::list;
+    DELETE "/api/tokens/{token}" Admin tokens::revoke;
 
     GET "/api/towns" Admin towns::list_all;
     POST "/api/users/{user}/towns" Admin towns::create;
@@ -72,7 +76,12 @@ routes! {
     GET "/api/towns/{town}/config" Admin towns::config;
     PATCH "/api/towns/{town}/config" Admin towns::patch_config;
     GET "/api/towns/{town}/ws" Admin stream::town;
-    GET "/api/towns/{town}/container/health" Admin towns::container_health;
+    GET "/api/towns/{town}/container/health" Admin container::health;
+    POST "/api/towns/{town}/container/agents/start" Admin container::start;
+    POST "/api/towns/{town}/container/agents/{agent}/stop" Admin container::stop;
+    POST "/api/towns/{town}/container/agents/{agent}/message" Admin container::message;
+    GET "/api/towns/{town}/container/agents/{agent}/status" Admin container::status;
+    GET "/api/towns/{town}/container/agents/{agent}/stream" Admin stream::agent;
     GET "/api/users/{user}/towns/{town}/events" Admin ledger::of_town;
     GET "/api/towns/{town}/convoys" Admin convoys::list;
     POST "/api/towns/{town}/convoys" Admin convoys::create;
@@ -80,6 +89,9 @@ routes! {
     GET "/api/towns/{town}/convoys/{convoy}" Admin convoys::get;
     GET "/api/towns/{town}/escalations" Admin escalations::list;
     POST "/api/towns/{town}/escalations/{escalation}/acknowledge" Admin escalations::acknowledge;
+    GET "/api/towns/{town}/asks" Admin asks::list;
+    POST "/api/towns/{town}/asks/{ask}/reply" Admin asks::reply;
+    POST "/api/towns/{town}/mayor/configure" Admin mayor::configure;
     POST "/api/towns/{town}/pause" Admin scheduler::pause_town;
     POST "/api/towns/{town}/resume" Admin scheduler::resume_town;
     POST "/api/towns/{town}/stop-all" Admin scheduler::stop_all;
@@ -91,6 +103,13 @@ routes! {
     POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/stop" Admin scheduler::stop_agent;
     POST "/api/towns/{town}/mayor/message" Admin mayor::message;
     GET "/api/towns/{town}/mayor/status" Admin mayor::status;
+    POST "/api/towns/{town}/mayor/completed" Mayor mayor::completed;
+    POST "/api/towns/{town}/mayor/destroy" Admin mayor::destroy;
+    POST "/api/mayor/{town}/tools/sling" Mayor mayor_tools::sling;
+    GET "/api/mayor/{town}/tools/rigs" Mayor mayor_tools::rigs;
+    GET "/api/mayor/{town}/tools/rigs/{rig}/beads" Mayor beads::list;
+    GET "/api/mayor/{town}/tools/rigs/{rig}/agents" Mayor agents::list;
+    POST "/api/mayor/{town}/tools/mail" Mayor mayor_tools::mail;
 
     POST "/api/towns/{town}/rigs/{rig}/beads" Admin beads::create;
     GET "/api/towns/{town}/rigs/{rig}/beads" Rig beads::list;
@@ -176,6 +195,13 @@ pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Route, Param
     Some((route, params.collect()))
 }
 
+/// Whether a request would find a route; a door for the benchmarks.
+#[doc(hidden)]
+#[must_use]
+pub fn is_found(method: &Method, path: &str) -> bool {
+    find(method, path).is_some()
+}
+
 /// The names of all parameters.
 pub(super) const PARAMS: &[&str] = &[
     "user",
@@ -185,17 +211,13 @@ pub(super) const PARAMS: &[&str] = &[
     "bead",
     "entry",
     "escalation",
+    "ask",
+    "token",
     "convoy",
     "dependency",
     "molecule",
     "path",
 ];
-/// Whether a request would find a route; a door for the benchmarks.
-#[doc(hidden)]
-#[must_use]
-pub fn is_found(method: &Method, path: &str) -> bool {
-    find(method, path).is_some()
-}
 
 fn param_name(name: &str) -> Option<&'static str> {
     PARAMS.iter().copied().find(|known| *known == name)

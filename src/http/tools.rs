@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::mcp::{AgentTools, ToolCall, ToolError};
 use crate::model::{Agent, AgentId, Bead, BeadId, BeadStatus, Json, Priority, Rig, RigId};
 use crate::town::{
-    AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, NewMail, Page, SlingOrder,
-    StatusChange, TownHandle,
+    AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, NewMail, Page, Prime,
+    SlingOrder, StatusChange, TownHandle,
 };
 
 use super::wire::{
@@ -188,11 +188,18 @@ impl TownTools {
             ToolCall::MailSend { to, subject, body } => {
                 self.mail(agent, None, &to, subject, body).await
             }
-            ToolCall::Prime
-            | ToolCall::Done { .. }
+            // Mail comes to the mayor as messages, and it has no hook.
+            ToolCall::Prime => Ok(value(WirePrime::from(Prime {
+                agent: agent.clone(),
+                hooked_bead: None,
+                molecule: None,
+                undelivered_mail: Vec::new(),
+                open_beads: Vec::new(),
+            }))),
+            ToolCall::MailCheck => Ok(json!([])),
+            ToolCall::Done { .. }
             | ToolCall::BeadStatus { .. }
             | ToolCall::BeadClose { .. }
-            | ToolCall::MailCheck
             | ToolCall::MoleculeCurrent
             | ToolCall::MoleculeAdvance { .. }
             | ToolCall::Checkpoint { .. } => Err(ToolError::Refused {

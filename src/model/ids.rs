@@ -77,6 +77,10 @@ uuid_id! {
     BeadId;
     /// A mail between agents.
     MailId;
+    /// What an agent asked.
+    AskId;
+    /// A token that a person made for a program.
+    TokenId;
     /// A bead's ordered steps.
     MoleculeId;
     /// The life of an event log; ids are only comparable within one epoch.

@@ -1,5 +1,6 @@
 //! The nouns of a town as plain data: ids, enums and rows. No I/O, no clock, no wire format.
 
+mod attention;
 mod ids;
 mod json;
 mod nouns;
@@ -7,11 +8,14 @@ mod scheduling;
 mod time;
 mod work;
 
-pub use ids::{AgentId, BeadId, Epoch, MailId, MoleculeId, ParseIdError, RigId, TownId, UserId};
+pub use attention::{ApiToken, Ask, Raised};
+pub use ids::{
+    AgentId, AskId, BeadId, Epoch, MailId, MoleculeId, ParseIdError, RigId, TokenId, TownId, UserId,
+};
 pub use json::Json;
 pub use nouns::{
-    Agent, AgentRole, AgentStatus, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority, Review,
-    ReviewStatus, Rig, Town, UnknownVariant,
+    Agent, AgentRole, AgentStatus, AskKind, Bead, BeadStatus, BeadType, Dispatch, Mail, Priority,
+    Review, ReviewStatus, Rig, Town, UnknownVariant,
 };
 pub use scheduling::{Breaker, Counted, CountedMessage, Scheduler, Usage};
 pub use time::Timestamp;

@@ -157,6 +157,16 @@ named_enum! {
     }
 }
 
+named_enum! {
+    /// What an agent waits for.
+    AskKind ["permission, question"] {
+        /// Leave to do something.
+        Permission = "permission",
+        /// An answer.
+        Question = "question",
+    }
+}
+
 /// A town.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Town {

@@ -12,10 +12,32 @@ use tokio::sync::watch;
 use crate::telemetry::{self, metrics};
 
 use super::Error;
+use super::space::Space;
 use super::trees::TreeState;
 
 /// Called from the committer's thread once a batch is durable, or can't become so.
 pub type OnDurable = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// A batch that was not applied.
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// Who was to be told, and was not.
+    pub on_durable: OnDurable,
+}
+
+impl Refused {
+    /// Tells who waits.
+    pub fn tell(self) {
+        (self.on_durable)(Err(self.error));
+    }
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Refused").field(&self.error).finish()
+    }
+}
 
 /// The most waiters released by one flush, so that one round's work is bounded.
 const GROUP_LEN_MAX: usize = 4096;
@@ -26,6 +48,7 @@ const GROUP_LEN_MAX: usize = 4096;
 pub(super) struct Committer {
     jobs: Sender<Job>,
     standing: Arc<watch::Sender<Standing>>,
+    space: Arc<Space>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -50,7 +73,7 @@ enum Job {
 }
 
 impl Committer {
-    pub(super) fn start(db: sled::Db, path: &Path) -> Result<Self, Error> {
+    pub(super) fn start(db: sled::Db, path: &Path, space: Space) -> Result<Self, Error> {
         let disk = Disk::open(db, path)?;
         let (jobs, waiting) = mpsc::channel();
         let standing = Arc::new(watch::Sender::new(Standing::Open));
@@ -65,6 +88,7 @@ impl Committer {
         Ok(Self {
             jobs,
             standing,
+            space: Arc::new(space),
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -74,19 +98,24 @@ impl Committer {
         tree: Arc<TreeState>,
         number: u64,
         on_durable: OnDurable,
-    ) -> Result<(), Error> {
-        self.jobs
-            .send(Job::Written {
-                tree,
-                number,
-                on_durable,
-            })
-            .map_err(|_| {
-                self.poison("the committer has ended");
-                Error::Poisoned {
-                    reason: "the committer has ended".to_owned(),
-                }
-            })
+    ) -> Result<(), Refused> {
+        let job = Job::Written {
+            tree,
+            number,
+            on_durable,
+        };
+        let Err(mpsc::SendError(Job::Written { on_durable, .. })) = self.jobs.send(job) else {
+            return Ok(());
+        };
+        self.poison("the committer has ended");
+        let reason = "the committer has ended".to_owned();
+        let error = Error::Poisoned { reason };
+        Err(Refused { error, on_durable })
+    }
+
+    /// Room on the disk.
+    pub(super) fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Refuses all further writes; the first reason is kept.

@@ -2,8 +2,9 @@
 //! that the order of bytes is the order of scans. A byte once assigned never changes its meaning.
 
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Convoy, Counted, Mail, Molecule,
-    MoleculeId, Review, ReviewStatus, Rig, RigId, Scheduler, Town, TownId, Usage,
+    Agent, AgentId, AgentRole, ApiToken, Ask, Bead, BeadId, BeadStatus, BeadType, Convoy, Counted,
+    Mail, Molecule, MoleculeId, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, TokenId, Town,
+    TownId, Usage,
 };
 
 use super::Error;
@@ -107,7 +108,7 @@ macro_rules! id_part {
         }
     )+};
 }
-id_part!(TownId, RigId, AgentId, BeadId, MoleculeId);
+id_part!(TownId, RigId, AgentId, BeadId, MoleculeId, TokenId);
 
 macro_rules! enum_part {
     ($($name:ident),+) => {$(
@@ -251,6 +252,10 @@ keys! {
     0x2C MoleculeKey { molecule_id: MoleculeId } -> Molecule;
     /// Town events about beads, by sequence: those of a rig, and under [`NO_RIG`] all of them.
     0x2D LedgerKey { rig_id: RigId, seq: u64 } -> Count;
+    /// What agents ask, by agent and the ask's id at the agent server.
+    0x32 AskKey { agent_id: AgentId, server_id: String } -> Ask;
+    /// Escalations that nobody has taken up yet.
+    0x33 RaisedKey { bead_id: BeadId } -> Raised;
 
     /// What was answered under a client's key for a request. Here and, with the two that follow, in
     /// the trees `agent/<id>` and `meta`.
@@ -267,6 +272,8 @@ keys! {
     0x40 FormatKey {} -> Format;
     /// The towns.
     0x41 TownDirectory { town_id: TownId } -> DirectoryEntry;
+    /// Tokens that people made for programs.
+    0x34 ApiTokenKey { token_id: TokenId } -> ApiToken;
 }
 
 macro_rules! prefixes {
@@ -295,6 +302,7 @@ prefixes! {
     MailUndelivered: to(to_agent_id: AgentId);
     ReviewByStatus: of_status(status: ReviewStatus);
     BeadEventKey: of_bead(bead_id: BeadId);
+    AskKey: of_agent(agent_id: AgentId);
     BeadDependent: on(on_bead_id: BeadId);
     BeadReady: of_rig(rig_id: RigId);
     BeadByParent: of_parent(parent_bead_id: BeadId);

@@ -12,10 +12,11 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Breaker, Convoy,
-    Counted, CountedMessage, Dependency, DependencyKind, Dispatch, Epoch, Json, Mail, MailId,
-    Molecule, MoleculeId, MoleculeStatus, MoleculeStep, Priority, Review, ReviewStatus, Rig, RigId,
-    Scheduler, Timestamp, Town, TownId, Usage, UserId,
+    Agent, AgentId, AgentRole, AgentStatus, ApiToken, Ask, AskId, AskKind, Bead, BeadId,
+    BeadStatus, BeadType, Breaker, Convoy, Counted, CountedMessage, Dependency, DependencyKind,
+    Dispatch, Epoch, Json, Mail, MailId, Molecule, MoleculeId, MoleculeStatus, MoleculeStep,
+    Priority, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, Timestamp, TokenId, Town,
+    TownId, Usage, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -88,6 +89,8 @@ pub struct SegmentHead {
     pub offsets: Vec<u32>,
     /// The place in the container's stream of the last event that came from there.
     pub link: Option<LinkPosition>,
+    /// Bytes of frames in all segments before it, those that are gone included.
+    pub bytes_before: u64,
 }
 
 /// The answer to a request that is to be carried out once.
@@ -151,6 +154,7 @@ codes! {
     AgentRole { Polecat = 1, Refinery = 2, Mayor = 3, Witness = 4 }
     AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
     ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
+    AskKind { Permission = 1, Question = 2 }
     DependencyKind { Blocks = 1, Tracks = 2 }
     MoleculeStatus { Active = 1, Completed = 2, Failed = 3 }
 }
@@ -170,7 +174,9 @@ macro_rules! id_layout {
         }
     )+};
 }
-id_layout!(TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch);
+id_layout!(
+    TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch, AskId, TokenId
+);
 
 macro_rules! text_layout {
     ($($name:ident: $make:expr;)+) => {$(
@@ -268,7 +274,7 @@ layouts! {
     DirectoryEntry { owner_user_id, seq }
     LogHead { epoch, first_id, last_id }
     LinkPosition { epoch, seq }
-    SegmentHead { first_id, offsets, link }
+    SegmentHead { first_id, offsets, link } since 2 { bytes_before }
     Answered { fingerprint, at, answer }
     Town { town_id, name, owner_user_id, created_at, updated_at } since 2 { paused }
     Rig {
@@ -299,6 +305,12 @@ layouts! {
         entry_id, seq, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
         due_at, started_at, message, commit_sha,
     }
+    Ask {
+        ask_id, agent_id, server_id, kind, title, detail, asked_at, escalation, answer, answered_at,
+        last_error,
+    }
+    Raised { bead_id, raised_at, again, notify }
+    ApiToken { token_id, name, hash, ending, created_at, expires_at }
     Scheduler { failures, breaker, day, spent, budget_told }
     Breaker { opened_at, probe }
     Usage { input, output, reasoning, cache_read, cache_write, cost_nanos }

@@ -10,7 +10,7 @@ use crate::model::{AgentId, TownId};
 use crate::telemetry;
 
 use super::batch::Batch;
-use super::committer::{Committer, OnDurable};
+use super::committer::{Committer, OnDurable, Refused};
 use super::keys::{Key, Prefix};
 use super::{Error, chunks, codec};
 
@@ -191,27 +191,25 @@ impl Tree {
     /// # Errors
     /// If the batch could not be applied; then `on_durable` is dropped and nothing was written.
     pub fn commit(&self, batch: Batch, on_durable: OnDurable) -> Result<(), Error> {
+        self.offer(batch, on_durable)
+            .map_err(|refused| refused.error)
+    }
+
+    /// As [`Tree::commit`], but a refusal gives `on_durable` back, so that who waits can be told
+    /// why.
+    ///
+    /// # Errors
+    /// If the batch could not be applied; then nothing was written.
+    pub fn offer(&self, batch: Batch, on_durable: OnDurable) -> Result<(), Refused> {
         let life = self.0.lock();
-        self.0.committer.check()?;
-        if *life == Life::Removed {
-            return Err(self.0.removed());
-        }
         let _watch = self.0.committer.poison_on_panic("a write");
-        let (count, in_order) = (batch.writes.len(), batch.in_order);
-        let mut rows = Vec::with_capacity(count);
-        for write in batch.writes {
-            chunks::stage(&self.0.tree, write, &mut rows)?;
+        match self.0.apply(*life, batch) {
+            Ok(number) => self
+                .0
+                .committer
+                .queue(self.0.state.clone(), number, on_durable),
+            Err(error) => Err(Refused { error, on_durable }),
         }
-        // The chunks of a split value belong together, whatever the batch allows.
-        let apart = rows.len() <= 1 || (in_order && rows.len() == count);
-        let number = self.0.state.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Err(error) = write(&self.0.tree, rows, apart) {
-            self.0.committer.poison(&telemetry::chain(&error));
-            return Err(error.into());
-        }
-        self.0
-            .committer
-            .queue(self.0.state.clone(), number, on_durable)
     }
 
     /// Whether everything applied so far is on disk.
@@ -243,17 +241,42 @@ impl Tree {
 }
 
 impl Tree {
-    /// Lets `drop` remove the tree while nobody writes to it; whoever writes later is refused.
-    pub(super) fn remove(&self, drop: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let mut life = self.0.lock();
-        *life = Life::Removed;
-        drop()
+    /// Whoever writes from now on is refused.
+    pub(super) fn retire(&self) {
+        *self.0.lock() = Life::Removed;
+    }
+
+    /// Whether nobody but the database holds it.
+    pub(super) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.is_settled()
     }
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Life> {
         self.write.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a batch with writers kept out; its number.
+    fn apply(&self, life: Life, batch: Batch) -> Result<u64, Error> {
+        self.committer.check()?;
+        if life == Life::Removed {
+            return Err(self.removed());
+        }
+        let (rows, bytes) = (batch.writes.len(), batch.byte_len());
+        self.committer.space().take(rows, bytes, batch.frees)?;
+        let mut staged = Vec::with_capacity(rows);
+        for write in batch.writes {
+            chunks::stage(&self.tree, write, &mut staged)?;
+        }
+        // The chunks of a split value belong together, whatever the batch allows.
+        let apart = staged.len() <= 1 || (batch.in_order && staged.len() == rows);
+        let number = self.state.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Err(error) = write(&self.tree, staged, apart) {
+            self.committer.poison(&telemetry::chain(&error));
+            return Err(error.into());
+        }
+        Ok(number)
     }
 
     fn removed(&self) -> Error {

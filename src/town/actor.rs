@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::agent_log::{Log, NewEvent};
 use crate::clock::Clock;
 use crate::container::LinkState;
-use crate::model::{Timestamp, TownId};
+use crate::model::{BeadId, Timestamp, TownId};
 use crate::storage::{self, Batch, Kept, Once, Recalled, Tree};
 use crate::telemetry::{self, metrics};
 
@@ -26,8 +26,8 @@ use super::reconcile::{self, Action, Container, Live, Told, View};
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
 use super::{
-    agents, beads, breaker, budget, convoys, dependencies, dispatch, escalations, link, mail,
-    molecules, patrol, pause, queue, reviews, rigs,
+    agents, asks, beads, breaker, budget, convoys, dependencies, dispatch, escalations, link, mail,
+    mayor, molecules, patrol, pause, queue, reviews, rigs, runs,
 };
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
@@ -54,6 +54,9 @@ pub(super) struct Actor {
     pub(super) container: Container,
     /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
     pub(super) being_told: Vec<Told>,
+    /// Escalations for which the notification hook runs or waits; lost in a crash, when it is run
+    /// again.
+    pub(super) being_notified: Vec<BeadId>,
     /// The feed's next id: staged facts are ahead of what is durable.
     pub(super) next_fact: u64,
     pub(super) alarm: Timestamp,
@@ -253,6 +256,38 @@ impl Actor {
             Command::TellMayor(message, reply) => {
                 self.apply(reply, |draft| mail::tell_mayor(draft, message))
             }
+            Command::ConfigureMayor(reply) => self.apply(reply, agents::mayor),
+            Command::MayorCompleted(status, reason, reply) => self.apply(reply, |draft| {
+                mayor::completed(draft, status, reason.as_deref())
+            }),
+            Command::DestroyMayor(reply) => self.apply(reply, mayor::destroy),
+            Command::StartRun(agent_id, reply) => {
+                self.apply(reply, |draft| runs::start(draft, agent_id))
+            }
+            Command::StopRun(agent_id, reply) => {
+                self.apply(reply, |draft| runs::stop(draft, agent_id))
+            }
+            Command::MessageAgent(agent_id, prompt, reply) => {
+                self.apply(reply, |draft| runs::message(draft, agent_id, prompt))
+            }
+            Command::MessageFailed(agent_id, reason) => self.apply_own("failed message", |draft| {
+                runs::message_failed(draft, agent_id, &reason)
+            }),
+            Command::AnswerAsk(ask_id, answer, reply) => {
+                self.apply(reply, |draft| asks::reply(draft, ask_id, answer))
+            }
+            Command::AnswerFailed(ask_id, reason) => self.apply_own("failed answer", |draft| {
+                asks::reply_failed(draft, ask_id, &reason)
+            }),
+            Command::AskUnknown(ask_id) => {
+                self.apply_own("unknown ask", |draft| asks::unknown(draft, ask_id))
+            }
+            Command::Notified(bead_id, outcome) => {
+                self.being_notified.retain(|other| *other != bead_id);
+                self.apply_own("notified", |draft| {
+                    escalations::notified(draft, bead_id, outcome)
+                })
+            }
             Command::Report(place, agent_id, report, reply) => self.apply(reply, |draft| {
                 link::take_over(draft, place, |draft| link::report(draft, agent_id, report))
             }),
@@ -365,11 +400,14 @@ impl Actor {
     fn act(&mut self, action: &Action) {
         match action {
             Action::WakeContainer => {
-                self.container = Container::Waking;
-                self.apply_own("wake", |draft| {
+                let asked = self.apply_own("wake", |draft| {
                     draft.effect(Effect::WakeContainer);
                     Ok(())
                 });
+                // On a full disk nothing was asked, and it is tried again.
+                if asked {
+                    self.container = Container::Waking;
+                }
             }
             Action::Assign { bead_id } => {
                 let assigned =
@@ -400,12 +438,14 @@ impl Actor {
             }
             Action::TellMayor { agent_id } => {
                 let agent_id = *agent_id;
-                self.being_told.push(Told { agent_id });
-                self.apply_own("tell the mayor", |draft| {
+                let asked = self.apply_own("tell the mayor", |draft| {
                     let agent = draft.agent(agent_id)?;
                     draft.effect(Effect::TellMayor(agent_id));
                     agents::set_status(draft, agent, crate::model::AgentStatus::Working, None)
                 });
+                if asked {
+                    self.being_told.push(Told { agent_id });
+                }
             }
             Action::Merge { entry_id } => {
                 self.apply_own("merge", |draft| {
@@ -425,6 +465,18 @@ impl Actor {
                     reviews::requeue(draft, *entry_id, now, "the merge did not end in time")
                 });
             }
+            Action::EscalateAsk { ask_id } => {
+                self.apply_own("unanswered ask", |draft| asks::escalate(draft, *ask_id));
+            }
+            Action::RaiseAgain { bead_id } => {
+                self.apply_own("escalation raised again", |draft| {
+                    escalations::raise_again(draft, *bead_id)
+                });
+            }
+            Action::Notify { bead_id } => {
+                self.being_notified.push(*bead_id);
+                self.apply_own("notification", |draft| escalations::notify(draft, *bead_id));
+            }
         }
     }
 
@@ -432,6 +484,8 @@ impl Actor {
         let live = Live {
             container: self.container,
             being_told: self.being_told.clone(),
+            being_notified: self.being_notified.clone(),
+            ask_patience: self.settings.ask_patience,
             up_since: self.up_since,
         };
         View::observe(&self.tree, &live, &self.settings)
@@ -478,7 +532,7 @@ impl Actor {
         self.next_fact += staged.facts.len() as u64;
         let (feed, effects) = (self.feed.clone(), self.effects.clone());
         let wakes = has_facts || staged.wakes || !staged.effects.is_empty();
-        let committed = self.tree.commit(
+        let offered = self.tree.offer(
             batch,
             Box::new(move |durable| {
                 let outcome = match durable {
@@ -500,11 +554,12 @@ impl Actor {
                 let _ = reply.send(outcome);
             }),
         );
-        // The reply was dropped with the batch, which its receiver understands.
-        if let Err(error) = committed {
-            tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "a change could not be written");
+        if let Err(refused) = offered {
+            tracing::error!(town = %self.town_id, error = telemetry::chain(&refused.error), "a change could not be written");
             self.feed.take_back(first_fact);
             self.next_fact = first_fact;
+            refused.tell();
+            return false;
         }
         wakes
     }

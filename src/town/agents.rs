@@ -7,11 +7,11 @@ use crate::model::{
 };
 use crate::storage::CountedKey;
 
-use super::beads;
 use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
+use super::{asks, beads};
 use super::{bead_lists, breaker, dispatch, mail, molecules, names, patrol, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
@@ -155,7 +155,13 @@ pub(super) fn mayor(draft: &mut Draft<'_>) -> Result<Agent, Error> {
 /// Removes an agent. Only its in-progress bead is reopened; closed beads and mail it sent stay.
 pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    if let Some(bead_id) = agent.hook {
+    remove(draft, &agent)
+}
+
+/// The same for an agent of any rig or none.
+pub(super) fn remove(draft: &mut Draft<'_>, agent: &Agent) -> Result<(), Error> {
+    let agent_id = agent.agent_id;
+    if let (Some(rig_id), Some(bead_id)) = (agent.rig_id, agent.hook) {
         let slung = draft.find_bead(bead_id)?.is_some_and(|bead| bead.slung);
         unhook(draft, rig_id, agent_id)?;
         // The town gave it the work, so the town finds another polecat.
@@ -164,6 +170,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
             draft.set_bead(bead)?;
         }
     }
+    asks::forget(draft, agent_id)?;
     for mut bead in draft.beads_of_agent(agent_id)? {
         // A bead that waits for its merge goes on without its author.
         bead.assignee_agent_id = None;
@@ -183,7 +190,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
         Fact {
             metadata,
             bead_id: None,
-            ..fact_of(&agent)
+            ..fact_of(agent)
         },
     );
     Ok(())
@@ -399,10 +406,7 @@ pub(super) fn completed(
     reason: Option<String>,
 ) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    let metadata = json!({"status": match status {
-        CompletedStatus::Completed => "completed",
-        CompletedStatus::Failed => "failed",
-    }, "reason": reason});
+    let metadata = json!({"status": status.as_str(), "reason": reason});
     record(draft, "agent.completed", &agent, metadata);
     let Some(bead_id) = agent.hook else {
         return set_status(draft, agent, AgentStatus::Idle, None);

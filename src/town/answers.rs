@@ -6,6 +6,7 @@ use crate::storage::{Once, Record, Text};
 use super::command::{
     Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung, StoppedRun,
 };
+use super::queries::AskView;
 
 /// The answer of a command. It is kept with the change that it tells of when the request had a key.
 pub(super) trait Answer: Sized + Send + 'static {
@@ -60,6 +61,7 @@ answers! {
         undelivered_mail: Vec<crate::model::Mail>,
         open_beads: Vec<crate::model::Bead>
     }
+    AskView { ask: crate::model::Ask, agent: crate::model::Agent }
 }
 
 impl Answer for Option<Advanced> {

@@ -11,7 +11,7 @@ use super::command::{BeadActor, NewBead, StatusChange};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{agents, convoys, dependencies, molecules, reviews};
+use super::{agents, convoys, dependencies, escalations, molecules, reviews};
 
 /// The fact about a bead, with its rig filled in.
 pub(super) fn fact_of(bead: &Bead) -> Fact {
@@ -146,6 +146,7 @@ pub(super) fn change_status(
     status: BeadStatus,
     by: Option<String>,
 ) -> Result<(), Error> {
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
     // Whoever puts a bead back takes it out of the scheduler's hands.
@@ -194,6 +195,7 @@ pub(super) fn finish(
         draft.effect(Effect::StopAgent(agent_id));
     }
     let mut bead = draft.bead(bead_id)?;
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
     bead.failure.clone_from(&failure);
@@ -236,6 +238,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
         reviews::withdraw(draft, bead_id)?;
         draft.remove_review(bead_id)?;
     }
+    escalations::settled(draft, &bead);
     for row in draft.tree.scan(&BeadByParent::of_parent(bead_id)) {
         if let Some(mut part) = draft.find_bead(row?.1.id)? {
             part.parent_bead_id = None;

@@ -4,11 +4,13 @@ use tokio::sync::oneshot;
 
 use crate::container::{AgentReport, LinkState, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json, Mail,
-    MailId, Molecule, MoleculeStep, Priority, ReviewStatus, Rig, RigId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json,
+    Mail, MailId, Molecule, MoleculeStep, Priority, ReviewStatus, Rig, RigId, UnknownVariant,
 };
 use crate::storage::{LinkPosition, Once};
 
+use super::asks::AskReply;
+use super::queries::AskView;
 use super::refusal::Error;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -54,6 +56,21 @@ pub(super) enum Command {
     /// What the alarm would do now, as JSON; nothing is done.
     DryRun(Reply<serde_json::Value>),
     TellMayor(String, Reply<MayorSession>),
+    ConfigureMayor(Reply<Agent>),
+    MayorCompleted(CompletedStatus, Option<String>, Reply<Agent>),
+    DestroyMayor(Reply<()>),
+    StartRun(AgentId, Reply<Agent>),
+    StopRun(AgentId, Reply<Agent>),
+    MessageAgent(AgentId, String, Reply<Agent>),
+    /// A message did not get to an agent's session.
+    MessageFailed(AgentId, String),
+    AnswerAsk(AskId, AskReply, Reply<AskView>),
+    /// An answer did not get to the agent server.
+    AnswerFailed(AskId, String),
+    /// The container knows no such ask.
+    AskUnknown(AskId),
+    /// The notification hook was run for an escalation.
+    Notified(BeadId, Result<(), String>),
     /// The container's link came up or went down, as the supervisor saw it.
     Link(LinkState),
     /// A message of the container; taken over once, by its place in the stream.
@@ -266,6 +283,30 @@ pub enum CompletedStatus {
     Completed,
     /// Not well.
     Failed,
+}
+
+impl CompletedStatus {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::str::FromStr for CompletedStatus {
+    type Err = UnknownVariant;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVariant> {
+        [Self::Completed, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(UnknownVariant {
+                allowed: "completed, failed",
+            })
+    }
 }
 
 /// A mail to be sent.

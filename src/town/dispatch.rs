@@ -10,7 +10,7 @@ use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority,
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, beads, breaker, escalations};
+use super::{agents, asks, beads, breaker, escalations};
 
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
@@ -67,6 +67,7 @@ pub(super) fn started(
 
 /// The agent's turn ended. One with work left is told to go on, a few times.
 pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    asks::forget(draft, agent_id)?;
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
@@ -92,7 +93,8 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         ));
         draft.effect(Effect::StopAgent(agent_id));
     }
-    draft.set_agent(agent)
+    // It may have waited for an answer when its turn ended.
+    agents::set_status(draft, agent, AgentStatus::Working, None)
 }
 
 /// The container runs the agent, but its turn is over: if the town still takes it for working, what
@@ -121,43 +123,6 @@ pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
     agents::set_status(draft, agent, AgentStatus::Idle, None)
 }
 
-/// The agent asked a person something.
-pub(super) fn waiting(
-    draft: &mut Draft<'_>,
-    agent_id: AgentId,
-    ask_id: &str,
-    title: &str,
-) -> Result<(), Error> {
-    let Some(agent) = draft.find_agent(agent_id)? else {
-        return Ok(());
-    };
-    let metadata = json!({"ask_id": ask_id, "title": title});
-    agents::record(draft, "agent.waiting", &agent, metadata);
-    let (rig_id, name) = (agent.rig_id, agent.name.clone());
-    agents::set_status(draft, agent, AgentStatus::Waiting, Some(title))?;
-    escalations::raise_own(
-        draft,
-        rig_id,
-        Priority::High,
-        format!("ask:{ask_id}"),
-        format!("{name} waits for an answer: {title}"),
-        format!("Agent {name} asked and waits: {title}"),
-    )
-}
-
-/// The ask was answered or withdrawn.
-pub(super) fn resumed(draft: &mut Draft<'_>, agent_id: AgentId, ask_id: &str) -> Result<(), Error> {
-    if let Some(escalation) = draft.escalation_about(&format!("ask:{ask_id}"))? {
-        beads::finish(draft, escalation.bead_id, BeadStatus::Closed, None, None)?;
-    }
-    match draft.find_agent(agent_id)? {
-        Some(agent) if agent.status == AgentStatus::Waiting => {
-            agents::set_status(draft, agent, AgentStatus::Working, None)
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The agent's run was stopped or drained: nothing went wrong.
 pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) -> Result<(), Error> {
     let Some(mut agent) = draft.find_agent(agent_id)? else {
@@ -169,6 +134,7 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         draft.set_agent(agent)?;
         return failed_try(draft, agent_id, ExitKind::Session, &reason);
     }
+    asks::forget(draft, agent_id)?;
     let metadata = json!({"status": "stopped", "reason": reason});
     agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
@@ -212,6 +178,7 @@ pub(super) fn failed(
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
+    asks::forget(draft, agent_id)?;
     let attempts = agent.dispatch.attempts;
     let metadata = json!({
         "status": "failed", "kind": kind.as_str(), "reason": reason, "attempt": attempts,

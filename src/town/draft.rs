@@ -40,10 +40,13 @@ pub(super) struct Draft<'a> {
     extra: Batch,
     next_seq: Option<u64>,
     /// Each with the bead it is about, and that bead's rig.
-    facts: Vec<(NewEvent, Option<(BeadId, Option<RigId>)>)>,
+    facts: Vec<(NewEvent, Option<AboutBead>)>,
     effects: Vec<Effect>,
     wakes: bool,
 }
+
+/// The bead that a fact is about, and that bead's rig.
+type AboutBead = (BeadId, Option<RigId>);
 
 /// Something that happened, for the town's feed and its ledger.
 #[derive(Debug, Default)]

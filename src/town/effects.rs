@@ -3,6 +3,8 @@
 //! One task per town carries them out in order. Every call is bounded; what fails comes back to
 //! the actor as a command, and what is lost in a crash is noticed when the link is up again.
 
+mod attention;
+
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -13,7 +15,9 @@ use crate::container::protocol::{
     AgentPhase, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
 };
 use crate::container::{CallError, ContainerHandle};
-use crate::model::{Agent, AgentId, AgentRole, BeadId, RigId, Town, TownId};
+use crate::lifecycle::Lifecycle;
+use crate::model::{Agent, AgentId, AgentRole, AskId, BeadId, RigId, Town, TownId};
+use crate::notify::Notifier;
 use crate::storage::{self, AgentKey, BeadKey, ReviewKey, RigKey, TownKey, Tree};
 use crate::telemetry;
 
@@ -56,6 +60,12 @@ pub(super) enum Effect {
     /// Ask whether the container knows an agent that it was asked to start.
     Verify(AgentId),
     Merge(BeadId),
+    /// Put a person's prompt to an agent's session.
+    Message(AgentId, String),
+    /// Tell the agent server what was answered.
+    AnswerAsk(AskId),
+    /// Run the notification hook for an escalation.
+    Notify(BeadId),
 }
 
 /// Makes the token with which an agent's tools authenticate.
@@ -68,11 +78,13 @@ pub(super) struct Surroundings {
     pub(super) logs: Logs,
     pub(super) api_url: Arc<str>,
     pub(super) tokens: AgentTokens,
+    pub(super) notifier: Notifier,
+    pub(super) lifecycle: Lifecycle,
 }
 
 /// Why an effect did not happen.
 #[derive(Debug, thiserror::Error)]
-enum EffectError {
+pub(super) enum EffectError {
     #[error("the container refused")]
     Call(#[from] CallError),
     #[error("the database failed")]
@@ -102,7 +114,7 @@ pub(super) async fn run(
     }
 }
 
-struct Runner {
+pub(super) struct Runner {
     tree: Tree,
     surroundings: Surroundings,
     commands: CommandSender,
@@ -128,6 +140,9 @@ impl Runner {
             Effect::TellMayor(agent_id) => self.tell_mayor(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
             Effect::Merge(entry_id) => self.merge(*entry_id).await,
+            Effect::Message(agent_id, prompt) => self.message(*agent_id, prompt).await,
+            Effect::AnswerAsk(ask_id) => self.answer_ask(*ask_id).await,
+            Effect::Notify(bead_id) => self.notify(*bead_id),
         }
     }
 
@@ -137,6 +152,9 @@ impl Runner {
             Effect::TellMayor(agent_id) => Command::Told(agent_id, Vec::new(), false),
             Effect::Merge(entry_id) => Command::MergeFailed(entry_id, reason),
             Effect::Remind(agent_id) => Command::RemindFailed(agent_id),
+            Effect::Message(agent_id, _) => Command::MessageFailed(agent_id, reason),
+            Effect::AnswerAsk(ask_id) => Command::AnswerFailed(ask_id, reason),
+            Effect::Notify(bead_id) => Command::Notified(bead_id, Err(reason)),
             // The others are asked again when the state still wants them, or have nothing to undo.
             Effect::WakeContainer
             | Effect::StopAgent(_)
@@ -159,12 +177,8 @@ impl Runner {
         &self,
         rig_id: Option<RigId>,
     ) -> Result<crate::config::ResolvedTownConfig, EffectError> {
-        let rig = match rig_id {
-            Some(rig_id) => self.tree.get(&RigKey { rig_id })?,
-            None => None,
-        };
-        let token = rig.as_ref().and_then(|rig| rig.kilocode_token.as_deref());
-        Ok(queries::config_row(&self.tree)?.resolve(rig_id, token, &self.surroundings.api_url))
+        let api_url = &self.surroundings.api_url;
+        Ok(queries::resolved_config(&self.tree, rig_id, api_url)?)
     }
 
     async fn start_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {

@@ -10,21 +10,22 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep, Rig, RigId,
-    Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep, Rig,
+    RigId, Timestamp, Town, TownId,
 };
 use crate::storage::{self, AgentKey, LinkPosition, Once, RigKey, TownKey, Tree};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
 use super::answers::Request;
+use super::asks::AskReply;
 use super::bead_lists::{self, BeadFilter};
 use super::command::{
     Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
     NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung,
     StatusChange, StoppedRun,
 };
-use super::queries::{self, AgentFilter, Page};
+use super::queries::{self, AgentFilter, AskView, Page};
 use super::refusal::{Error, Refusal};
 use super::usage::{self, UsageReport};
 
@@ -147,6 +148,20 @@ impl TownHandle {
         dry_run() -> serde_json::Value = DryRun;
         /// Says something to the mayor, who is made if there is none.
         tell_mayor(message: String) -> MayorSession = TellMayor;
+        /// The mayor, made if there is none.
+        configure_mayor() -> Agent = ConfigureMayor;
+        /// The mayor's run is over.
+        mayor_completed(status: CompletedStatus, reason: Option<String>) -> Agent = MayorCompleted;
+        /// Removes the mayor; the town stays.
+        destroy_mayor() -> () = DestroyMayor;
+        /// Has the scheduler start an agent now.
+        start_run(agent_id: AgentId) -> Agent = StartRun;
+        /// Ends an agent's run and takes its work off the hook.
+        stop_run(agent_id: AgentId) -> Agent = StopRun;
+        /// Puts a prompt to an agent's session once it is durable that it was asked to.
+        message_running(agent_id: AgentId, prompt: String) -> Agent = MessageAgent;
+        /// Answers what an agent asked.
+        answer_ask(ask_id: AskId, answer: AskReply) -> AskView = AnswerAsk;
     }
 
     /// Makes a rig.
@@ -319,6 +334,14 @@ impl TownHandle {
     /// See [`Error`].
     pub async fn all_agents(&self) -> Result<Vec<Agent>, Error> {
         self.read(queries::all_agents).await
+    }
+
+    /// What agents ask, oldest first; with `agent_id` only that one's.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn asks(&self, agent_id: Option<AgentId>, page: Page) -> Result<Vec<AskView>, Error> {
+        self.read(|tree| queries::asks(tree, agent_id, page)).await
     }
 
     /// The mayor, if there is one.

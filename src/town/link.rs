@@ -10,9 +10,8 @@ use super::command::ReviewOutcome;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::reviews;
 use super::usage;
-use super::{agents, dispatch};
+use super::{agents, asks, dispatch, reviews};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -62,7 +61,9 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
             reviews::requeue(draft, entry_id, now, "the container was started anew")?;
         }
     }
-    if !same_life {
+    if same_life {
+        asks::answer_again(draft)?;
+    } else {
         draft.set_link(LinkPosition { epoch, seq: 0 });
     }
     Ok(())
@@ -128,11 +129,9 @@ pub(super) fn report(
         AgentReport::Used { message_id, usage } => {
             usage::count(draft, agent_id, &message_id, usage)
         }
-        AgentReport::Waiting { ask_id, title } => {
-            dispatch::waiting(draft, agent_id, &ask_id, &title)
-        }
+        AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
         AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
-        AgentReport::Resumed { ask_id } => dispatch::resumed(draft, agent_id, &ask_id),
+        AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }
 

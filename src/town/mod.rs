@@ -20,6 +20,7 @@
 mod actor;
 mod agents;
 mod answers;
+mod asks;
 mod bead_lists;
 mod beads;
 mod breaker;
@@ -35,6 +36,7 @@ mod handle;
 mod ledger;
 mod link;
 mod mail;
+mod mayor;
 mod molecules;
 mod names;
 mod patrol;
@@ -45,14 +47,17 @@ mod reconcile;
 mod refusal;
 mod registry;
 mod reindex;
+mod retention;
 mod reviews;
 mod rigs;
 mod rows;
+mod runs;
 mod settings;
 mod tables;
 mod usage;
 mod work_reads;
 
+pub use asks::AskReply;
 pub use bead_lists::BeadFilter;
 pub use command::{
     Advanced, AgentDone, BeadActor, CompletedStatus, ConvoyState, Escalation, MayorSession,
@@ -62,7 +67,7 @@ pub use command::{
 pub use effects::AgentTokens;
 pub use handle::TownHandle;
 pub use ledger::{LedgerEvent, LedgerFilter};
-pub use queries::{AgentFilter, Page};
+pub use queries::{AgentFilter, AskView, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
 pub use settings::TownSettings;

@@ -1,14 +1,17 @@
 //! Reads. They go straight to the tree and wait for no write; before they answer, what they may
 //! have seen is durable (see `Tree::settled`).
 
-use crate::config::TownConfig;
+use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, Mail, Rig,
+    RigId,
 };
 use crate::storage::{
     self, AgentByRig, AgentByRole, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey, MailKey,
     MailUndelivered, RigKey, Tree,
 };
+
+use super::asks;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +136,52 @@ pub(super) fn mayor(tree: &Tree) -> Result<Option<Agent>, storage::Error> {
         Some((_, to)) => tree.get(&AgentKey { agent_id: to.id }),
         None => Ok(None),
     }
+}
+
+/// An ask, and who asks it.
+#[derive(Clone, Debug)]
+pub struct AskView {
+    /// The ask.
+    pub ask: Ask,
+    /// Who asks.
+    pub agent: Agent,
+}
+
+/// What agents ask, oldest first.
+pub(super) fn asks(
+    tree: &Tree,
+    agent_id: Option<AgentId>,
+    page: Page,
+) -> Result<Vec<AskView>, storage::Error> {
+    let asks = match agent_id {
+        Some(agent_id) => asks::of_agent(tree, agent_id)?,
+        None => asks::all(tree)?,
+    };
+    let views = asks
+        .into_iter()
+        .filter_map(|ask| view(tree, ask).transpose());
+    views.skip(page.offset).take(page.limit).collect()
+}
+
+/// `None` if the agent was removed in this moment.
+fn view(tree: &Tree, ask: Ask) -> Result<Option<AskView>, storage::Error> {
+    let agent_id = ask.agent_id;
+    let agent = tree.get(&AgentKey { agent_id })?;
+    Ok(agent.map(|agent| AskView { ask, agent }))
+}
+
+/// The newest config, resolved for a rig.
+pub(super) fn resolved_config(
+    tree: &Tree,
+    rig_id: Option<RigId>,
+    api_url: &str,
+) -> Result<ResolvedTownConfig, storage::Error> {
+    let rig = match rig_id {
+        Some(rig_id) => tree.get(&RigKey { rig_id })?,
+        None => None,
+    };
+    let token = rig.as_ref().and_then(|rig| rig.kilocode_token.as_deref());
+    Ok(config_row(tree)?.resolve(rig_id, token, api_url))
 }
 
 /// The mail that waits for an agent, oldest first.

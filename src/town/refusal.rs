@@ -2,7 +2,7 @@
 
 use crate::agent_log::AppendError;
 use crate::config::Issue;
-use crate::model::{AgentId, BeadId, MoleculeId, RigId};
+use crate::model::{AgentId, AskId, BeadId, MoleculeId, RigId};
 use crate::{container, storage};
 
 /// The state or the content of a command forbids it; nothing was written.
@@ -23,6 +23,18 @@ pub enum Refusal {
     /// No such escalation in this town.
     #[error("there is no escalation {0} here")]
     EscalationNotFound(BeadId),
+    /// No agent asks this, or not any more.
+    #[error("no agent asks {0}, or not any more")]
+    AskNotFound(AskId),
+    /// The answer is on its way.
+    #[error("ask {0} has been answered; the agent is being told")]
+    AskAnswered(AskId),
+    /// The agent runs.
+    #[error("agent {0} is started already")]
+    AgentRunning(AgentId),
+    /// The agent does not run.
+    #[error("agent {0} does not run")]
+    AgentNotRunning(AgentId),
     /// No such merge request here.
     #[error("there is no merge request {0} here")]
     ReviewNotFound(BeadId),

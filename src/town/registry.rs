@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::agent_log::{Log, Logs, Subject};
+use crate::agent_log::Logs;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
 use crate::container::{ContainerHandle, Isolation, LaunchOptions, Limits, limits};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
+use crate::notify::Notifier;
 use crate::storage::{
     self, AgentKey, Batch, Count, CounterKey, Database, DirectoryEntry, Kept, Once, Recalled,
     Record, TownDirectory, TownKey, Tree, TreeName,
@@ -41,6 +42,8 @@ pub struct TownsOptions {
     pub api_url: Arc<str>,
     /// Makes agents' tokens.
     pub tokens: AgentTokens,
+    /// Tells people of what can't wait.
+    pub notifier: Notifier,
 }
 
 /// All towns; cheap to clone.
@@ -253,6 +256,35 @@ impl Towns {
     }
 
     /// The answer that a change of the list has had already, if the request is a repeat.
+    /// Writes rows of the tree `meta` that are not the towns' own, once for each request, and gives
+    /// back the answer: the first one's, if this is a repeat.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn write_meta<R: Record>(
+        &self,
+        batch: Batch,
+        answer: R,
+        once: Option<Once>,
+    ) -> Result<R, Error> {
+        let _changing = self.0.changing.lock().await;
+        if let Some(first) = self.answered(once.as_ref())? {
+            return Ok(first);
+        }
+        let mut batch = batch;
+        self.remember(&mut batch, once, &answer)?;
+        commit(&self.0.meta, batch).await?;
+        Ok(answer)
+    }
+
+    /// Whether a request was carried out by [`Towns::write_meta`] under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_written(&self, once: &Once) -> Result<bool, Error> {
+        Ok(self.0.meta.has_answered(once)?)
+    }
+
     fn answered<R: Record>(&self, once: Option<&Once>) -> Result<Option<R>, Error> {
         let Some(once) = once else { return Ok(None) };
         match self.0.meta.recall(once)? {
@@ -322,6 +354,19 @@ impl Towns {
         }
     }
 
+    pub(super) fn logs(&self) -> &Logs {
+        &self.0.logs
+    }
+
+    pub(super) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// The server's setting, where a town says nothing.
+    pub(super) fn retention_days(&self) -> u32 {
+        self.0.options.settings.retention.days
+    }
+
     /// Ends every town's actor; commands are refused from now on.
     pub fn close(&self) {
         self.lock().clear();
@@ -332,7 +377,7 @@ impl Towns {
         let tree = inner.database.tree(TreeName::Town(town_id))?;
         reindex::run(&tree).await?;
         let settings = &inner.options.settings;
-        let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
+        let feed = inner.logs.open_feed(tree.clone()).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
         let shared = HandleInner {
@@ -361,6 +406,8 @@ impl Towns {
             logs: inner.logs.clone(),
             api_url: inner.options.api_url.clone(),
             tokens: inner.options.tokens.clone(),
+            notifier: inner.options.notifier.clone(),
+            lifecycle: inner.lifecycle.clone(),
         };
         inner.lifecycle.spawn_detached(
             "town effects",
@@ -376,6 +423,7 @@ impl Towns {
             effects: asked,
             container: Container::Asleep,
             being_told: Vec::new(),
+            being_notified: Vec::new(),
             alarm: inner.clock.now(),
             woken: false,
             up_since: None,

@@ -30,6 +30,10 @@ pub struct TownSettings {
     pub allow_local_repos: bool,
     /// Whether `http://` urls are git urls.
     pub allow_http_repos: bool,
+    /// How long an ask may wait for its answer until it becomes an escalation.
+    pub ask_patience: Duration,
+    /// Whether there is a notification hook.
+    pub notifies: bool,
 }
 
 impl From<&Settings> for TownSettings {
@@ -53,6 +57,8 @@ impl From<&Settings> for TownSettings {
             patrol_after,
             allow_local_repos: settings.allow_local_repos,
             allow_http_repos: settings.allow_http_repos,
+            ask_patience: settings.asks.escalate_after,
+            notifies: settings.notify_command.is_some(),
         }
     }
 }
@@ -94,6 +100,8 @@ mod tests {
             patrol_after: Duration::from_secs(1800),
             allow_local_repos: false,
             allow_http_repos: false,
+            ask_patience: Duration::from_secs(300),
+            notifies: false,
         };
         let waits = [
             (0, 30),

@@ -2,6 +2,7 @@
 
 mod actor;
 mod agents;
+mod attention;
 mod beads;
 mod bench;
 mod convoys;

@@ -194,7 +194,8 @@ async fn an_agent_that_stops_too_early_is_reminded_and_then_fails() {
 
 #[tokio::test]
 async fn an_agent_that_asks_waits_and_holds_up_nobody() {
-    let mut case = Case::rehearsed(ONE_TRY).await;
+    let arguments = [ONE_TRY, &["--asks-escalate-after", "1s"]].concat();
+    let mut case = Case::rehearsed(&arguments).await;
     let asking = case
         .sling(
             "Paint the bridge",

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod agent_server;
+mod asks;
 mod auth;
 mod bench;
 mod browser;
@@ -11,6 +12,8 @@ mod contract;
 mod deb;
 mod demo;
 mod durability;
+mod escalations;
+mod events;
 mod failures;
 mod git_hosts;
 mod guard;
@@ -18,6 +21,7 @@ mod isolation;
 mod limits;
 mod main_job;
 mod mayor;
+mod older_clients;
 mod rehearsal;
 mod routes;
 mod scheduler;
@@ -25,5 +29,6 @@ mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod upgrade;
 mod work;

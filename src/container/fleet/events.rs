@@ -100,6 +100,10 @@ impl Fleet {
     }
 
     fn went_idle(&mut self, agent_id: AgentId, error: Option<String>) {
+        // An aborted turn does not say that it waits no more.
+        let agent = self.agents.get_mut(&agent_id);
+        let asks = agent.map(|agent| std::mem::take(&mut agent.asks));
+        self.say_resumed(agent_id, asks.unwrap_or_default());
         let ending = self
             .agents
             .get(&agent_id)

@@ -26,6 +26,7 @@ from_str!(
     crate::model::AgentId,
     crate::model::AgentRole,
     crate::model::AgentStatus,
+    crate::model::AskId,
     crate::model::BeadId,
     crate::model::Epoch,
     crate::model::Priority,

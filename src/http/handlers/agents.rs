@@ -9,12 +9,6 @@ use crate::http::wire::{WireAgent, WirePrime};
 use crate::model::AgentRole;
 use crate::town::{AgentDone, AgentFilter, CompletedStatus, NewAgent};
 
-/// How a run can end.
-const ENDS: [(&str, CompletedStatus); 2] = [
-    ("completed", CompletedStatus::Completed),
-    ("failed", CompletedStatus::Failed),
-];
-
 pub(in crate::http) async fn create(context: Context) -> Reply {
     let mut fields = context.fields()?;
     let new = NewAgent {
@@ -112,10 +106,10 @@ pub(in crate::http) async fn done(context: Context) -> Reply {
 
 pub(in crate::http) async fn completed(context: Context) -> Reply {
     let mut fields = context.fields()?;
-    let status = fields.required_one_of("status", &ENDS);
+    let status = fields.required_choice("status");
     let reason = fields.text("reason", TEXT);
     fields.finish()?;
-    let status = status.unwrap_or(CompletedStatus::Failed);
+    let status = status.unwrap_or(CompletedStatus::Completed);
     let (rig_id, agent_id) = (context.rig_id()?, context.agent_id()?);
     context
         .town()?

@@ -16,7 +16,7 @@ pub(in crate::http) async fn log_in(context: Context) -> Reply {
     let cookie = context
         .state()?
         .authority
-        .login_cookie(token.trim(), now, false);
+        .login_cookie(token.trim(), now, context.state()?.is_https);
     let cookie = cookie.ok_or(ApiError::unauthorized())?;
     with_cookie(created(json!({"loggedIn": true})), cookie)
 }

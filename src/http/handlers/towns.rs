@@ -5,7 +5,6 @@ use serde_json::json;
 use crate::http::context::{Context, Reply, created, ok};
 use crate::http::extract::NAME;
 use crate::http::wire::WireTown;
-use crate::town::Error as TownError;
 
 pub(in crate::http) async fn list_all(context: Context) -> Reply {
     let towns = context.state()?.towns.list(None).await?;
@@ -59,13 +58,4 @@ pub(in crate::http) async fn config(context: Context) -> Reply {
 pub(in crate::http) async fn patch_config(context: Context) -> Reply {
     let patch = context.patch()?;
     ok(context.town()?.set_config(patch).await?.masked())
-}
-
-pub(in crate::http) async fn container_health(context: Context) -> Reply {
-    let town = context.town()?;
-    match town.container().health().await {
-        Ok(health) => ok(health),
-        Err(crate::container::CallError::Asleep) => ok(json!({"status": "asleep"})),
-        Err(error) => Err(TownError::Container(error).into()),
-    }
 }

@@ -1,5 +1,6 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
+mod asks;
 mod nouns;
 mod scheduler;
 mod work;
@@ -10,6 +11,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+pub(super) use asks::{WireAsk, WireNewToken, WireToken};
 pub(super) use scheduler::WireUsageReport;
 
 pub(super) use nouns::{

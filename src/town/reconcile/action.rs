@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
-use crate::model::{AgentId, BeadId};
+use crate::model::{AgentId, AskId, BeadId};
 
 /// Something to be done; a closed list, carried out by the actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,5 +59,20 @@ pub(in crate::town) enum Action {
     RequeueStuck {
         #[serde(with = "text")]
         entry_id: BeadId,
+    },
+    /// Call people, for nobody answers an ask.
+    EscalateAsk {
+        #[serde(with = "text")]
+        ask_id: AskId,
+    },
+    /// Raise an escalation again that nobody takes up.
+    RaiseAgain {
+        #[serde(with = "text")]
+        bead_id: BeadId,
+    },
+    /// Run the notification hook for an escalation.
+    Notify {
+        #[serde(with = "text")]
+        bead_id: BeadId,
     },
 }

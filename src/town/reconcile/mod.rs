@@ -12,6 +12,7 @@
 
 mod action;
 mod agents;
+mod attention;
 mod budget;
 mod container;
 mod convoys;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
-use crate::model::Timestamp;
+use crate::model::{BeadId, Timestamp};
 use crate::storage::Tree;
 
 use super::queries;
@@ -36,6 +37,7 @@ use super::settings::TownSettings;
 
 pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
+pub(super) use attention::Attention;
 pub(super) use container::Container;
 pub(super) use convoys::LandingDue;
 pub(super) use holds::Holds;
@@ -59,6 +61,8 @@ pub(super) struct View {
     pub(super) holds: Holds,
     /// Agents to whom a message is on its way.
     pub(super) being_told: Vec<Told>,
+    /// What waits for people.
+    pub(super) attention: Attention,
     /// How often the alarm rings with and without work.
     pub(super) interval_active: Duration,
     pub(super) interval_idle: Duration,
@@ -74,6 +78,10 @@ pub(super) struct View {
 pub(super) struct Live {
     pub(super) container: Container,
     pub(super) being_told: Vec<Told>,
+    /// Escalations for which the notification hook runs or waits.
+    pub(super) being_notified: Vec<BeadId>,
+    /// How long an ask may wait until it becomes an escalation.
+    pub(super) ask_patience: Duration,
     /// Since when the container's link is up.
     pub(super) up_since: Option<Timestamp>,
 }
@@ -93,6 +101,7 @@ impl View {
             landings: convoys::observe(tree)?,
             holds: holds::observe(tree, &config, settings)?,
             being_told: live.being_told.clone(),
+            attention: attention::observe(tree, live)?,
             interval_active: config.alarm_active(),
             interval_idle: config.alarm_idle(),
             patrol_after: settings.patrol_after,
@@ -131,6 +140,7 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
     patrol::plan(view, &mut planner);
     mayor::plan(view, &mut planner);
     merges::plan(view, &mut planner);
+    attention::plan(view, &mut planner);
     convoys::plan(view, &mut planner);
     // Last: what the other duties need is known now.
     container::plan(view, &mut planner);

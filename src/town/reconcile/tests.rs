@@ -1,6 +1,8 @@
+use super::attention::{AskSeen, UnattendedSeen};
 use super::*;
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, BeadId, Dispatch, Priority, Review, ReviewStatus, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, AskId, BeadId, Dispatch, Priority, Review,
+    ReviewStatus, RigId,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -52,6 +54,7 @@ fn view(container: Container) -> View {
         landings: Vec::new(),
         holds: Holds::default(),
         being_told: Vec::new(),
+        attention: Attention::default(),
         interval_active: Duration::from_secs(15),
         interval_idle: Duration::from_secs(300),
         patrol_after: Duration::from_secs(1800),
@@ -202,4 +205,43 @@ fn the_mayor_is_started_and_then_told_once() {
     assert_eq!(actions(&town), [Action::TellMayor { agent_id: id }]);
     town.being_told.push(Told { agent_id: id });
     assert_eq!(actions(&town), []);
+}
+
+#[test]
+fn people_hear_of_what_waits_for_them_when_its_time_has_come() {
+    let later = NOW.after(Duration::from_secs(60));
+    let ask = |escalates_at| AskSeen {
+        ask_id: AskId::random(),
+        escalates_at,
+    };
+    let unattended = |again_at, to_notify| UnattendedSeen {
+        bead_id: BeadId::random(),
+        again_at,
+        to_notify,
+    };
+    let mut town = view(Container::Asleep);
+    town.attention.asks = vec![ask(NOW), ask(later)];
+    town.attention.unattended = vec![
+        unattended(Some(NOW), false),
+        unattended(None, true),
+        unattended(None, false),
+    ];
+    let plan = reconcile(&town, NOW);
+    assert_eq!(plan.due_at, later);
+    let Attention { asks, unattended } = &town.attention;
+    assert_eq!(
+        acts(plan),
+        [
+            Action::EscalateAsk {
+                ask_id: asks[0].ask_id
+            },
+            Action::RaiseAgain {
+                bead_id: unattended[0].bead_id
+            },
+            Action::Notify {
+                bead_id: unattended[1].bead_id
+            },
+        ],
+        "and none of it needs the container"
+    );
 }

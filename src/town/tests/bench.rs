@@ -19,6 +19,7 @@ use crate::town::{agents, beads, reviews, rigs};
 pub(super) const BACKOFF_MIN: Duration = Duration::from_secs(30);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(600);
 pub(super) const ATTEMPTS_MAX: u32 = 5;
+pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(300);
 pub(super) const FAILURES_MAX: u32 = 20;
 pub(super) const PROBE_AFTER: Duration = Duration::from_secs(600);
 
@@ -59,6 +60,8 @@ impl Bench {
                 patrol_after: Duration::from_secs(30 * 60),
                 allow_local_repos: false,
                 allow_http_repos: false,
+                ask_patience: ASK_PATIENCE,
+                notifies: true,
             },
             next_fact: 1,
             next_name: 0,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use BeadStatus::{Closed, Failed, InProgress, Open};
 
 use super::bench::{Bench, name};
-use crate::model::{AgentRole, BeadId, BeadStatus, BeadType, RigId};
+use crate::model::{BeadId, BeadStatus, BeadType, RigId};
 use crate::town::command::{BeadActor, CompletedStatus, ConvoyState, NewBead, NewConvoy};
 use crate::town::refusal::{Error, Refusal};
 use crate::town::{agents, beads, convoys, reviews, rigs};
@@ -243,7 +243,6 @@ proptest! {
     fn a_convoy_lands_exactly_once(steps in prop::collection::vec(step(), 1..60)) {
         let mut town = Bench::new();
         let rig_id = town.rig_id;
-        town.new_agent(rig_id, AgentRole::Mayor).unwrap();
         let mut ids: Vec<BeadId> = (0..4).map(|_| town.open_bead()).collect();
         let members: Vec<_> = ids.iter().map(|bead_id| (*bead_id, rig_id)).collect();
         let convoy_id = town.convoy(&members).unwrap().convoy.convoy_id;

@@ -105,26 +105,6 @@ fn a_run_that_was_stopped_is_no_failed_try() {
 }
 
 #[test]
-fn an_ask_makes_the_agent_wait_and_calls_a_person_until_it_is_answered() {
-    let mut town = Bench::new();
-    let (agent_id, _) = town.hooked();
-    town.act(|draft| dispatch::request(draft, agent_id))
-        .unwrap();
-    for _ in 0..2 {
-        town.act(|draft| dispatch::waiting(draft, agent_id, "ask", "which colour?"))
-            .unwrap();
-    }
-    assert_eq!(town.agent(agent_id).status, AgentStatus::Waiting);
-    let escalations = town.escalations();
-    assert_eq!(escalations.len(), 1, "one ask is one escalation");
-    town.act(|draft| dispatch::resumed(draft, agent_id, "ask"))
-        .unwrap();
-    assert_eq!(town.agent(agent_id).status, AgentStatus::Working);
-    let answered = town.bead(escalations[0].bead_id);
-    assert_eq!(answered.status, BeadStatus::Closed);
-}
-
-#[test]
 fn a_container_of_another_life_knows_nothing_of_what_ran() {
     let mut town = Bench::new();
     let (agent_id, bead_id) = town.hooked();

@@ -89,7 +89,13 @@ fn signs_of_life_put_the_question_off() {
 fn one_that_waits_for_a_person_or_does_not_run_is_not_asked() {
     let mut town = Bench::new();
     let waiting = town.working();
-    town.act(|draft| dispatch::waiting(draft, waiting, "ask", "which?"))
+    let asked = crate::container::Asked {
+        ask_id: "ask".to_owned(),
+        kind: crate::model::AskKind::Question,
+        title: "which?".to_owned(),
+        detail: crate::model::Json::empty_object(),
+    };
+    town.act(|draft| crate::town::asks::opened(draft, waiting, asked))
         .unwrap();
     let (idle, _) = town.hooked();
     town.later(10 * HALF_HOUR);

@@ -44,12 +44,22 @@ impl Bench {
         let live = Live {
             container: Container::Up,
             being_told: Vec::new(),
+            being_notified: Vec::new(),
+            ask_patience: super::bench::ASK_PATIENCE,
             up_since: Some(crate::model::Timestamp::from_millis(0)),
         };
         let view = View::observe(self.tree(), &live, self.settings()).unwrap();
         let plan = reconcile::reconcile(&view, self.now);
+        // What people are to hear of is another duty's.
+        let for_people = |action: &Action| {
+            matches!(
+                action,
+                Action::EscalateAsk { .. } | Action::RaiseAgain { .. } | Action::Notify { .. }
+            )
+        };
         plan.actions
             .into_iter()
+            .filter(|planned| !for_people(&planned.action))
             .map(|planned| planned.action)
             .collect()
     }

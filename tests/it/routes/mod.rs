@@ -7,6 +7,7 @@
 
 mod agents;
 mod answers;
+mod attention;
 mod beads;
 mod bodies;
 mod case;
@@ -46,6 +47,7 @@ fn table() -> Vec<Case> {
         reviews::rows(),
         escalations::rows(),
         mayor::rows(),
+        attention::rows(),
         work::rows(),
         scheduler::rows(),
     ]
