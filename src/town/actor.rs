@@ -23,6 +23,7 @@ use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
 use super::reconcile::{self, Action, Container, Live, Told, View};
+use super::recorder::Record;
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
 use super::{
@@ -68,6 +69,8 @@ pub(super) struct Actor {
     pub(super) once: Option<Once>,
     /// Whether the alarm may start anything.
     pub(super) quiet: bool,
+    /// Where looks are written down, if they are.
+    pub(super) record: Option<Record>,
 }
 
 impl Actor {
@@ -138,7 +141,7 @@ impl Actor {
     }
 
     /// Carries out one command; says whether something happened that may mean work.
-    fn carry_out(&mut self, command: Command) -> bool {
+    pub(super) fn carry_out(&mut self, command: Command) -> bool {
         match command {
             Command::Once(once, command) => {
                 self.once = Some(once);
@@ -371,7 +374,13 @@ impl Actor {
             return;
         }
         let plan = match self.view() {
-            Ok(view) => reconcile::reconcile(&view, now),
+            Ok(view) => {
+                let plan = reconcile::reconcile(&view, now);
+                if let Some(record) = &mut self.record {
+                    record.note(now, view, &plan);
+                }
+                plan
+            }
             Err(error) => {
                 tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "the alarm can't see the town");
                 // Not at once again: whatever is wrong with the disk won't be mended by haste.
@@ -417,6 +426,11 @@ impl Actor {
             }
             Action::Dispatch { agent_id } => {
                 self.apply_own("dispatch", |draft| dispatch::request(draft, *agent_id));
+            }
+            Action::StopLeftover { agent_id } => {
+                self.apply_own("stop a leftover", |draft| {
+                    dispatch::stop_leftover(draft, *agent_id)
+                });
             }
             Action::Probe { agent_id } => {
                 self.apply_own("probe", |draft| {

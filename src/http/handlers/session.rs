@@ -13,10 +13,11 @@ pub(in crate::http) async fn log_in(context: Context) -> Reply {
     let token = fields.required_text("token", REFERENCE);
     fields.finish()?;
     let now = context.now();
-    let cookie = context
-        .state()?
-        .authority
-        .login_cookie(token.trim(), now, context.state()?.is_https);
+    let cookie =
+        context
+            .state()?
+            .authority
+            .login_cookie(token.trim(), now, context.state()?.is_https);
     let cookie = cookie.ok_or(ApiError::unauthorized())?;
     with_cookie(created(json!({"loggedIn": true})), cookie)
 }
