@@ -24,6 +24,7 @@ use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
 use super::reconcile::{self, Container, Live, Told, View};
+use super::recorder::Record;
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
 
@@ -65,6 +66,8 @@ pub(super) struct Actor {
     pub(super) once: Option<Once>,
     /// Whether the alarm may start anything.
     pub(super) quiet: bool,
+    /// Where looks are written down, if they are.
+    pub(super) record: Option<Record>,
 }
 
 impl Actor {
@@ -144,7 +147,13 @@ impl Actor {
             return;
         }
         let plan = match self.view() {
-            Ok(view) => reconcile::reconcile(&view, now),
+            Ok(view) => {
+                let plan = reconcile::reconcile(&view, now);
+                if let Some(record) = &mut self.record {
+                    record.note(now, view, &plan);
+                }
+                plan
+            }
             Err(error) => {
                 tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "the alarm can't see the town");
                 // Not at once again: whatever is wrong with the disk won't be mended by haste.

@@ -296,6 +296,10 @@ pub(super) fn release(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     agent.hook = None;
     agent.dispatch.attempts = 0;
     agent.dispatch.reminders = 0;
+    if agent.dispatch.requested_at.is_some() {
+        // Its stop is asked for by whoever takes the work away, and again after this time.
+        agent.dispatch.due_at = draft.now.after(dispatch::LEFTOVER_PAUSE);
+    }
     set_status(draft, agent, AgentStatus::Idle, None)
 }
 

@@ -121,9 +121,6 @@ pub(super) fn set_status(
     if status == BeadStatus::Closed && matches!(actor, BeadActor::Agent(_)) {
         molecules::refuse_unfinished(draft, bead_id)?;
     }
-    if status.is_terminal() && bead.bead_type == BeadType::MergeRequest {
-        reviews::withdraw(draft, bead_id)?;
-    }
     let by = match &actor {
         BeadActor::Agent(agent_id) => Some(agent_id.to_string()),
         BeadActor::User(name) => name.clone(),
@@ -193,6 +190,10 @@ pub(super) fn finish(
     if let Some(agent_id) = holder(draft, &bead)? {
         agents::release(draft, agent_id)?;
         draft.effect(Effect::StopAgent(agent_id));
+    }
+    if bead.bead_type == BeadType::MergeRequest {
+        // However it ends, by its review or in any other way, the review does not outlast it.
+        reviews::withdraw(draft, bead_id)?;
     }
     let mut bead = draft.bead(bead_id)?;
     escalations::settled(draft, &bead);

@@ -15,4 +15,5 @@ mod pause;
 mod queue;
 mod reindex;
 mod reviews;
+mod simulation;
 mod spending;

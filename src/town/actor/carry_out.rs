@@ -12,7 +12,7 @@ use crate::container::LinkState;
 
 impl Actor {
     /// Carries out one command; says whether something happened that may mean work.
-    pub(super) fn carry_out(&mut self, command: Command) -> bool {
+    pub(in crate::town) fn carry_out(&mut self, command: Command) -> bool {
         match command {
             Command::Once(once, command) => {
                 self.once = Some(once);
@@ -256,6 +256,11 @@ impl Actor {
             }
             Action::Dispatch { agent_id } => {
                 self.apply_own("dispatch", |draft| dispatch::request(draft, *agent_id));
+            }
+            Action::StopLeftover { agent_id } => {
+                self.apply_own("stop a leftover", |draft| {
+                    dispatch::stop_leftover(draft, *agent_id)
+                });
             }
             Action::Probe { agent_id } => {
                 self.apply_own("probe", |draft| {
