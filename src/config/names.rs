@@ -44,6 +44,7 @@ pub(super) const ISOLATION: &str = "isolation";
 pub(super) const AGENT_PROGRAM: &str = "agent_program";
 pub(super) const LOG: &str = "log";
 pub(super) const SHUTDOWN_GRACE: &str = "shutdown_grace";
+pub(super) const RECONCILE_RECORD: &str = "reconcile_record";
 pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
@@ -142,6 +143,14 @@ pub const SETTINGS: &[Setting] = &[
         "DURATION",
         "10s",
         "How long requests in flight may take to end after SIGTERM",
+    ),
+    value(
+        RECONCILE_RECORD,
+        "reconcile-record",
+        "GASTOWND_RECONCILE_RECORD",
+        "FILE",
+        "",
+        "Write down what the scheduler saw and decided, for `gastownd replay`",
     ),
     value(
         NOTIFY_COMMAND,

@@ -42,6 +42,7 @@ pub struct Settings {
     pub agent_program: Option<PathBuf>,
     pub log: String,
     pub shutdown_grace: Duration,
+    pub reconcile_record: Option<PathBuf>,
     pub notify_command: Option<PathBuf>,
     pub container: ContainerSettings,
     pub storage: StorageSettings,
@@ -138,6 +139,7 @@ impl Settings {
             agent_program: read.optional(names::AGENT_PROGRAM, path)?,
             log: read.required(names::LOG, log_filter)?,
             shutdown_grace: read.duration(names::SHUTDOWN_GRACE, bounds::SHUTDOWN_GRACE)?,
+            reconcile_record: read.optional(names::RECONCILE_RECORD, path)?,
             notify_command: read.optional(names::NOTIFY_COMMAND, path)?,
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,

@@ -227,6 +227,14 @@ pub enum AgentPhase {
     Failed,
 }
 
+impl AgentPhase {
+    /// Whether the run has ended, however it did.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Exited | Self::Failed)
+    }
+}
+
 /// The answer of `GET /agents/{id}/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -232,23 +232,34 @@ impl Group {
     /// lost if it is cut off.
     async fn gather(&mut self, reading: &mut Reading) {
         while self.has_room() {
-            let message = tokio::select! {
+            let waits = self.messages.is_empty();
+            tokio::select! {
                 biased;
-                (reader, message) = &mut *reading => {
-                    *reading = read(reader);
-                    message
-                }
-                () = std::future::ready(()), if !self.messages.is_empty() => return,
-            };
-            match message {
-                Ok(Message::Text(text)) => {
-                    self.bytes += text.len();
-                    self.messages.push(text);
-                }
-                Ok(Message::Close) => self.ended = Some(LinkEnd::Closed),
-                Ok(_) => {}
-                Err(error) => self.ended = Some(LinkEnd::Broken(error)),
+                () = self.take_one(reading) => {}
+                () = std::future::ready(()), if !waits => return,
             }
+        }
+    }
+
+    /// Takes messages until there is no room. It must not return before: whoever awaits it beside
+    /// something else would ask again and again, and leave no time for the others to run.
+    async fn fill(&mut self, reading: &mut Reading) {
+        while self.has_room() {
+            self.take_one(reading).await;
+        }
+    }
+
+    async fn take_one(&mut self, reading: &mut Reading) {
+        let (reader, message) = (&mut *reading).await;
+        *reading = read(reader);
+        match message {
+            Ok(Message::Text(text)) => {
+                self.bytes += text.len();
+                self.messages.push(text);
+            }
+            Ok(Message::Close) => self.ended = Some(LinkEnd::Closed),
+            Ok(_) => {}
+            Err(error) => self.ended = Some(LinkEnd::Broken(error)),
         }
     }
 }
@@ -281,7 +292,7 @@ impl<T: LinkTarget> Relay<'_, T> {
                         taken?;
                         break;
                     }
-                    () = next.gather(&mut reading), if ended.is_none() && next.has_room() => {}
+                    () = next.fill(&mut reading), if ended.is_none() && next.has_room() => {}
                 }
             }
             if let Some(end) = ended {

@@ -336,6 +336,11 @@ struct Supervisor<T> {
 impl<T: LinkTarget> Supervisor<T> {
     async fn run(&mut self) {
         let mut adopted = self.handle.health().await.is_ok();
+        if !adopted {
+            // It may have ended while there was no server to hear of it.
+            let reason = "no container was found".to_owned();
+            self.target.link(LinkState::Down { reason }).await;
+        }
         loop {
             if !adopted {
                 self.handle.0.wake.notified().await;

@@ -233,6 +233,18 @@ impl<'a> Fields<'a> {
         Some(Json::from_valid(raw.get()))
     }
 
+    /// Any JSON value, null included, that must be there.
+    pub(super) fn required_json(&mut self, field: &str) -> Json {
+        if let Some(json) = self.json(field) {
+            return json;
+        }
+        if let Some(notes) = &self.notes {
+            notes.require(field);
+        }
+        self.issue(field, "is required");
+        Json::empty_object()
+    }
+
     fn nesting(&mut self, field: &str, raw: &RawValue) {
         if nesting(raw.get()) > NESTING_MAX {
             self.issue(field, format!("must be at most {NESTING_MAX} levels deep"));

@@ -46,8 +46,12 @@ fn operation(route: &Route) -> Value {
     let asked = describe::asked(route);
     let (room, _) = route.name.split_once('.').unwrap_or((route.name, ""));
     let method = route.method.as_str().to_ascii_lowercase();
+    // By its path: two routes may have one handler.
+    let words = route.path.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let name = format!("{method}_{}", words.join("_"));
     let mut operation = json!({
-        "operationId": format!("{method}_{}", route.name.replace('.', "_")),
+        "operationId": name,
         "tags": [room],
         "description": whom(route.scope),
         "parameters": parameters(route, &asked),
@@ -78,7 +82,7 @@ fn parameters(route: &Route, asked: &Asked) -> Vec<Value> {
         .map(|name| {
             let name = name.trim_start_matches('*');
             let schema = match name {
-                "user" | "path" => json!({"type": "string"}),
+                "user" | "path" | "ask" | "token" => json!({"type": "string"}),
                 _ => describe::id(),
             };
             json!({"name": name, "in": "path", "required": true, "schema": schema})

@@ -9,6 +9,8 @@ mod time;
 mod work;
 
 pub use attention::{ApiToken, Ask, Raised};
+#[cfg(test)]
+pub(crate) use ids::seeded;
 pub use ids::{
     AgentId, AskId, BeadId, Epoch, MailId, MoleculeId, ParseIdError, RigId, TokenId, TownId, UserId,
 };

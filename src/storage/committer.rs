@@ -50,6 +50,9 @@ pub(super) struct Committer {
     standing: Arc<watch::Sender<Standing>>,
     space: Arc<Space>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Set where a test moves the committer by hand and takes batches back.
+    #[cfg(test)]
+    changes: Option<super::trees::by_hand::Changes>,
 }
 
 /// Whether writes are taken.
@@ -63,7 +66,7 @@ enum Standing {
     Poisoned(String),
 }
 
-enum Job {
+pub(super) enum Job {
     Written {
         tree: Arc<TreeState>,
         number: u64,
@@ -90,6 +93,8 @@ impl Committer {
             standing,
             space: Arc::new(space),
             thread: Arc::new(Mutex::new(Some(thread))),
+            #[cfg(test)]
+            changes: None,
         })
     }
 
@@ -168,6 +173,29 @@ impl Committer {
         if let Some(thread) = thread {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+impl Committer {
+    /// A committer without a thread: what is queued arrives at the receiver.
+    pub(super) fn by_hand(
+        path: &Path,
+        changes: super::trees::by_hand::Changes,
+    ) -> (Self, Receiver<Job>) {
+        let (jobs, waiting) = mpsc::channel();
+        let committer = Self {
+            jobs,
+            standing: Arc::new(watch::Sender::new(Standing::Open)),
+            space: Arc::new(Space::new(path, 0)),
+            thread: Arc::default(),
+            changes: Some(changes),
+        };
+        (committer, waiting)
+    }
+
+    pub(super) fn changes(&self) -> Option<&super::trees::by_hand::Changes> {
+        self.changes.as_ref()
     }
 }
 

@@ -50,5 +50,5 @@ pub use layout::{
 };
 pub use once::{KEPT_FOR, Kept, Once, Recalled};
 #[cfg(test)]
-pub(crate) use trees::ROWS_READ;
+pub(crate) use trees::{ROWS_READ, by_hand};
 pub use trees::{Tailed, Tree, TreeName};

@@ -263,6 +263,8 @@ impl Inner {
         if life == Life::Removed {
             return Err(self.removed());
         }
+        #[cfg(test)]
+        self.note_changes(&batch)?;
         let (rows, bytes) = (batch.writes.len(), batch.byte_len());
         self.committer.space().take(rows, bytes, batch.frees)?;
         let mut staged = Vec::with_capacity(rows);
@@ -369,3 +371,6 @@ impl<K: Key> Tailed<K> {
         )
     }
 }
+
+#[cfg(test)]
+pub(crate) mod by_hand;

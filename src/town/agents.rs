@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, BeadType, Dispatch, Json, MailType,
-    RigId,
+    ReviewStatus, RigId,
 };
 use crate::storage::CountedKey;
 
@@ -216,11 +216,14 @@ pub(super) fn hook(
     if let Some(holder) = beads::holder(draft, &bead)? {
         return Err(Refusal::BeadHooked(bead_id, holder).into());
     }
-    if !bead.is_ready() {
-        return Err(Refusal::BeadBlocked(bead_id, bead.blockers_open).into());
-    }
-    if let Some(review) = reviews::unfinished_of(draft, bead_id)? {
-        return Err(Refusal::BeadInReview(bead_id, review).into());
+    match reviews::unfinished(draft, bead_id)? {
+        // What must be mended was begun before it was blocked.
+        Some(review) if review.status == ReviewStatus::Rework => {}
+        Some(review) => return Err(Refusal::BeadInReview(bead_id, review.entry_id).into()),
+        None if !bead.is_ready() => {
+            return Err(Refusal::BeadBlocked(bead_id, bead.blockers_open).into());
+        }
+        None => {}
     }
     if bead.bead_type == BeadType::MergeRequest {
         refinery::hooked(draft, agent_id, bead_id)?;
@@ -302,6 +305,10 @@ pub(super) fn release(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     agent.hook = None;
     agent.dispatch.attempts = 0;
     agent.dispatch.reminders = 0;
+    if agent.dispatch.requested_at.is_some() {
+        // Its stop is asked for by whoever takes the work away, and again after this time.
+        agent.dispatch.due_at = draft.now.after(dispatch::LEFTOVER_PAUSE);
+    }
     set_status(draft, agent, AgentStatus::Idle, None)
 }
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::container::Asked;
 use crate::container::protocol::{AnswerPermission, AnswerQuestion, PermissionAnswer};
 use crate::model::{
-    Agent, AgentId, AgentStatus, Ask, AskId, AskKind, BeadStatus, Json, Priority, Timestamp,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, AskId, AskKind, BeadStatus, Json, Priority,
+    Timestamp,
 };
 use crate::storage::{self, AskKey, Tree};
 
@@ -18,7 +19,7 @@ use super::effects::Effect;
 use super::escalations;
 use super::queries::AskView;
 use super::refusal::{Error, Refusal};
-use super::{agents, beads};
+use super::{agents, beads, dispatch};
 
 /// Asks of one agent that are kept. A turn waits for one; the sessions it began for others may have
 /// one each.
@@ -45,6 +46,11 @@ pub(super) fn opened(draft: &mut Draft<'_>, agent_id: AgentId, asked: Asked) -> 
     let Some(agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
+    if agent.dispatch.requested_at.is_some() && !dispatch::runs_for_hook(&agent) {
+        // Nobody need answer what was started for work that was taken away.
+        draft.effect(Effect::StopAgent(agent_id));
+        return Ok(());
+    }
     let known = of_agent(draft.tree, agent_id)?;
     let title = asked.title.clone();
     if known.len() >= ASKS_PER_AGENT_MAX || asked.ask_id.len() > SERVER_ID_BYTES_MAX {
@@ -177,7 +183,13 @@ pub(super) fn closed(
     }
     match draft.find_agent(agent_id)? {
         Some(agent) if agent.status == AgentStatus::Waiting && left.is_empty() => {
-            agents::set_status(draft, agent, AgentStatus::Working, None)
+            let works = agent.hook.is_some() || agent.role == AgentRole::Mayor;
+            let status = if works {
+                AgentStatus::Working
+            } else {
+                AgentStatus::Idle
+            };
+            agents::set_status(draft, agent, status, None)
         }
         _ => Ok(()),
     }

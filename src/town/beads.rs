@@ -191,7 +191,7 @@ pub(super) fn finish(
         agents::release(draft, agent_id)?;
         draft.effect(Effect::StopAgent(agent_id));
     }
-    // Whoever ends a merge request before it is merged withdraws it.
+    // However a merge request ends, by its review or in any other way, the review does not outlast it.
     reviews::withdraw(draft, bead_id)?;
     reviews::abandon_rework(draft, bead_id)?;
     let mut bead = draft.bead(bead_id)?;

@@ -20,6 +20,9 @@ const REMINDERS_MAX: u32 = 3;
 /// work, and its end is told.
 const DEFERRAL: Duration = Duration::from_secs(2);
 
+/// What was asked to stop is not asked again within this time: its turn may go on for a minute.
+pub(super) const LEFTOVER_PAUSE: Duration = Duration::from_secs(120);
+
 /// The container is to be asked to start the agent.
 pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     let mut agent = draft.agent(agent_id)?;
@@ -54,15 +57,35 @@ pub(super) fn started(
     };
     let metadata = json!({"session_id": session_id, "resumed": resumed});
     agents::record(draft, "agent.started", &agent, metadata);
-    agent.dispatch.session_id = Some(session_id);
     agent.last_activity_at = Some(draft.now);
-    let status = if agent.role == AgentRole::Mayor {
+    if !runs_for_hook(&agent) {
+        draft.effect(Effect::StopAgent(agent_id));
+        return agents::set_status(draft, agent, AgentStatus::Idle, None);
+    }
+    agent.dispatch.session_id = Some(session_id);
+    // A mayor that was started to be spoken to waits; one with a bead works like everybody.
+    let status = if agent.hook.is_none() {
         agent.dispatch.attempts = 0;
         AgentStatus::Idle
     } else {
         AgentStatus::Working
     };
     agents::set_status(draft, agent, status, None)
+}
+
+/// Whether what runs for the agent was started for what is on its hook now. If not, its stop was
+/// asked for, but that may have been lost with the server that was to carry it out.
+pub(super) fn runs_for_hook(agent: &Agent) -> bool {
+    agent.role == AgentRole::Mayor
+        || agent.hook.is_some() && agent.hook == agent.dispatch.session_bead_id
+}
+
+/// What runs for work that was taken away is asked to stop once more.
+pub(super) fn stop_leftover(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let mut agent = draft.agent(agent_id)?;
+    agent.dispatch.due_at = draft.now.after(LEFTOVER_PAUSE);
+    draft.effect(Effect::StopAgent(agent_id));
+    draft.set_agent(agent)
 }
 
 /// The agent's turn ended. One with work left is told to go on, a few times.
@@ -77,8 +100,13 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         agents::set_status(draft, agent.clone(), AgentStatus::Working, None)?;
         agent.status = AgentStatus::Working;
     }
-    let has_work = agent.hook.is_some() && agent.dispatch.requested_at.is_some();
-    if agent.role == AgentRole::Mayor || !has_work {
+    let runs = agent.dispatch.requested_at.is_some();
+    let converses = agent.role == AgentRole::Mayor && agent.hook.is_none();
+    if converses || !runs {
+        return agents::set_status(draft, agent, AgentStatus::Idle, None);
+    }
+    if !runs_for_hook(&agent) {
+        draft.effect(Effect::StopAgent(agent_id));
         return agents::set_status(draft, agent, AgentStatus::Idle, None);
     }
     if mail::is_to_be_told(draft, &agent)? {
@@ -109,9 +137,7 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
 pub(super) fn found_idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     match draft.find_agent(agent_id)? {
         // One without a session yet has not been prompted.
-        Some(agent) if agent.hook.is_some() && agent.dispatch.session_id.is_some() => {
-            idle(draft, agent_id)
-        }
+        Some(agent) if agent.dispatch.session_id.is_some() => idle(draft, agent_id),
         _ => Ok(()),
     }
 }

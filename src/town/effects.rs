@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::prompts::{self, PromptMail, ReviewPrompt, ReworkPrompt, RolePrompt};
 use crate::container::protocol::{
-    AgentPhase, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
+    AgentPhase, AgentState, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
 };
 use crate::container::{CallError, ContainerHandle};
 use crate::lifecycle::Lifecycle;
@@ -192,6 +192,10 @@ impl Runner {
 
     async fn start_agent(&self, agent_id: AgentId) -> Result<(), EffectError> {
         let agent = self.agent(agent_id)?;
+        if agent.dispatch.requested_at.is_none() {
+            // Taken back meanwhile, for example by the end of the container that was meant.
+            return Ok(());
+        }
         let start = self.start_request(&agent)?;
         let config = self.config(agent.rig_id)?;
         match self
@@ -201,8 +205,8 @@ impl Runner {
             .await
         {
             Ok(()) => Ok(()),
-            // It runs already: the outcome of that start is what counts.
-            Err(CallError::Refused { status: 409, .. }) => Ok(()),
+            // It runs already, perhaps for long: what it does now is what counts.
+            Err(CallError::Refused { status: 409, .. }) => self.verify(agent_id).await,
             // It ends, or has ended: nothing is wrong with the work, and the town hears of it over
             // the link in a moment.
             Err(CallError::Draining | CallError::Asleep | CallError::Broken(_)) => {
@@ -435,12 +439,24 @@ impl Runner {
     async fn verify(&self, agent_id: AgentId) -> Result<(), EffectError> {
         match self.surroundings.container.agent_state(agent_id).await? {
             None => self.commands.deliver(Command::NotRunning(agent_id)).await,
+            // What ended is an earlier run, so the container has not heard of this start. The end
+            // of this one comes over the link.
+            Some(state) if state.status.is_over() && !self.is_wanted_since(&state)? => {
+                self.commands.deliver(Command::NotRunning(agent_id)).await;
+            }
             Some(state) if state.status == AgentPhase::Running && !state.busy => {
                 self.commands.deliver(Command::FoundIdle(agent_id)).await;
             }
             Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether the run that the container tells of began after the town last asked for one.
+    fn is_wanted_since(&self, state: &AgentState) -> Result<bool, EffectError> {
+        let agent = self.agent(state.agent_id)?;
+        let requested_at = agent.dispatch.requested_at;
+        Ok(requested_at.is_none_or(|requested_at| requested_at <= state.started_at))
     }
 
     async fn merge(&self, entry_id: BeadId) -> Result<(), EffectError> {

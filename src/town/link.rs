@@ -47,7 +47,9 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
         if agent.dispatch.requested_at.is_none() {
             continue;
         }
-        if same_life {
+        if same_life && !dispatch::runs_for_hook(&agent) {
+            draft.effect(Effect::StopAgent(agent.agent_id));
+        } else if same_life {
             draft.effect(Effect::Verify(agent.agent_id));
         } else {
             dispatch::stopped(draft, agent.agent_id, "the container was started anew")?;
@@ -115,6 +117,15 @@ pub(super) fn report(
     agent_id: AgentId,
     report: AgentReport,
 ) -> Result<(), Error> {
+    let goes_on = !matches!(
+        report,
+        AgentReport::Stopped { .. } | AgentReport::Failed { .. }
+    );
+    if goes_on && draft.find_agent(agent_id)?.is_none() {
+        // It was deleted, and the container was not told, or not yet.
+        draft.effect(Effect::StopAgent(agent_id));
+        return Ok(());
+    }
     match report {
         AgentReport::Started {
             session_id,

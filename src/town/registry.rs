@@ -24,6 +24,7 @@ use super::actor::Actor;
 use super::effects::{self, AgentTokens, Surroundings};
 use super::handle::{COMMANDS_MAX, CommandSender, Inner as HandleInner, TownHandle};
 use super::reconcile::Container;
+use super::recorder::Recorder;
 use super::refusal::{Error, Refusal};
 use super::reindex;
 use super::settings::TownSettings;
@@ -57,6 +58,7 @@ struct Inner {
     clock: Clock,
     options: TownsOptions,
     lifecycle: Lifecycle,
+    recorder: Option<Recorder>,
     open: Mutex<HashMap<TownId, OpenTown>>,
     /// Held while the list of towns changes.
     changing: tokio::sync::Mutex<()>,
@@ -89,6 +91,8 @@ impl Towns {
         lifecycle: Lifecycle,
     ) -> Result<Self, Error> {
         let meta = database.tree(TreeName::Meta)?;
+        let record = options.settings.reconcile_record.clone();
+        let recorder = record.map(|path| Recorder::start(path, &lifecycle));
         let towns = Self(Arc::new(Inner {
             database,
             meta,
@@ -96,6 +100,7 @@ impl Towns {
             clock,
             options,
             lifecycle,
+            recorder,
             open: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }));
@@ -430,6 +435,7 @@ impl Towns {
             up_since: None,
             once: None,
             quiet: false,
+            record: (inner.recorder.as_ref()).map(|recorder| recorder.of(town_id)),
         };
         let (stop, stopped) = oneshot::channel();
         inner.lifecycle.spawn("town", actor.run(waiting, stopped));

@@ -319,17 +319,6 @@ pub(super) fn unfinished(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<Optio
     Ok(newest.filter(|review| !review.status.is_finished()))
 }
 
-/// The merge request through which a bead's branch still waits; one that was sent back waits for
-/// the bead instead.
-pub(super) fn unfinished_of(
-    draft: &mut Draft<'_>,
-    bead_id: BeadId,
-) -> Result<Option<BeadId>, Error> {
-    let review = unfinished(draft, bead_id)?;
-    let waits = review.filter(|review| review.status != ReviewStatus::Rework);
-    Ok(waits.map(|review| review.entry_id))
-}
-
 pub(super) fn fact(
     draft: &mut Draft<'_>,
     event_type: &str,

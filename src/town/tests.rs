@@ -17,4 +17,5 @@ mod queue;
 mod reindex;
 mod review_walk;
 mod reviews;
+mod simulation;
 mod spending;

@@ -23,6 +23,7 @@ mod main_job;
 mod mayor;
 mod older_clients;
 mod rehearsal;
+mod replay;
 mod reviews;
 mod routes;
 mod scheduler;

@@ -38,11 +38,14 @@ impl Fleet {
                 self.abort(agent_id, exit);
             }
             Stage::Running(_) => {
+                // Asking again does not put it off.
+                let asked_before = agent.deadline.filter(|_| agent.ending.is_some());
+                let deadline = Instant::now() + patience;
+                agent.deadline = Some(asked_before.map_or(deadline, |before| before.min(deadline)));
                 agent.ending = Some(Ending {
                     exit,
                     step: EndStep::WhenIdle,
                 });
-                agent.deadline = Some(Instant::now() + patience);
             }
         }
     }

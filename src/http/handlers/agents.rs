@@ -120,9 +120,8 @@ pub(in crate::http) async fn completed(context: Context) -> Reply {
 
 pub(in crate::http) async fn checkpoint(context: Context) -> Reply {
     let mut fields = context.fields()?;
-    let data = fields.json("data");
+    let data = fields.required_json("data");
     fields.finish()?;
-    let data = data.ok_or_else(|| ApiError::invalid_field("data", "is required"))?;
     context
         .town()?
         .checkpoint(context.rig_id()?, context.agent_id()?, data)

@@ -11,7 +11,6 @@ use crate::model::{MailType, Priority};
 use crate::town::{NewMail, SlingOrder};
 
 pub(in crate::http) async fn sling(context: Context) -> Reply {
-    let town = context.town()?;
     let mut fields = context.fields()?;
     let rig_id = fields.required_id("rig_id");
     let order = SlingOrder {
@@ -23,7 +22,8 @@ pub(in crate::http) async fn sling(context: Context) -> Reply {
     };
     fields.finish()?;
     let rig_id = rig_id.ok_or(ApiError::not_found("rig"))?;
-    created(WireSlung::from(town.sling(rig_id, order).await?))
+    let slung = context.town()?.sling(rig_id, order).await?;
+    created(WireSlung::from(slung))
 }
 
 pub(in crate::http) async fn rigs(context: Context) -> Reply {

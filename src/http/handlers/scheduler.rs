@@ -60,8 +60,10 @@ pub(in crate::http) async fn usage(context: Context) -> Reply {
 /// What the alarm would do now. It looks by itself when there is reason to, so nobody else makes
 /// it act.
 pub(in crate::http) async fn reconcile(context: Context) -> Reply {
-    if !matches!(context.query.get("dry_run"), Some("1" | "true")) {
+    let is_dry = matches!(context.query.get("dry_run"), Some("1" | "true"));
+    let town = context.town()?;
+    if !is_dry {
         return Err(ApiError::invalid_field("dry_run", "must be 1"));
     }
-    ok(context.town()?.dry_run().await?)
+    ok(town.dry_run().await?)
 }

@@ -40,6 +40,11 @@ pub(in crate::town) enum Action {
         #[serde(with = "text")]
         agent_id: AgentId,
     },
+    /// Stop what runs for an agent that has no such work any more.
+    StopLeftover {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
     /// Hand people's messages to the mayor's session.
     TellMayor {
         #[serde(with = "text")]

@@ -30,6 +30,9 @@ pub(in crate::town) struct AgentSeen {
     /// When the container was asked to run it; `None` while nothing runs for it.
     #[serde(with = "text::option")]
     pub(in crate::town) requested_at: Option<Timestamp>,
+    /// The bead that what runs for it was started for.
+    #[serde(with = "text::option")]
+    pub(in crate::town) runs_for: Option<BeadId>,
     /// When it last showed life.
     #[serde(with = "text::option")]
     pub(in crate::town) last_activity_at: Option<Timestamp>,
@@ -49,6 +52,7 @@ impl AgentSeen {
             has_mail,
             due_at: agent.dispatch.due_at,
             requested_at: agent.dispatch.requested_at,
+            runs_for: agent.dispatch.session_bead_id,
             last_activity_at: agent.last_activity_at,
             checked_at: agent.dispatch.checked_at,
         }

@@ -5,7 +5,10 @@ use super::{Action, Planner, View};
 pub(super) fn plan(view: &View, planner: &mut Planner) {
     let no_budget = view.holds.budget_reached(planner.now).is_some();
     let mut is_probed = false;
-    for agent in &view.agents {
+    // Agents with a bead first: if one alone may be tried, it is one that work waits for.
+    let hooked = view.agents.iter().filter(|agent| agent.hook.is_some());
+    let others = view.agents.iter().filter(|agent| agent.hook.is_none());
+    for agent in hooked.chain(others) {
         planner.work();
         let why = match (agent.hook, agent.is_called()) {
             (Some(bead_id), _) => format!("bead {bead_id} is on its hook and nothing runs for it"),

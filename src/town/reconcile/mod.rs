@@ -18,6 +18,7 @@ mod container;
 mod convoys;
 mod dispatch;
 mod holds;
+mod leftovers;
 mod mayor;
 mod merges;
 mod nudges;
@@ -149,6 +150,7 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
     reviews::plan(view, &mut planner);
     queue::plan(view, &mut planner);
     dispatch::plan(view, &mut planner);
+    leftovers::plan(view, &mut planner);
     patrol::plan(view, &mut planner);
     mayor::plan(view, &mut planner);
     merges::plan(view, &mut planner);

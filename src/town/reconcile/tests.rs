@@ -110,7 +110,35 @@ fn work_wakes_the_container_once_and_is_dispatched_when_it_is_up() {
         }]
     );
     town.agents[0].requested_at = Some(NOW);
+    town.agents[0].runs_for = town.agents[0].hook;
     assert_eq!(actions(&town), []);
+}
+
+#[test]
+fn what_runs_for_other_work_than_the_hook_holds_is_stopped() {
+    let (bead_id, other) = (BeadId::random(), BeadId::random());
+    for (hook, runs_for, stopped) in [
+        (Some(bead_id), Some(bead_id), false),
+        (Some(bead_id), Some(other), true),
+        (Some(bead_id), None, true),
+        (None, Some(bead_id), true),
+    ] {
+        let mut running = agent(1, hook);
+        (running.requested_at, running.runs_for) = (Some(NOW), runs_for);
+        let agent_id = running.agent_id;
+        let mut town = view(Container::Up);
+        town.agents.push(running);
+        let expected = Action::StopLeftover { agent_id };
+        assert_eq!(actions(&town).contains(&expected), stopped, "{hook:?}");
+        town.agents[0].due_at = NOW.after(Duration::from_secs(1));
+        assert_eq!(actions(&town), [], "it was asked a moment ago");
+        town.agents[0].role = AgentRole::Mayor;
+        town.agents[0].due_at = NOW;
+        assert!(
+            !actions(&town).contains(&expected),
+            "a mayor is there for more than its hook"
+        );
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ async fn a_step_that_panics_does_not_end_the_town() {
         once: None,
         quiet: false,
         clock,
+        record: None,
     };
     let broken = actor.guarded("a test", |actor| {
         let fact = NewEvent {

@@ -213,9 +213,10 @@ impl Bench {
         self.act(|draft| agents::done(draft, rig_id, agent_id, done))
             .unwrap();
         let entry_id = self
-            .act(|draft| reviews::unfinished_of(draft, bead_id))
+            .act(|draft| reviews::unfinished(draft, bead_id))
             .unwrap()
-            .unwrap();
+            .unwrap()
+            .entry_id;
         (bead_id, entry_id)
     }
 

@@ -88,8 +88,8 @@ fn it_lands_however_the_last_bead_ends() {
             };
             town.act(|draft| agents::done(draft, rig_id, agent_id, done))
                 .unwrap();
-            let entry = town.act(|draft| reviews::unfinished_of(draft, bead_id));
-            let entry_id = entry.unwrap().unwrap();
+            let entry = town.act(|draft| reviews::unfinished(draft, bead_id));
+            let entry_id = entry.unwrap().unwrap().entry_id;
             let outcome = crate::town::ReviewOutcome {
                 status: crate::model::ReviewStatus::Merged,
                 message: "ok".to_owned(),

@@ -50,12 +50,14 @@ impl Bench {
         };
         let view = View::observe(self.tree(), &live, self.settings()).unwrap();
         let plan = reconcile::reconcile(&view, self.now);
-        // What people are to hear of is another duty's.
-        let for_people = |action: &Action| {
-            matches!(
-                action,
-                Action::EscalateAsk { .. } | Action::RaiseAgain { .. } | Action::Notify { .. }
-            )
+        // What people and the mayor are to hear of is another duty's.
+        let mayor = crate::town::queries::mayor(self.tree()).unwrap();
+        let for_people = |action: &Action| match action {
+            Action::EscalateAsk { .. } | Action::RaiseAgain { .. } | Action::Notify { .. } => true,
+            Action::Dispatch { agent_id } => mayor
+                .as_ref()
+                .is_some_and(|mayor| mayor.agent_id == *agent_id),
+            _ => false,
         };
         plan.actions
             .into_iter()

@@ -2,9 +2,9 @@ use super::bench::{Bench, review};
 use crate::container::MergeReport;
 use crate::model::{AgentStatus, BeadStatus, Epoch, ReviewStatus};
 use crate::storage::LinkPosition;
-use crate::town::command::{BeadActor, ReviewOutcome};
+use crate::town::command::{BeadActor, CompletedStatus, ReviewOutcome};
 use crate::town::refusal::Refusal;
-use crate::town::{beads, link, reviews};
+use crate::town::{agents, beads, link, reviews};
 
 fn outcome(status: ReviewStatus) -> ReviewOutcome {
     ReviewOutcome {
@@ -98,7 +98,7 @@ fn a_withdrawn_merge_request_is_not_merged_and_its_work_is_open_again() {
             town.set_status(entry_id, BeadStatus::Closed, BeadActor::User(None))
                 .unwrap();
         }
-        let waiting = town.act(|draft| reviews::unfinished_of(draft, bead_id));
+        let waiting = town.act(|draft| reviews::unfinished(draft, bead_id));
         assert_eq!(waiting.unwrap(), None);
         let bead = town.bead(bead_id);
         assert_eq!(
@@ -186,4 +186,29 @@ fn a_message_that_the_state_refuses_is_taken_over_with_no_change() {
     assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
     assert_eq!(town.facts.len(), facts);
     assert_eq!(town.act(|draft| draft.link()).unwrap(), Some(place));
+}
+
+#[test]
+fn a_merge_request_that_ends_on_a_hook_takes_its_review_with_it() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let (work, entry_id) = town.in_review();
+    let agent_id = town.polecat();
+    town.hook(agent_id, entry_id).unwrap();
+    // A reviewer that gives up leaves it to a person, who does not want it.
+    town.act(|draft| agents::completed(draft, rig_id, agent_id, CompletedStatus::Failed, None))
+        .unwrap();
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.status, ReviewStatus::Waiting);
+    let failed = BeadStatus::Failed;
+    town.set_status(entry_id, failed, BeadActor::User(None))
+        .unwrap();
+    assert_eq!(town.bead(entry_id).status, BeadStatus::Failed);
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.status, ReviewStatus::Failed);
+    assert_eq!(
+        town.bead(work).status,
+        BeadStatus::Open,
+        "it can be done anew"
+    );
 }
