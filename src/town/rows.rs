@@ -14,7 +14,7 @@ use crate::storage::{
 
 /// A row with an id of its own.
 pub(super) trait Row: Clone + PartialEq {
-    type Id: Copy + Eq + std::hash::Hash;
+    type Id: Copy + Ord;
 
     fn load(tree: &Tree, id: Self::Id) -> Result<Option<Self>, Error>;
 

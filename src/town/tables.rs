@@ -1,13 +1,13 @@
 //! The rows that a draft has read or changed, each as it was and as it is.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::storage::{self, Batch, Key, Tree};
 
 use super::rows::Row;
 
-/// Rows of one kind.
-pub(super) struct Table<R: Row>(HashMap<R::Id, Change<R>>);
+/// Rows of one kind, in the order of their ids: the same changes make the same batch.
+pub(super) struct Table<R: Row>(BTreeMap<R::Id, Change<R>>);
 
 struct Change<R> {
     before: Option<R>,
@@ -16,7 +16,7 @@ struct Change<R> {
 
 impl<R: Row> Table<R> {
     pub(super) fn new() -> Self {
-        Self(HashMap::new())
+        Self(BTreeMap::new())
     }
 
     pub(super) fn get(&mut self, tree: &Tree, id: R::Id) -> Result<Option<R>, storage::Error> {
