@@ -13,7 +13,7 @@ use crate::model::{
 use crate::storage::{
     self, AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, Batch,
     BeadByAssignee, BeadDependent, BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey,
-    LinkPosition, MailBySender, MailKey, Pointer, ReviewBySource, RigByName, Tree,
+    LinkPosition, MailKey, Pointer, ReviewBySource, RigByName, Tree,
 };
 
 use super::effects::Effect;
@@ -483,9 +483,6 @@ impl<'a> Draft<'a> {
     pub(super) fn remove_mail_of(&mut self, agent_id: AgentId) -> Result<(), Error> {
         for row in self.tree.scan(&MailKey::to(agent_id)) {
             rows::stage_mail_removal(&mut self.extra, &row?.1);
-        }
-        for row in self.tree.scan(&MailBySender::from(agent_id)) {
-            self.extra.delete(&row?.0);
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ const COMMANDS: &[(u64, Act)] = &[
     (3, town::delete_agent),
     (3, town::create_rig),
     (1, town::delete_rig),
-    (4, town::set_config),
+    (8, town::set_config),
     (6, talk::send_mail),
     (4, talk::nudge),
     (4, talk::check_mail),
