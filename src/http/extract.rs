@@ -150,6 +150,7 @@ impl<'a> Fields<'a> {
 
     /// A whole number; missing or null is `None`.
     pub(super) fn whole(&mut self, field: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
+        self.note(field, || describe::number(*allowed.start(), *allowed.end()));
         let number: u64 = self.parse(field, "a whole number")?;
         if allowed.contains(&number) {
             return Some(number);

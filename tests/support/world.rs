@@ -182,10 +182,9 @@ impl World {
     /// New things of a rig; nothing is on a hook or under way, and the entry is finished.
     pub(crate) async fn ids(&self, rig: &str) -> Ids {
         let entry = self.entry(rig).await;
-        let path = format!("{rig}/review-queue/{entry}/complete");
-        self.server
-            .post(&path, json!({"status": "failed", "message": "by hand"}))
-            .await;
+        // Withdrawn: of one that fails the mayor would be told, and started for that.
+        let path = format!("{rig}/beads/{entry}/close");
+        self.server.post(&path, json!({})).await;
         Ids {
             entry,
             ..self.idle_ids(rig).await
