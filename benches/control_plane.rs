@@ -215,8 +215,8 @@ impl Full {
 
     async fn hook_everyone(&self) {
         for (number, (rig_id, agent_id)) in self.agents.iter().enumerate() {
-            let bead = self.beads.iter().filter(|(of, _)| of == rig_id);
-            let (_, bead_id) = bead.skip(number / self.rigs.len()).next().unwrap();
+            let mut bead = self.beads.iter().filter(|(of, _)| of == rig_id);
+            let (_, bead_id) = bead.nth(number / self.rigs.len()).unwrap();
             self.town.hook(*rig_id, *agent_id, *bead_id).await.unwrap();
         }
     }
