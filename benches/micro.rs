@@ -164,6 +164,7 @@ fn segments(criterion: &mut Criterion) {
     let frame = text_frame(&"x".repeat(EVENT_BYTES));
     let offsets = (0..SEGMENT_EVENTS).map(|index| u32::try_from(index * frame.len()).unwrap());
     let head = SegmentHead {
+        bytes_before: 0,
         first_id: 1,
         offsets: offsets.collect(),
         link: None,

@@ -1,6 +1,7 @@
 //! What must not be left behind, however the program ends: towns on a server, processes, folders.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -94,6 +95,16 @@ fn delete(address: &Address, path: &str) {
     }
 }
 
+/// Whether a signal came: then the program ends when everything is cleaned up, and not before.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Does not come back if a signal has come.
+pub(crate) fn wait_if_stopping() {
+    while STOPPING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
+
 /// Cleans up at SIGINT and SIGTERM and ends the program; does nothing until then.
 pub(crate) fn at_signals() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -115,6 +126,7 @@ pub(crate) fn at_signals() -> Result<()> {
                     _ = terminate.recv() => {}
                 }
             });
+            STOPPING.store(true, Ordering::SeqCst);
             all();
             #[expect(
                 clippy::disallowed_methods,

@@ -45,6 +45,8 @@ fn main() -> ExitCode {
     match commands::run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // What was in the way may be that everything was cleaned up.
+            cleanup::wait_if_stopping();
             report::say(&format!("gastownd-bench: {error}"));
             ExitCode::FAILURE
         }

@@ -18,7 +18,8 @@ use crate::town::{TownHandle, Towns};
 use super::auth::{Authority, Principal};
 use super::describe::Notes;
 use super::error::ApiError;
-use super::extract::{Fields, Query};
+use super::extract::Fields;
+use super::query::Query;
 use super::routes::PARAMS;
 use super::wire;
 

@@ -21,6 +21,7 @@ mod handlers;
 mod listener;
 mod once;
 mod openapi;
+mod query;
 mod requests;
 mod routes;
 mod tools;

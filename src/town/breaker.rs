@@ -31,13 +31,14 @@ pub(super) fn failed(
     notes.failures.drain(..excess);
     let count = notes.failures.len();
     match &mut notes.breaker {
-        Some(breaker) => {
-            if breaker.probe.is_some() && (agent_id.is_none() || breaker.probe == agent_id) {
-                breaker.probe = None;
-                breaker.opened_at = now;
-                fact(draft, "breaker.probe_failed", reason);
-            }
+        Some(breaker)
+            if breaker.probe.is_some() && (agent_id.is_none() || breaker.probe == agent_id) =>
+        {
+            breaker.probe = None;
+            breaker.opened_at = now;
+            fact(draft, "breaker.probe_failed", reason);
         }
+        Some(_) => {}
         None if count >= settings.failures_max as usize => {
             notes.breaker = Some(Breaker {
                 opened_at: now,
