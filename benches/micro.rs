@@ -27,8 +27,8 @@ use tokio::runtime::Runtime;
 
 /// The median size of a real agent's event.
 const EVENT_BYTES: usize = 300;
-/// As many events as a segment holds at most.
-const SEGMENT_EVENTS: usize = 20;
+/// As many events of that size as fit into the one row of a segment.
+const SEGMENT_EVENTS: usize = 10;
 
 /// A database in a folder of its own.
 struct Store {
