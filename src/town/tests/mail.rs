@@ -116,7 +116,10 @@ fn a_mailbox_holds_both_ways_newest_first_and_marks_nothing() {
     town.act(|draft| agents::delete(draft, rig_id, two))
         .unwrap();
     assert_eq!(ids(&town, one), [sent[4], sent[2], sent[0]]);
-    assert!(town.mailbox(two).is_empty());
+    assert_eq!(ids(&town, two), [sent[0]], "what it sent stays");
+    town.act(|draft| agents::delete(draft, rig_id, one))
+        .unwrap();
+    assert!(town.mailbox(two).is_empty(), "and goes with its receiver");
 }
 
 #[test]
