@@ -88,7 +88,9 @@ fn a_mayor_that_can_not_start_is_given_up_and_people_are_called() {
 fn whoever_wants_a_given_up_mayor_gives_it_all_its_tries_again() {
     type Wish = fn(&mut Bench, AgentId);
     let wishes: [Wish; 4] = [
-        |town, _| drop(town.called_mayor()),
+        |town, _| {
+            town.called_mayor();
+        },
         |town, _| {
             town.act(|draft| pause::set_town(draft, false)).unwrap();
         },
@@ -96,7 +98,9 @@ fn whoever_wants_a_given_up_mayor_gives_it_all_its_tries_again() {
             town.act(|draft| runs::start(draft, mayor)).unwrap();
         },
         // An agent has finished its work: agents can work again.
-        |town, _| drop(town.in_review()),
+        |town, _| {
+            town.in_review();
+        },
     ];
     for wish in wishes {
         let mut town = Bench::new();
