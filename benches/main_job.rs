@@ -1,5 +1,6 @@
 //! The main job's speed and size, measured on the real program: ready time, memory, sling to the
-//! agent's first prompt, and the way of an event from the agent server's stream to a WebSocket.
+//! agent's first prompt, the way of an event from the agent server's stream to a WebSocket, eight
+//! agents at work, and a warm opencode, which `tests/agents/install` fetches.
 //!
 //! `cargo bench --bench main_job` prints a table with the goal and a floor of the same run beside
 //! each figure. With `-- --test` everything runs once, to show that it runs.
@@ -24,6 +25,11 @@ use serde_json::{Value, json};
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+#[path = "main_job/fleet.rs"]
+mod fleet;
+#[path = "main_job/real.rs"]
+mod real;
+
 use support::repository::Repository;
 use support::server::{Server, Stream, processes_of};
 
@@ -33,6 +39,8 @@ const PACE_MS: u64 = 5;
 struct Rounds {
     starts: usize,
     slings: usize,
+    /// Words that each of eight agents says.
+    words: usize,
 }
 
 fn main() {
@@ -41,11 +49,13 @@ fn main() {
         Rounds {
             starts: 1,
             slings: 1,
+            words: 20,
         }
     } else {
         Rounds {
             starts: 20,
             slings: 20,
+            words: 1500,
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -58,6 +68,8 @@ fn main() {
     );
     ready(rounds.starts);
     runtime.block_on(work(rounds.slings));
+    runtime.block_on(fleet::at_work(rounds.words));
+    runtime.block_on(real::slings(rounds.slings));
 }
 
 fn row(measure: &str, ours: &str, goal: &str, floor: &str) {

@@ -73,6 +73,13 @@ pub(super) const COST_PER_DAY_MAX: f64 = 1_000_000.0;
 pub(super) const EVENTS_MAX: RangeInclusive<u64> = 1_000..=1_000_000_000;
 /// A log of fewer bytes could not hold one largest event.
 pub(super) const BYTES_MAX: RangeInclusive<u64> = 2 * MIB..=1024 * 1024 * MIB;
+/// A repository and its worktrees take some megabytes at least; nobody has a pebibyte.
+pub(super) const DISK_BYTES_MAX: RangeInclusive<u64> = MIB..=1024 * 1024 * 1024 * MIB;
+/// 0: as soon as it is merged. Ten years is for ever.
+pub(super) const WORKTREE_DAYS: RangeInclusive<u64> = 0..=3650;
+/// Days that a merged worktree lies unused, where the config says nothing: its build folders make
+/// the next bead of its agent faster.
+pub(super) const WORKTREE_DAYS_DEFAULT: u32 = 7;
 /// Model names, branch-like names, tokens and URLs.
 pub(super) const LINE_CHARS_MAX: usize = 1024;
 /// Instructions for a role go into every system prompt.

@@ -31,6 +31,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// An agent works in the folder.
+    #[error("an agent works in {}", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The isolation that was asked for can't be had.
     #[error("isolation by {program} can't be had: {reason}")]
     Isolation {

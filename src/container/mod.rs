@@ -17,6 +17,7 @@ mod agent_config;
 mod client;
 pub mod control_server;
 pub mod credential_helper;
+mod disk;
 mod error;
 mod fleet;
 pub mod git;
@@ -38,3 +39,9 @@ pub use limits::Limits;
 pub use protocol::ExitKind;
 pub use relay::{AgentReport, Asked, LinkState, LinkTarget, MergeReport};
 pub use supervisor::ContainerHandle;
+
+/// The name of the folder in which an agent's worktree is.
+#[must_use]
+pub fn worktree_folder_name(name: &str, agent_id: crate::model::AgentId) -> String {
+    workspace::folder_name(name, &agent_id.short())
+}

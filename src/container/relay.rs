@@ -23,7 +23,7 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 use super::client::Link;
 use super::protocol::{
     self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
-    AgentWaiting, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
+    AgentWaiting, ContainerDisk, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
     MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
@@ -157,6 +157,9 @@ pub trait LinkTarget: Clone + Send + Sync + 'static {
     /// A merge ended; true once that is durable.
     fn merged(&self, place: LinkPosition, report: MergeReport)
     -> impl Future<Output = bool> + Send;
+    /// The workspace was measured; true once that is durable.
+    fn measured(&self, place: LinkPosition, disk: ContainerDisk)
+    -> impl Future<Output = bool> + Send;
 }
 
 /// Why a link ended.
@@ -267,6 +270,7 @@ impl Group {
 enum Report {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
+    Disk(ContainerDisk),
 }
 
 impl<T: LinkTarget> Relay<'_, T> {
@@ -351,6 +355,7 @@ impl<T: LinkTarget> Relay<'_, T> {
                     self.target.report(place, agent_id, report).await
                 }
                 Report::Merge(report) => self.target.merged(place, report).await,
+                Report::Disk(disk) => self.target.measured(place, disk).await,
             };
             if !stored {
                 return Err(LinkEnd::NotStored);
@@ -476,6 +481,9 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             gates,
         };
         return Ok(Some(Report::Merge(report)));
+    }
+    if message.message_type == message_type::CONTAINER_DISK {
+        return Ok(Some(Report::Disk(serde_json::from_str(data)?)));
     }
     let Some(agent_id) = message.agent_id else {
         return Ok(None);

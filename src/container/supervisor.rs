@@ -27,6 +27,7 @@ use super::client::{CallError, Client};
 use super::launch::{self, LaunchOptions, log_path, socket_path};
 use super::protocol::{
     AgentState, Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
+    TidyDisk,
 };
 use super::relay::{self, LinkState, LinkTarget};
 
@@ -164,6 +165,18 @@ impl ContainerHandle {
     ) -> Result<(), CallError> {
         self.post(&format!("/agents/{agent_id}/remove"), config, remove)
             .await
+    }
+
+    /// Lets the container let go of what is not needed; what came of it comes over the link.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn tidy(
+        &self,
+        config: &ResolvedTownConfig,
+        tidy: &TidyDisk,
+    ) -> Result<(), CallError> {
+        self.post("/disk/tidy", config, tidy).await
     }
 
     /// Says something to an agent's session.

@@ -96,6 +96,7 @@ routes! {
     POST "/api/towns/{town}/resume" Admin scheduler::resume_town;
     POST "/api/towns/{town}/stop-all" Admin scheduler::stop_all;
     GET "/api/towns/{town}/usage" Admin scheduler::usage;
+    GET "/api/towns/{town}/disk" Admin scheduler::disk;
     GET "/api/towns/{town}/reconcile" Admin scheduler::reconcile;
     POST "/api/towns/{town}/rigs/{rig}/pause" Admin scheduler::pause_rig;
     POST "/api/towns/{town}/rigs/{rig}/resume" Admin scheduler::resume_rig;

@@ -3,7 +3,7 @@
 
 use crate::model::{
     Agent, AgentId, AgentRole, ApiToken, Ask, Bead, BeadId, BeadStatus, BeadType, Convoy, Counted,
-    Mail, Molecule, MoleculeId, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, TokenId, Town,
+    DiskUse, Removal, Mail, Molecule, MoleculeId, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, TokenId, Town,
     TownId, Usage,
 };
 
@@ -264,6 +264,10 @@ keys! {
     0x32 AskKey { agent_id: AgentId, server_id: String } -> Ask;
     /// Escalations that nobody has taken up yet.
     0x33 RaisedKey { bead_id: BeadId } -> Raised;
+    /// What the town takes of the disk.
+    0x3A DiskKey {} -> DiskUse;
+    /// What deleted agents left in the container.
+    0x3B RemovalKey { agent_id: AgentId } -> Removal;
 
     /// What was answered under a client's key for a request. Here and, with the two that follow, in
     /// the trees `agent/<id>` and `meta`.

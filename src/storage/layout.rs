@@ -14,9 +14,9 @@ use bincode::{Decode, Encode};
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, ApiToken, Approval, Ask, AskId, AskKind, Bead, BeadId,
     BeadStatus, BeadType, Breaker, Convoy, Counted, CountedMessage, Dependency, DependencyKind,
-    Dispatch, Epoch, Json, Mail, MailId, MailType, Molecule, MoleculeId, MoleculeStatus,
-    MoleculeStep, Priority, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, Timestamp,
-    TokenId, Town, TownId, Usage, UserId,
+    Dispatch, DiskUse, Epoch, Json, Removal, Mail, MailId, MailType, Molecule, MoleculeId, MoleculeStatus,
+    MoleculeStep, Priority, Raised, Review, ReviewStatus, Rig, RigDiskUse, RigId, Scheduler, Timestamp,
+    TokenId, Town, TownId, Usage, UserId, WorktreeUse,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -318,6 +318,12 @@ layouts! {
     ApiToken { token_id, name, hash, ending, created_at, expires_at }
     Scheduler { failures, breaker, day, spent, budget_told }
     Breaker { opened_at, probe }
+    DiskUse {
+        measured_at, rigs, other_bytes, full_since, swept_at, asked_at, attempts, due_at, last_error,
+    }
+    RigDiskUse { rig_id, repository_bytes, worktrees }
+    WorktreeUse { folder, agent_id, bytes, build_bytes }
+    Removal { agent_id, rig_id, name, attempts, due_at, asked_at }
     Usage { input, output, reasoning, cache_read, cache_write, cost_nanos }
     Counted { messages }
     CountedMessage { message_id, usage }

@@ -23,7 +23,7 @@ use super::answers::Answer;
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
-use super::reconcile::{self, Container, Live, Told, View};
+use super::reconcile::{self, Container, Live, Told, Unverified, View};
 use super::recorder::Record;
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
@@ -52,6 +52,9 @@ pub(super) struct Actor {
     pub(super) container: Container,
     /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
     pub(super) being_told: Vec<Told>,
+    /// Agents of which the container did not say whether it runs them; lost in a crash, when it is
+    /// asked about all.
+    pub(super) unverified: Vec<Unverified>,
     /// Escalations for which the notification hook runs or waits; lost in a crash, when it is run
     /// again.
     pub(super) being_notified: Vec<BeadId>,
@@ -182,6 +185,7 @@ impl Actor {
         let live = Live {
             container: self.container,
             being_told: self.being_told.clone(),
+            unverified: self.unverified.clone(),
             being_notified: self.being_notified.clone(),
             ask_patience: self.settings.ask_patience,
             up_since: self.up_since,

@@ -13,7 +13,8 @@ use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
 use super::{asks, beads};
-use super::{bead_lists, breaker, dispatch, mail, molecules, names, patrol, refinery, reviews};
+use super::{bead_lists, breaker, dispatch, mail, molecules, names, patrol, refinery, removals};
+use super::reviews;
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;
@@ -180,11 +181,7 @@ pub(super) fn remove(draft: &mut Draft<'_>, agent: &Agent) -> Result<(), Error> 
     draft.remove_mail_of(agent_id)?;
     draft.remove(&CountedKey { agent_id });
     draft.remove_agent(agent_id)?;
-    draft.effect(Effect::RemoveAgent {
-        agent_id,
-        rig_id: agent.rig_id,
-        name: agent.name.clone(),
-    });
+    removals::left_by(draft, agent);
     let metadata = json!({"name": agent.name});
     draft.fact(
         "agent.deleted",

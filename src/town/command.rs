@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 
+use crate::container::protocol::ContainerDisk;
 use crate::container::{AgentReport, LinkState, MergeReport};
 use crate::model::{
     Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json,
@@ -81,6 +82,8 @@ pub(super) enum Command {
     Report(LinkPosition, AgentId, AgentReport, Reply<()>),
     /// How a merge ended; taken over once.
     Merged(LinkPosition, MergeReport, Reply<()>),
+    /// What lies in the workspace; taken over once.
+    Disk(LinkPosition, ContainerDisk, Reply<()>),
     /// An agent showed life; told at most every half minute.
     Activity(AgentId),
     /// The container was asked to start an agent and did not take it.
@@ -97,6 +100,14 @@ pub(super) enum Command {
     RemindFailed(AgentId),
     /// A merge could not be asked for.
     MergeFailed(BeadId, String),
+    /// The container could not be asked to tidy up.
+    TidyFailed(String),
+    /// What a deleted agent left is gone, or not.
+    Removed(AgentId, Result<(), String>),
+    /// The container has said whether it runs an agent.
+    Verified(AgentId),
+    /// It has not.
+    VerifyFailed(AgentId, String),
     /// The server is stopping: take over what happens, start nothing.
     Quiesce,
 }

@@ -154,6 +154,24 @@ pub(super) fn found_idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(),
     }
 }
 
+/// The container did not say whether it runs the agent, however often it was asked: whatever it does,
+/// nobody can speak to it.
+pub(super) fn unverified(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    attempts: u32,
+    reason: &str,
+) -> Result<(), Error> {
+    let runs = draft
+        .find_agent(agent_id)?
+        .is_some_and(|agent| agent.dispatch.requested_at.is_some());
+    if !runs {
+        return Ok(());
+    }
+    let reason = format!("the container was asked about it {attempts} times; the last time: {reason}");
+    failed_try(draft, agent_id, ExitKind::AgentServer, &reason)
+}
+
 /// A message did not reach the agent's session: it is tried again after a while, and the container
 /// is asked whether it still knows the agent.
 pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {

@@ -4,6 +4,8 @@
 //! the actor as a command, and what is lost in a crash is noticed when the link is up again.
 
 mod attention;
+mod disk;
+mod runs;
 
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::prompts::{self, PromptMail, ReviewPrompt, ReworkPrompt, RolePrompt};
 use crate::container::protocol::{
-    AgentPhase, AgentState, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
+    MergeBranch, MessageAgent, StartAgent, StopAgent,
 };
 use crate::container::{CallError, ContainerHandle};
 use crate::lifecycle::Lifecycle;
@@ -55,12 +57,16 @@ pub(super) enum Effect {
     HaltAgent(AgentId),
     /// Say to a silent agent that mail waits for it.
     Nudge(AgentId),
-    /// A deleted agent: its worktree and its events go.
+    /// A deleted agent's events go.
+    DeleteLog(AgentId),
+    /// A deleted agent: its worktree goes, and its events if they are still there.
     RemoveAgent {
         agent_id: AgentId,
         rig_id: Option<RigId>,
         name: String,
     },
+    /// Let the container let go of what is not needed.
+    TidyDisk,
     /// Tell an agent that stopped too early to go on.
     Remind(AgentId),
     /// Put the mail that waits for an agent into its session.
@@ -144,7 +150,9 @@ impl Runner {
                 agent_id,
                 rig_id,
                 name,
-            } => self.remove_agent(*agent_id, *rig_id, name).await,
+            } => self.remove_agent(*agent_id, *rig_id, name),
+            Effect::DeleteLog(agent_id) => Ok(self.surroundings.logs.delete(*agent_id).await?),
+            Effect::TidyDisk => self.tidy_disk().await,
             Effect::Remind(agent_id) => self.message(*agent_id, REMINDER).await,
             Effect::Tell(agent_id) => self.tell(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
@@ -164,13 +172,15 @@ impl Runner {
             Effect::Message(agent_id, _) => Command::MessageFailed(agent_id, reason),
             Effect::AnswerAsk(ask_id) => Command::AnswerFailed(ask_id, reason),
             Effect::Notify(bead_id) => Command::Notified(bead_id, Err(reason)),
+            Effect::RemoveAgent { agent_id, .. } => Command::Removed(agent_id, Err(reason)),
+            Effect::TidyDisk => Command::TidyFailed(reason),
+            Effect::Verify(agent_id) => Command::VerifyFailed(agent_id, reason),
             // The others are asked again when the state still wants them, or have nothing to undo.
             Effect::WakeContainer
             | Effect::StopAgent(_)
             | Effect::HaltAgent(_)
             | Effect::Nudge(_)
-            | Effect::RemoveAgent { .. }
-            | Effect::Verify(_) => return,
+            | Effect::DeleteLog(_) => return,
         };
         self.commands.deliver(command).await;
     }
@@ -377,29 +387,6 @@ impl Runner {
         }
     }
 
-    async fn remove_agent(
-        &self,
-        agent_id: AgentId,
-        rig_id: Option<RigId>,
-        name: &str,
-    ) -> Result<(), EffectError> {
-        let config = self.config(rig_id)?;
-        let remove = RemoveAgent {
-            rig_id,
-            name: name.to_owned(),
-        };
-        let removed = self
-            .surroundings
-            .container
-            .remove_agent(&config, agent_id, &remove)
-            .await;
-        self.surroundings.logs.delete(agent_id).await?;
-        match removed {
-            Ok(()) | Err(CallError::Refused { status: 404, .. } | CallError::Asleep) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     async fn message(&self, agent_id: AgentId, prompt: &str) -> Result<(), EffectError> {
         let agent = self.agent(agent_id)?;
         let config = self.config(agent.rig_id)?;
@@ -432,31 +419,6 @@ impl Runner {
             .deliver(Command::Told(agent_id, told, true))
             .await;
         Ok(())
-    }
-
-    /// The container may not have heard of a start, or a reminder may have been lost with the
-    /// server that meant to give it.
-    async fn verify(&self, agent_id: AgentId) -> Result<(), EffectError> {
-        match self.surroundings.container.agent_state(agent_id).await? {
-            None => self.commands.deliver(Command::NotRunning(agent_id)).await,
-            // What ended is an earlier run, so the container has not heard of this start. The end
-            // of this one comes over the link.
-            Some(state) if state.status.is_over() && !self.is_wanted_since(&state)? => {
-                self.commands.deliver(Command::NotRunning(agent_id)).await;
-            }
-            Some(state) if state.status == AgentPhase::Running && !state.busy => {
-                self.commands.deliver(Command::FoundIdle(agent_id)).await;
-            }
-            Some(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Whether the run that the container tells of began after the town last asked for one.
-    fn is_wanted_since(&self, state: &AgentState) -> Result<bool, EffectError> {
-        let agent = self.agent(state.agent_id)?;
-        let requested_at = agent.dispatch.requested_at;
-        Ok(requested_at.is_none_or(|requested_at| requested_at <= state.started_at))
     }
 
     async fn merge(&self, entry_id: BeadId) -> Result<(), EffectError> {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::agent_log::{Appended, Log, Logs, NewEvent, Subject};
 use crate::clock::Clock;
 use crate::config::TownConfig;
+use crate::container::protocol::ContainerDisk;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
     Agent, AgentId, AgentRole, AskId, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep,
@@ -27,7 +28,7 @@ use super::command::{
     NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime, Reply, ReviewOutcome,
     SlingOrder, Slung, StatusChange, StoppedRun, Verdict,
 };
-use super::queries::{self, AgentFilter, AskView, Page};
+use super::queries::{self, AgentFilter, AskView, DiskReport, Page};
 use super::refusal::{Error, Refusal};
 use super::usage::{self, UsageReport};
 
@@ -416,6 +417,14 @@ impl TownHandle {
         self.read(|tree| usage::report(tree, days, now)).await
     }
 
+    /// What the town takes of the disk.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn disk(&self) -> Result<DiskReport, Error> {
+        self.read(queries::disk).await
+    }
+
     /// Appends an event to an agent's log.
     ///
     /// # Errors
@@ -559,6 +568,11 @@ impl LinkTarget for TownHandle {
 
     async fn merged(&self, place: LinkPosition, report: MergeReport) -> bool {
         self.deliver(|reply| Command::Merged(place, report, reply))
+            .await
+    }
+
+    async fn measured(&self, place: LinkPosition, disk: ContainerDisk) -> bool {
+        self.deliver(|reply| Command::Disk(place, disk, reply))
             .await
     }
 }

@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::usage;
-use super::{agents, asks, dispatch, mayor, reviews, rework};
+use super::{agents, asks, disk, dispatch, mayor, removals, reviews, rework};
 
 /// Takes over the message at `place` if it is new. One that the state refuses is taken over with no
 /// change: refusing it again and again would hold up everything behind it.
@@ -62,6 +62,7 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
     if same_life {
         asks::answer_again(draft)?;
     } else {
+        disk::tidy_failed(draft, "the container was started anew")?;
         draft.set_link(LinkPosition { epoch, seq: 0 });
     }
     Ok(())
@@ -83,7 +84,7 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
     for entry_id in running(draft)? {
         reviews::running_failed(draft, entry_id, reason)?;
     }
-    Ok(())
+    disk::tidy_failed(draft, reason)
 }
 
 /// The container could not be started: that is a failed try of everything that waits for it.
@@ -108,7 +109,9 @@ pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Er
     if waited {
         breaker::failed(draft, None, reason)?;
     }
-    reviews::not_merged(draft, reason)
+    reviews::not_merged(draft, reason)?;
+    removals::not_removed(draft, reason)?;
+    disk::not_tidied(draft, reason)
 }
 
 pub(super) fn report(

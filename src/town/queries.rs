@@ -3,15 +3,15 @@
 
 use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, Mail, Review,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, DiskUse, Mail, Review,
     ReviewStatus, Rig, RigId,
 };
 use crate::storage::{
-    self, AgentByRig, AgentByRole, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey,
+    self, AgentByRig, AgentByRole, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey, DiskKey,
     MailBySender, MailKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
 };
 
-use super::asks;
+use super::{asks, disk};
 
 /// Which part of a list is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,28 @@ pub(super) fn config_row(tree: &Tree) -> Result<TownConfig, storage::Error> {
     TownConfig::from_json(&text.value).ok_or(storage::Error::Damaged {
         what: "town config",
         detail: "not a config document".to_owned(),
+    })
+}
+
+/// What a town takes of the disk, and what it may.
+#[derive(Clone, Debug)]
+pub struct DiskReport {
+    /// What was measured.
+    pub disk: DiskUse,
+    /// The quota.
+    pub bytes_max: Option<u64>,
+    /// Why work is held back, if it is.
+    pub held: Option<String>,
+}
+
+pub(super) fn disk(tree: &Tree) -> Result<DiskReport, storage::Error> {
+    let config = config_row(tree)?;
+    let disk = tree.get(&DiskKey {})?.unwrap_or_default();
+    let over = disk::over(&disk, &config);
+    Ok(DiskReport {
+        held: over.filter(|_| disk.full_since.is_some()),
+        bytes_max: config.container.disk_bytes_max,
+        disk,
     })
 }
 

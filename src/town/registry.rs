@@ -429,6 +429,7 @@ impl Towns {
             effects: asked,
             container: Container::Asleep,
             being_told: Vec::new(),
+            unverified: Vec::new(),
             being_notified: Vec::new(),
             alarm: inner.clock.now(),
             woken: false,

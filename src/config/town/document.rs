@@ -65,7 +65,7 @@ pub struct TownConfig {
     /// What a day may cost.
     #[serde(skip_serializing_if = "is_default")]
     pub budget: Budget,
-    /// How much of each agent's log is kept.
+    /// How much of each agent's log is kept, and how long its worktree.
     #[serde(skip_serializing_if = "is_default")]
     pub retention: RetentionConfig,
     /// Added to the system prompt of a role.
@@ -147,6 +147,9 @@ pub struct ContainerConfig {
     /// Minutes without activity until it sleeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep_after_minutes: Option<u64>,
+    /// What its workspace may take of the disk; at the quota nothing more is dispatched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes_max: Option<u64>,
 }
 
 /// What a day may cost; at the cap nothing more is dispatched.
@@ -161,7 +164,8 @@ pub struct Budget {
     pub cost_per_day: Option<f64>,
 }
 
-/// How much of each agent's log is kept; what is absent is the server's setting or unlimited.
+/// How much of each agent's log is kept, and how long its worktree; what is absent is the server's
+/// setting or unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RetentionConfig {
@@ -174,6 +178,9 @@ pub struct RetentionConfig {
     /// By size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_max: Option<u64>,
+    /// Days that a worktree may lie unused, if all of its work is merged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worktree_days: Option<u32>,
 }
 
 /// Which agent server a town runs.
@@ -281,6 +288,14 @@ impl TownConfig {
             .map_or(bounds::SLEEP_AFTER_DEFAULT, |minutes| {
                 Duration::from_secs(minutes * 60)
             })
+    }
+
+    /// How long a worktree may lie unused until it goes, if all of its work is merged.
+    #[must_use]
+    pub fn worktree_age(&self) -> Duration {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let days = self.retention.worktree_days;
+        DAY * days.unwrap_or(bounds::WORKTREE_DAYS_DEFAULT)
     }
 
     pub(super) fn rig_override(&self, rig: Option<RigId>) -> Option<&RigOverride> {

@@ -60,6 +60,7 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
         container: top.object("container", |container| ContainerConfig {
             sleep_after_minutes: container
                 .count("sleep_after_minutes", bounds::SLEEP_AFTER_MINUTES),
+            disk_bytes_max: container.count("disk_bytes_max", bounds::DISK_BYTES_MAX),
         }),
         permissions: top.permissions(),
         budget: top.object("budget", |budget| Budget {
@@ -70,6 +71,7 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
             days: retention.small_count("days", days()),
             events_max: retention.count("events_max", bounds::EVENTS_MAX),
             bytes_max: retention.count("bytes_max", bounds::BYTES_MAX),
+            worktree_days: retention.small_count("worktree_days", bounds::WORKTREE_DAYS),
         }),
         custom_instructions: top.object("custom_instructions", |roles| {
             roles.role_texts(bounds::INSTRUCTIONS_CHARS_MAX)

@@ -169,6 +169,14 @@ fn everything_wrong_is_named() {
             vec!["budget.tokens_per_day", "budget.cost_per_day"],
         ),
         (
+            json!({"container": {"disk_bytes_max": 1000}}),
+            vec!["container.disk_bytes_max"],
+        ),
+        (
+            json!({"retention": {"worktree_days": 3651}}),
+            vec!["retention.worktree_days"],
+        ),
+        (
             json!({"retention": {"days": 0, "events_max": 1, "bytes_max": 1}}),
             vec![
                 "retention.days",

@@ -16,7 +16,7 @@ use crate::config::ResolvedTownConfig;
 use crate::container::fleet::{Denied, FleetHandle};
 use crate::container::protocol::{
     AnswerPermission, AnswerQuestion, CONFIG_HEADER, MergeBranch, MessageAgent, RemoveAgent,
-    StartAgent, StopAgent,
+    StartAgent, StopAgent, TidyDisk,
 };
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, TownId};
@@ -85,6 +85,10 @@ impl Routes {
             (&Method::POST, ["git", "merge"]) => {
                 let merge: MergeBranch = read_body(body(request)).await?;
                 accepted(fleet.merge(merge, config).await)
+            }
+            (&Method::POST, ["disk", "tidy"]) => {
+                let tidy: TidyDisk = read_body(body(request)).await?;
+                accepted(fleet.tidy(tidy).await)
             }
             (&Method::POST, ["drain"]) => {
                 fleet.drain().await;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::agent::{Agent, EndStep, Ending, stopped};
 use super::command::{Command, Denied, Failure, Reply, Run, StreamItem};
+use super::disk::DiskState;
 use super::drain::Drain;
 use super::handle::FleetHandle;
 use super::limits::LOOK_INTERVAL;
@@ -89,7 +90,7 @@ pub(super) struct Waiter {
 /// The actor.
 pub(crate) struct Fleet {
     pub(super) options: FleetOptions,
-    git: Git,
+    pub(super) git: Git,
     received: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Receiver<(u64, StreamItem)>,
     pub(super) commands: mpsc::Sender<Command>,
@@ -109,6 +110,7 @@ pub(crate) struct Fleet {
     pub(super) limits_due: Instant,
     /// Whether somebody looks at the limits just now.
     pub(super) looking: bool,
+    pub(super) disk: DiskState,
 }
 
 impl Fleet {
@@ -147,6 +149,7 @@ impl Fleet {
             stats_due: now + STATS_INTERVAL,
             limits_due: now + LOOK_INTERVAL,
             looking: false,
+            disk: DiskState::default(),
         };
         (fleet, FleetHandle { commands })
     }
@@ -191,6 +194,7 @@ impl Fleet {
             Command::Merge(merge, config, reply) => {
                 answer(reply, self.merge(*merge, config.as_deref()));
             }
+            Command::Tidy(tidy, reply) => answer(reply, self.tidy(*tidy)),
             Command::Drain => self.begin_drain(),
             Command::Shutdown => self.shut_down(),
             // The rest is from our own tasks: no sign that anybody wants this container.
@@ -210,6 +214,8 @@ impl Fleet {
             Command::Saved(run, exit) if self.is_current(run) => self.finish(run.0, exit),
             Command::Merged(merged) => self.merged(&merged),
             Command::Looked(excess) => self.looked(excess),
+            Command::Measured(disk, took) => self.measured(&disk, took),
+            Command::Tidied(disk) => self.tidied(&disk),
             _ => {}
         }
     }
@@ -260,6 +266,9 @@ impl Fleet {
         {
             return Err(Denied::NameTaken(*other));
         }
+        // Before its start waits for the repository: whoever tidies there sees that it comes.
+        self.disk.in_use.enter(&path);
+        self.disk.changed(Instant::now());
         self.last_run += 1;
         let run = (agent_id, self.last_run);
         let task = StartTask {
@@ -334,6 +343,7 @@ impl Fleet {
             .chain(drain)
             .chain(fixed)
             .chain(self.look_due())
+            .chain(self.disk.due())
             .min()
             .unwrap_or(self.stats_due)
     }
@@ -354,6 +364,9 @@ impl Fleet {
         }
         if self.look_due().is_some_and(|due| due <= now) {
             self.look_at_limits(now);
+        }
+        if self.disk.due().is_some_and(|due| due <= now) {
+            self.measure_disk();
         }
         if now >= self.stats_due {
             self.stats_due = now + STATS_INTERVAL;

@@ -9,8 +9,8 @@ use super::limits::Excess;
 use super::server::RunningServer;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
-    AgentExited, AgentMerge, AgentState, AnswerQuestion, ExitKind, Health, MergeBranch,
-    MessageAgent, PermissionAnswer, RemoveAgent, StartAgent, StopAgent,
+    AgentExited, AgentMerge, AgentState, AnswerQuestion, ContainerDisk, ExitKind, Health,
+    MergeBranch, MessageAgent, PermissionAnswer, RemoveAgent, StartAgent, StopAgent, TidyDisk,
 };
 use crate::model::AgentId;
 use crate::sdk::Event;
@@ -98,6 +98,7 @@ pub(super) enum Command {
         Option<Arc<ResolvedTownConfig>>,
         Reply<Result<(), Denied>>,
     ),
+    Tidy(Box<TidyDisk>, Reply<Result<(), Denied>>),
     Drain,
     Shutdown,
 
@@ -123,6 +124,10 @@ pub(super) enum Command {
     Merged(AgentMerge),
     /// It was looked who is over a limit.
     Looked(Option<Excess>),
+    /// It was looked what lies in the workspace; that took so long.
+    Measured(ContainerDisk, std::time::Duration),
+    /// What is not needed was let go.
+    Tidied(ContainerDisk),
 }
 
 /// What the messages of a session say about its last turn.

@@ -154,10 +154,13 @@ impl Fleet {
                 Some(rig) if !remove.name.is_empty() => {
                     let repository = self.repository(rig);
                     let name = remove.name.clone();
+                    let in_use = self.disk.in_use.clone();
+                    self.disk.changed(Instant::now());
                     self.options
                         .lifecycle
                         .spawn_detached("remove a worktree", async move {
-                            let done = Box::pin(repository.remove_worktree(agent_id, &name)).await;
+                            let done = Box::pin(repository.remove_worktree(agent_id, &name, &in_use))
+                                .await;
                             answer(
                                 reply,
                                 done.map_err(|error| Denied::Repository(error.story())),
@@ -179,12 +182,14 @@ impl Fleet {
             .workspace
             .join("archive")
             .join(agent_id.to_string());
+        let in_use = self.disk.in_use.clone();
+        self.disk.changed(Instant::now());
         self.options
             .lifecycle
             .spawn_detached("remove an agent", async move {
                 let done: Result<(), Error> = match place {
                     Place::Worktree(repository, _) => {
-                        Box::pin(repository.remove_worktree(agent_id, &start.name)).await
+                        Box::pin(repository.remove_worktree(agent_id, &start.name, &in_use)).await
                     }
                     Place::Directory(path) => workspace::move_folder(&path, &archive).await,
                 };

@@ -119,6 +119,9 @@ impl Fleet {
         let removal = agent.removal.take();
         let asks = std::mem::take(&mut agent.asks);
         agent.end(exit.clone());
+        let path = agent.path.clone();
+        self.disk.in_use.leave(&path);
+        self.disk.changed(Instant::now());
         self.sessions.retain(|_, owner| *owner != agent_id);
         self.say_resumed(agent_id, asks);
         self.say(Some(agent_id), message_type::AGENT_EXITED, &exit);

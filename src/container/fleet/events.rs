@@ -100,6 +100,7 @@ impl Fleet {
     }
 
     fn went_idle(&mut self, agent_id: AgentId, error: Option<String>) {
+        self.disk.changed(tokio::time::Instant::now());
         // An aborted turn does not say that it waits no more.
         let agent = self.agents.get_mut(&agent_id);
         let asks = agent.map(|agent| std::mem::take(&mut agent.asks));

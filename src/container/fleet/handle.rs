@@ -9,7 +9,7 @@ use super::command::{Command, Denied, Reply};
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
     AgentState, AnswerQuestion, Health, MergeBranch, MessageAgent, PermissionAnswer, RemoveAgent,
-    StartAgent, StopAgent,
+    StartAgent, StopAgent, TidyDisk,
 };
 use crate::model::AgentId;
 
@@ -56,6 +56,10 @@ impl FleetHandle {
     pub(crate) async fn remove(&self, agent: AgentId, remove: RemoveAgent) -> Result<(), Denied> {
         self.ask(|reply| Command::Remove(agent, remove, reply))
             .await?
+    }
+
+    pub(crate) async fn tidy(&self, tidy: TidyDisk) -> Result<(), Denied> {
+        self.ask(|reply| Command::Tidy(Box::new(tidy), reply)).await?
     }
 
     pub(crate) async fn status(&self, agent: AgentId) -> Result<AgentState, Denied> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::actor::Fleet;
 use super::command::{Command, Denied};
 use crate::config::ResolvedTownConfig;
@@ -60,6 +62,7 @@ impl Fleet {
 
     pub(super) fn merged(&mut self, merged: &AgentMerge) {
         self.merges.remove(&merged.entry_id);
+        self.disk.changed(Instant::now());
         self.say(None, message_type::AGENT_MERGE, merged);
     }
 }

@@ -16,6 +16,7 @@ mod actor;
 mod agent;
 mod asks;
 mod command;
+mod disk;
 mod drain;
 mod ending;
 mod events;

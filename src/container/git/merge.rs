@@ -393,6 +393,25 @@ impl Repository {
         ))
     }
 
+    /// Removes a branch that the target contains, unless it has moved on or is checked out.
+    pub(super) async fn forget_branch(
+        &self,
+        branch: &BranchName,
+        commit: &str,
+    ) -> Result<(), Error> {
+        let local = branch.local_ref();
+        if self.commit_of(&local).await?.as_deref() != Some(commit)
+            || self.checked_out_in(branch).await?.is_some()
+        {
+            return Ok(());
+        }
+        self.remove_ref(&local, commit).await?;
+        if let Some(base) = self.commit_of(&branch.base_ref()).await? {
+            self.remove_ref(&branch.base_ref(), &base).await?;
+        }
+        Ok(())
+    }
+
     /// Tidies up. The work is safe on the target, so a failure here is only worth a note.
     async fn remove_merged(&self, task: &MergeTask, commit: &str) {
         let tidied = async {
@@ -405,15 +424,7 @@ impl Repository {
                 self.git("push", &["--quiet", &lease, "origin", &refspec])
                     .await?;
             }
-            if self.commit_of(&local).await?.as_deref() == Some(commit)
-                && self.checked_out_in(branch).await?.is_none()
-            {
-                self.remove_ref(&local, commit).await?;
-                if let Some(base) = self.commit_of(&branch.base_ref()).await? {
-                    self.remove_ref(&branch.base_ref(), &base).await?;
-                }
-            }
-            Ok::<(), Error>(())
+            self.forget_branch(branch, commit).await
         };
         if let Err(error) = tidied.await {
             tracing::warn!(branch = %task.branch, "failed to remove a merged branch: {}", error.story());

@@ -8,8 +8,9 @@
 //! Invariants: no call waits for a terminal or longer than its limit; no argument that came from
 //! outside can be taken for an option; no credential is ever in an argument, a remote or a file;
 //! and nothing that an agent made is dropped: uncommitted work is saved under `gastown/wip/`, a
-//! removed agent's under `refs/gastown/archive/`, and a branch is deleted only when the remote's
-//! target is proven to contain it.
+//! removed agent's under `refs/gastown/archive/`, a branch is deleted only when the remote's target is
+//! proven to contain it, and a worktree that nobody asked to be deleted goes only when all of its work
+//! is proven to be there, whatever it was merged as.
 //!
 //! Absent on purpose: a git library, hooks of the host, and any cleverness about conflicts.
 
@@ -20,6 +21,7 @@ mod gates;
 mod merge;
 mod repository;
 mod sample;
+mod tidy;
 mod worktree;
 
 #[cfg(test)]
@@ -34,4 +36,5 @@ pub use gates::Gates;
 pub use merge::{MergeOutcome, MergeTask};
 pub use repository::Repository;
 pub use sample::{SAMPLE_BRANCH, make_sample};
+pub(in crate::container) use tidy::Removal;
 pub use worktree::{Worktree, WorktreeTask};

@@ -1,5 +1,7 @@
 //! git against real repositories on this disk.
 
+mod tidying;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +10,7 @@ use super::{
     AllowedRepositories, BranchName, Gates, Git, GitEnvironment, GitUrl, Identity, MergeOutcome,
     MergeTask, Repository, Worktree, WorktreeTask,
 };
+use crate::container::disk::InUse;
 use crate::container::protocol::MergeStatus;
 use crate::model::{AgentId, BeadId, RigId};
 
@@ -441,7 +444,7 @@ async fn a_removed_agent_is_archived() {
     commit(&worktree.path, "one.txt", "1", "one");
     std::fs::write(worktree.path.join("draft.txt"), "half").unwrap();
     rig.repository
-        .remove_worktree(agent, "Toast")
+        .remove_worktree(agent, "Toast", &InUse::default())
         .await
         .unwrap();
     assert!(!worktree.path.exists());
@@ -456,7 +459,7 @@ async fn a_removed_agent_is_archived() {
         "half"
     );
     rig.repository
-        .remove_worktree(agent, "Toast")
+        .remove_worktree(agent, "Toast", &InUse::default())
         .await
         .unwrap();
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{BranchName, GitUrl, Identity, Repository};
+use crate::container::disk::InUse;
 use crate::container::{Error, workspace};
 use crate::model::AgentId;
 
@@ -113,10 +114,18 @@ impl Repository {
     /// removes its worktree. One that is not there is fine.
     ///
     /// # Errors
-    /// git refuses; then the worktree is still there.
-    pub async fn remove_worktree(&self, agent: AgentId, name: &str) -> Result<(), Error> {
+    /// git refuses, or another agent of that name works there; then the worktree is still there.
+    pub(in crate::container) async fn remove_worktree(
+        &self,
+        agent: AgentId,
+        name: &str,
+        in_use: &InUse,
+    ) -> Result<(), Error> {
         let _taken = self.taken().await;
         let path = self.worktree_of(agent, name);
+        if in_use.holds(&path) {
+            return Err(Error::InUse { path });
+        }
         if !self.is_worktree(&path).await? {
             return workspace::remove_tree(&path).await;
         }
@@ -133,6 +142,7 @@ impl Repository {
             self.set_ref(&format!("{archive}/wip"), &commit).await?;
             self.remove_ref(&wip.local_ref(), &commit).await?;
         }
+        self.archive_left(agent, &path).await?;
         let folder = path.to_string_lossy();
         self.git("worktree", &["remove", "--force", "--force", "--", &folder])
             .await?;
@@ -167,7 +177,7 @@ impl Repository {
     }
 
     /// The branch that is checked out; `None` on a detached head.
-    async fn current_branch(&self, path: &Path) -> Result<Option<BranchName>, Error> {
+    pub(super) async fn current_branch(&self, path: &Path) -> Result<Option<BranchName>, Error> {
         let output = self
             .git
             .output(path, "symbolic-ref", &["--quiet", "--short", "HEAD"])

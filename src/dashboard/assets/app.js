@@ -256,6 +256,29 @@ function drawHeader() {
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const used = tokens?.total > 0 ? `Today ${compact.format(tokens.total)} tokens${money}` : "";
   setText(at("town-usage"), used);
+  drawDisk(town.disk);
+}
+
+// What the town takes of the disk; the rigs are told on hover, and why work waits if that is why.
+function drawDisk(disk) {
+  const place = at("town-disk");
+  place.hidden = !disk?.measured_at;
+  if (place.hidden) return;
+  const most = disk.bytes_max ? ` of ${inBytes(disk.bytes_max)}` : "";
+  setText(place, `${disk.held ? "Disk full: " : "Disk "}${inBytes(disk.bytes)}${most}`);
+  place.classList.toggle("held", Boolean(disk.held));
+  const rigs = disk.rigs.map(({ rig_id: rig, bytes, repository_bytes: own, worktrees }) => {
+    const builds = worktrees.reduce((sum, { build_bytes: build }) => sum + build, 0);
+    const parts = `repository ${inBytes(own)}, ${worktrees.length} worktrees, builds ${inBytes(builds)}`;
+    return `${town.rigs.get(rig)?.name ?? rig}: ${inBytes(bytes)} (${parts})`;
+  });
+  place.title = [...(disk.held ? [disk.held] : []), ...rigs].join("\n");
+}
+
+function inBytes(bytes) {
+  const format = { style: "unit", unitDisplay: "short", maximumFractionDigits: 1 };
+  const [unit, size] = bytes < 1e9 ? ["megabyte", 1e6] : ["gigabyte", 1e9];
+  return new Intl.NumberFormat("en", { ...format, unit }).format(bytes / size);
 }
 
 // A button outside every form; what goes wrong is told where the link is.

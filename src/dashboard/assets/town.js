@@ -18,6 +18,8 @@ export class Town {
   paused = false;
   // Of today: tokens and cost.
   usage = null;
+  // What the town takes of the disk, and the quota.
+  disk = null;
   // Newest first.
   convoys = [];
   #row;
@@ -57,6 +59,9 @@ export class Town {
     const fact = data !== null && typeof data === "object" ? data : {};
     if (noun === "rig" || noun === "town") return this.reload();
     if (type === "agent.status_changed") this.#mark("usage", () => this.#loadUsage());
+    if (type === "agent.status_changed" || noun === "disk") {
+      this.#mark("disk", () => this.#loadDisk());
+    }
     if (noun === "ask" || type === "agent.waiting") this.#mark("asks", () => this.#loadAsks());
     if (noun === "escalation" && !fact.rig_id) {
       this.#mark("escalations", () => this.#loadEscalations());
@@ -172,6 +177,7 @@ export class Town {
     await Promise.all([
       this.#loadTown(),
       this.#loadUsage(),
+      this.#loadDisk(),
       this.#loadMayor(),
       this.#loadAsks(),
       this.#loadEscalations(),
@@ -187,6 +193,10 @@ export class Town {
   async #loadUsage() {
     const { today } = await request("GET", `${paths.town(this.id)}/usage?days=1`);
     this.usage = today;
+  }
+
+  async #loadDisk() {
+    this.disk = await request("GET", `${paths.town(this.id)}/disk`);
   }
 
   async #loadAsks() {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::http::context::{Context, Reply, ok};
 use crate::http::error::ApiError;
-use crate::http::wire::{WireBead, WireUsageReport};
+use crate::http::wire::{WireBead, WireDisk, WireUsageReport};
 
 /// Days that a report of usage covers if nobody says otherwise, and at most.
 const USAGE_DAYS: u64 = 30;
@@ -55,6 +55,11 @@ pub(in crate::http) async fn usage(context: Context) -> Reply {
         .number("days", USAGE_DAYS, 1..=USAGE_DAYS_MAX)?;
     let report = context.town()?.usage(days).await?;
     ok(WireUsageReport::new(days, report))
+}
+
+/// What the town takes of the disk, as it was measured last.
+pub(in crate::http) async fn disk(context: Context) -> Reply {
+    ok(WireDisk::from(context.town()?.disk().await?))
 }
 
 /// What the alarm would do now. It looks by itself when there is reason to, so nobody else makes

@@ -1,6 +1,7 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
 mod asks;
+mod disk;
 mod nouns;
 mod reviews;
 mod scheduler;
@@ -13,6 +14,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 pub(super) use asks::{WireAsk, WireNewToken, WireToken};
+pub(super) use disk::WireDisk;
 pub(super) use scheduler::WireUsageReport;
 
 pub(super) use nouns::{

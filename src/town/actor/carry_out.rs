@@ -1,14 +1,24 @@
 //! What each command and each action of the reconciler does: the transition that it runs.
 
+use std::time::Duration;
+
 use super::super::command::Command;
 use super::super::effects::Effect;
-use super::super::reconcile::{Action, Container, Told};
+use super::super::reconcile::{Action, Container, Told, Unverified};
 use super::super::{
-    agents, asks, beads, breaker, budget, convoys, dependencies, dispatch, escalations, link, mail,
-    mayor, molecules, patrol, pause, queue, refinery, reviews, rework, rigs, runs, settings,
+    agents, asks, beads, breaker, budget, convoys, dependencies, disk, dispatch, escalations,
+    link, mail, mayor, molecules, patrol, pause, queue, refinery, removals, reviews, rework, rigs,
+    runs, settings,
 };
 use super::Actor;
 use crate::container::LinkState;
+use crate::model::AgentId;
+
+/// Times the container is asked whether it runs an agent.
+const VERIFY_ATTEMPTS_MAX: u32 = 5;
+
+/// A question that got no answer of any kind in this time is asked again.
+const VERIFY_TIME_MAX: Duration = Duration::from_secs(60);
 
 impl Actor {
     /// Carries out one command; says whether something happened that may mean work.
@@ -175,6 +185,20 @@ impl Actor {
             Command::Merged(place, merge, reply) => self.apply(reply, |draft| {
                 link::take_over(draft, place, |draft| link::merged(draft, merge))
             }),
+            Command::Disk(place, measured, reply) => self.apply(reply, |draft| {
+                link::take_over(draft, place, |draft| disk::measured(draft, measured))
+            }),
+            Command::TidyFailed(reason) => {
+                self.apply_own("failed tidying", |draft| disk::tidy_failed(draft, &reason))
+            }
+            Command::Removed(agent_id, outcome) => self.apply_own("removed agent", |draft| {
+                removals::removed(draft, agent_id, outcome)
+            }),
+            Command::Verified(agent_id) => {
+                self.unverified.retain(|other| other.agent_id != agent_id);
+                false
+            }
+            Command::VerifyFailed(agent_id, reason) => self.verify_failed(agent_id, &reason),
             Command::Link(state) => self.link_changed(&state),
             Command::Activity(agent_id) => {
                 self.apply_own("activity", |draft| agents::touch(draft, agent_id))
@@ -228,8 +252,31 @@ impl Actor {
         }
     }
 
+    /// Asked again after a pause, a few times; then its run counts as failed.
+    fn verify_failed(&mut self, agent_id: AgentId, reason: &str) -> bool {
+        let place = self
+            .unverified
+            .iter()
+            .position(|other| other.agent_id == agent_id);
+        let attempts = place.map_or(0, |place| self.unverified.swap_remove(place).attempts) + 1;
+        if attempts >= VERIFY_ATTEMPTS_MAX {
+            return self.apply_own("unverified agent", |draft| {
+                dispatch::unverified(draft, agent_id, attempts, reason)
+            });
+        }
+        let due_at = self.clock.now().after(self.settings.backoff(attempts));
+        self.unverified.push(Unverified {
+            agent_id,
+            attempts,
+            due_at,
+        });
+        true
+    }
+
     fn link_changed(&mut self, state: &LinkState) -> bool {
         self.container = Container::of(state);
+        // A link that comes up asks about all that runs.
+        self.unverified.clear();
         self.up_since = match state {
             LinkState::Up { .. } => Some(self.clock.now()),
             LinkState::Down { .. } | LinkState::StartFailed { .. } => None,
@@ -321,6 +368,34 @@ impl Actor {
             Action::RequeueStuck { entry_id } => {
                 self.apply_own("stuck merge", |draft| {
                     reviews::running_failed(draft, *entry_id, "the merge did not end in time")
+                });
+            }
+            Action::TidyDisk => {
+                self.apply_own("tidy", disk::tidy);
+            }
+            Action::TidyLost => {
+                self.apply_own("lost tidying", |draft| {
+                    disk::tidy_failed(draft, "the container never said what came of it")
+                });
+            }
+            Action::FreeDisk => {
+                self.apply_own("disk", disk::free);
+            }
+            Action::RemoveAgent { agent_id } => {
+                self.apply_own("remove an agent", |draft| {
+                    removals::remove(draft, *agent_id)
+                });
+            }
+            Action::Verify { agent_id } => {
+                let (agent_id, lost_at) = (*agent_id, self.clock.now().after(VERIFY_TIME_MAX));
+                for other in &mut self.unverified {
+                    if other.agent_id == agent_id {
+                        other.due_at = lost_at;
+                    }
+                }
+                self.apply_own("verify", |draft| {
+                    draft.effect(Effect::Verify(agent_id));
+                    Ok(())
                 });
             }
             Action::EscalateAsk { ask_id } => {

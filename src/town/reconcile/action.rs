@@ -85,6 +85,22 @@ pub(in crate::town) enum Action {
         #[serde(with = "text")]
         entry_id: BeadId,
     },
+    /// Let the container let go of what is not needed.
+    TidyDisk,
+    /// The container never said what came of that.
+    TidyLost,
+    /// There is room again.
+    FreeDisk,
+    /// Remove what a deleted agent left in the container.
+    RemoveAgent {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
+    /// Ask once more whether the container runs an agent.
+    Verify {
+        #[serde(with = "text")]
+        agent_id: AgentId,
+    },
     /// Call people, for nobody answers an ask.
     EscalateAsk {
         #[serde(with = "text")]

@@ -3,7 +3,7 @@
 use super::{Action, Planner, View};
 
 pub(super) fn plan(view: &View, planner: &mut Planner) {
-    let no_budget = view.holds.budget_reached(planner.now).is_some();
+    let starts_nothing = view.holds.starts_nothing(planner.now);
     let mut is_probed = false;
     // Agents with a bead first: if one alone may be tried, it is one that work waits for.
     let hooked = view.agents.iter().filter(|agent| agent.hook.is_some());
@@ -15,7 +15,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
             (None, true) => "messages wait for the mayor and nothing runs for it".to_owned(),
             (None, false) => continue,
         };
-        let is_held = no_budget || view.holds.holds(agent.rig_id);
+        let is_held = starts_nothing || view.holds.holds(agent.rig_id);
         if agent.runs() || is_held || !planner.is_due(agent.due_at) {
             continue;
         }

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Budget, TownConfig};
 use crate::container::protocol::text;
 use crate::model::{AgentId, RigId, Scheduler, Timestamp, Usage};
-use crate::storage::{AgentKey, RigPaused, SchedulerKey, TownKey, Tree};
+use crate::storage::{AgentKey, DiskKey, RigPaused, SchedulerKey, TownKey, Tree};
 use crate::town::budget;
+use crate::town::disk;
 use crate::town::refusal::Error;
 use crate::town::settings::TownSettings;
 
@@ -21,6 +22,9 @@ pub(in crate::town) struct Holds {
     /// The open breaker.
     pub(in crate::town) breaker: Option<BreakerSeen>,
     pub(in crate::town) budget: BudgetSeen,
+    /// Why there is no room for more work, if there is none.
+    #[serde(default)]
+    pub(in crate::town) disk: Option<String>,
 }
 
 /// Too much failed.
@@ -52,6 +56,11 @@ impl Holds {
         self.town || rig_id.is_some_and(|rig_id| self.rigs.contains(&rig_id))
     }
 
+    /// Whether nothing more may be started in the whole town, for lack of budget or of room.
+    pub(super) fn starts_nothing(&self, now: Timestamp) -> bool {
+        self.disk.is_some() || self.budget_reached(now).is_some()
+    }
+
     /// Which cap of the day is reached, in words.
     pub(super) fn budget_reached(&self, now: Timestamp) -> Option<String> {
         let spent = if self.budget.day == budget::day_of(now) {
@@ -81,6 +90,7 @@ pub(super) fn observe(
         town: tree.get(&TownKey {})?.is_some_and(|town| town.paused),
         rigs,
         breaker: breaker(tree, &notes, settings)?,
+        disk: disk(tree, config)?,
         budget: BudgetSeen {
             caps: config.budget.clone(),
             day: notes.day,
@@ -89,6 +99,13 @@ pub(super) fn observe(
             told: notes.budget_told,
         },
     })
+}
+
+fn disk(tree: &Tree, config: &TownConfig) -> Result<Option<String>, Error> {
+    let full = tree
+        .get(&DiskKey {})?
+        .filter(|disk| disk.full_since.is_some());
+    Ok(full.and_then(|disk| disk::over(&disk, config)))
 }
 
 fn breaker(

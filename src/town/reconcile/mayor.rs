@@ -17,7 +17,7 @@ pub(in crate::town) struct Told {
 
 pub(super) fn plan(view: &View, planner: &mut Planner) {
     // A turn costs money, too.
-    if view.holds.budget_reached(planner.now).is_some() {
+    if view.holds.starts_nothing(planner.now) {
         return;
     }
     for agent in &view.agents {

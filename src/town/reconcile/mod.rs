@@ -16,6 +16,7 @@ mod attention;
 mod budget;
 mod container;
 mod convoys;
+mod disk;
 mod dispatch;
 mod holds;
 mod leftovers;
@@ -24,7 +25,9 @@ mod merges;
 mod nudges;
 mod patrol;
 mod queue;
+mod removals;
 mod reviews;
+mod unverified;
 
 use std::time::Duration;
 
@@ -43,12 +46,15 @@ pub(super) use agents::AgentSeen;
 pub(super) use attention::Attention;
 pub(super) use container::Container;
 pub(super) use convoys::LandingDue;
+pub(super) use disk::{DiskSeen, unused_from};
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;
 pub(super) use nudges::Expiring;
 pub(super) use queue::QueueSeen;
+pub(super) use removals::RemovalSeen;
 pub(super) use reviews::RefinerySeen;
+pub(super) use unverified::Unverified;
 
 /// What the reconciler looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +78,15 @@ pub(super) struct View {
     pub(super) being_told: Vec<Told>,
     /// What waits for people.
     pub(super) attention: Attention,
+    /// What the town takes of the disk.
+    #[serde(default)]
+    pub(super) disk: DiskSeen,
+    /// Deleted agents of whom something is still there.
+    #[serde(default)]
+    pub(super) removals: Vec<RemovalSeen>,
+    /// Agents of which nobody knows whether they run.
+    #[serde(default)]
+    pub(super) unverified: Vec<Unverified>,
     /// How often the alarm rings with and without work.
     pub(super) interval_active: Duration,
     pub(super) interval_idle: Duration,
@@ -87,6 +102,8 @@ pub(super) struct View {
 pub(super) struct Live {
     pub(super) container: Container,
     pub(super) being_told: Vec<Told>,
+    /// Agents of which nobody knows whether they run.
+    pub(super) unverified: Vec<Unverified>,
     /// Escalations for which the notification hook runs or waits.
     pub(super) being_notified: Vec<BeadId>,
     /// How long an ask may wait until it becomes an escalation.
@@ -113,6 +130,9 @@ impl View {
             holds: holds::observe(tree, &config, settings)?,
             being_told: live.being_told.clone(),
             attention: attention::observe(tree, live)?,
+            disk: disk::observe(tree, &config)?,
+            removals: removals::observe(tree)?,
+            unverified: live.unverified.clone(),
             interval_active: config.alarm_active(),
             interval_idle: config.alarm_idle(),
             patrol_after: settings.patrol_after,
@@ -157,6 +177,10 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
     nudges::plan(view, &mut planner);
     attention::plan(view, &mut planner);
     convoys::plan(view, &mut planner);
+    removals::plan(view, &mut planner);
+    unverified::plan(view, &mut planner);
+    // Behind those that say whether work waits.
+    disk::plan(view, &mut planner);
     // Last: what the other duties need is known now.
     container::plan(view, &mut planner);
     planner.finish(view)

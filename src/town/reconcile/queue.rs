@@ -47,10 +47,10 @@ fn polecats(tree: &Tree, rig_id: RigId, config: &TownConfig) -> Result<Polecats,
 }
 
 pub(super) fn plan(view: &View, planner: &mut Planner) {
-    let no_budget = view.holds.budget_reached(planner.now).is_some();
+    let starts_nothing = view.holds.starts_nothing(planner.now);
     for queue in &view.queues {
         planner.work();
-        if no_budget || view.holds.holds(Some(queue.rig_id)) {
+        if starts_nothing || view.holds.holds(Some(queue.rig_id)) {
             continue;
         }
         // A branch that must be mended waits for a polecat, too, and its work is nearly done.

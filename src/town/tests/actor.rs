@@ -27,6 +27,7 @@ async fn a_step_that_panics_does_not_end_the_town() {
         effects,
         container: Container::Asleep,
         being_told: Vec::new(),
+        unverified: Vec::new(),
         being_notified: Vec::new(),
         alarm: bench.now,
         woken: false,

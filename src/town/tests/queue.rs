@@ -60,6 +60,7 @@ impl Bench {
         let live = Live {
             container: Container::Up,
             being_told: Vec::new(),
+            unverified: Vec::new(),
             being_notified: Vec::new(),
             ask_patience: super::bench::ASK_PATIENCE,
             up_since: Some(crate::model::Timestamp::from_millis(0)),

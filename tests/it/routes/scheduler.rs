@@ -29,6 +29,10 @@ pub(super) fn rows() -> Vec<Case> {
                 json!({"days": 30, "total": used(), "today": used(), "by_day": [], "by_agent": [],
                     "by_bead": []}),
             ),
+        Case::of("GET", "/api/towns/{town}/disk").answers(
+            200,
+            json!({"bytes_max": null, "held": null, "last_error": null}),
+        ),
         Case::of("GET", "/api/towns/{town}/reconcile").by_hand(async |world, ids| {
             let path = ids.fill("/api/towns/{town}/reconcile");
             let plan = world.server.get(&format!("{path}?dry_run=1")).await;

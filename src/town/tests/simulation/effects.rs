@@ -1,6 +1,7 @@
 //! Effects carried out on the world, and answered as the real runner does.
 
 use crate::container::ExitKind;
+use crate::container::protocol::Tidied;
 use crate::model::{Agent, AgentId, AskId, BeadId, Timestamp};
 use crate::storage::{AgentKey, ReviewKey, RigKey};
 use crate::town::command::Command;
@@ -101,19 +102,31 @@ impl Simulation<'_> {
                 }
                 _ => None,
             },
+            Effect::DeleteLog(_) => None,
             Effect::RemoveAgent { agent_id, .. } => {
-                if let Some(container) = &mut self.world.container {
-                    container.finish(*agent_id, super::world::stopped("removed"));
-                    container.runs.remove(agent_id);
-                }
-                None
+                let outcome = self.call(|world| world.remove_agent(*agent_id));
+                let outcome = outcome.map_err(|_| "the container refused".to_owned());
+                Some(("removed", Command::Removed(*agent_id, outcome)))
             }
+            Effect::TidyDisk => match self.call(Self::tidy_disk) {
+                Ok(()) => None,
+                Err(_) => {
+                    let reason = "the container refused".to_owned();
+                    Some(("tidy failed", Command::TidyFailed(reason)))
+                }
+            },
             Effect::Remind(agent_id) => match self.call(|world| world.message(*agent_id)) {
                 Ok(()) => None,
                 Err(_) => Some(("remind failed", Command::RemindFailed(*agent_id))),
             },
             Effect::Tell(agent_id) => Some(self.tell_agent(*agent_id)),
-            Effect::Verify(agent_id) => self.verify(*agent_id),
+            Effect::Verify(agent_id) => match self.call(|_| Ok(())) {
+                Ok(()) => self.verify(*agent_id),
+                Err(_) => {
+                    let reason = "the container did not answer".to_owned();
+                    Some(("verify failed", Command::VerifyFailed(*agent_id, reason)))
+                }
+            },
             Effect::Merge(entry_id) => match self.call(|world| world.merge(*entry_id)) {
                 Ok(()) => None,
                 Err(_) => {
@@ -185,6 +198,11 @@ impl Simulation<'_> {
         }
         let at = started_at.after(pace);
         self.world.plan(at, Due::Agent(agent_id, number));
+        // Work takes room.
+        if !self.world.kind {
+            self.world.disk_bytes += self.random.between(1, 40) << 20;
+        }
+        self.world.measure(None);
         Ok(())
     }
 
@@ -196,6 +214,43 @@ impl Simulation<'_> {
         if container.stop(agent_id, "it was asked to") {
             self.world.plan(at, Due::Abort(agent_id, number));
         }
+        Ok(())
+    }
+
+    /// A deleted agent's run ends, and its worktree goes.
+    fn remove_agent(&mut self, agent_id: AgentId) -> Result<(), Denied> {
+        let refuses = !self.world.kind && self.random.chance(20);
+        let container = self.world.container.as_mut().ok_or(Denied::Away)?;
+        if refuses {
+            return Err(Denied::Broken);
+        }
+        container.finish(agent_id, super::world::stopped("removed"));
+        container.runs.remove(&agent_id);
+        Ok(())
+    }
+
+    /// The container lets go of what it can, fails at it, or never says.
+    fn tidy_disk(&mut self) -> Result<(), Denied> {
+        let container = self.world.container.as_ref().ok_or(Denied::Away)?;
+        if container.draining {
+            return Err(Denied::Away);
+        }
+        let kind = self.world.kind;
+        if !kind && self.random.chance(8) {
+            return Ok(());
+        }
+        let before = self.world.disk_bytes;
+        if kind {
+            self.world.disk_bytes = 0;
+        } else if self.random.chance(50) {
+            self.world.disk_bytes /= 2;
+        }
+        let fails = !kind && self.random.chance(20);
+        self.world.measure(Some(Tidied {
+            freed_bytes: before - self.world.disk_bytes,
+            error: fails.then(|| "no remote".to_owned()),
+            ..Tidied::default()
+        }));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::agent_log::EventView;
 
+use crate::town::removals::REMOVAL_ATTEMPTS_MAX;
 use crate::town::reviews::MERGE_ATTEMPTS_MAX;
 
 use super::server::ATTEMPTS_MAX;
@@ -65,6 +66,21 @@ const LIMITS: &[Limit] = &[
                 .then(|| format!("merges of {entry}"))
         },
         most: MERGE_ATTEMPTS_MAX,
+    },
+    // Tries to remove what an agent left.
+    Limit {
+        what: |fact| {
+            fact.is("agent.remove_failed")
+                .then(|| format!("removals of {}", fact.agent()))
+        },
+        reset: |_| None,
+        most: REMOVAL_ATTEMPTS_MAX,
+    },
+    // Work is held back once for a lack of room.
+    Limit {
+        what: |fact| fact.is("disk.full").then(|| "full disks".to_owned()),
+        reset: |fact| fact.is("disk.freed").then(|| "full disks".to_owned()),
+        most: 1,
     },
     // A convoy lands once.
     Limit {

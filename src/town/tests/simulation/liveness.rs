@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::model::{Agent, AgentId, AgentRole, Bead, BeadStatus, BeadType, ReviewStatus, RigId};
-use crate::storage::{AgentKey, BeadKey, MailKey, MailUndelivered, ReviewByStatus, RigKey};
+use crate::storage::{
+    AgentKey, BeadKey, DiskKey, MailKey, MailUndelivered, RemovalKey, ReviewByStatus, RigKey,
+};
 use crate::town::command::{Command, NewBead};
 
 use super::clients;
@@ -82,6 +84,13 @@ impl Simulation<'_> {
         let mut left = Vec::new();
         if self.effects_wait() {
             left.push("effects".to_owned());
+        }
+        for row in tree.scan(&RemovalKey::all()) {
+            left.push(format!("{:?}", row.unwrap().1));
+        }
+        let disk = tree.get(&DiskKey {}).unwrap().unwrap_or_default();
+        if disk.asked_at.is_some() {
+            left.push(format!("{disk:?}"));
         }
         for agent in self.agents() {
             if agent.hook.is_some() {

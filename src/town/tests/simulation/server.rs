@@ -67,6 +67,7 @@ impl Server {
             effects: asked,
             container: Container::Asleep,
             being_told: Vec::new(),
+            unverified: Vec::new(),
             being_notified: Vec::new(),
             alarm: clock.now(),
             woken: false,

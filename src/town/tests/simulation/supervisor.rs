@@ -158,6 +158,10 @@ impl Simulation<'_> {
                 ));
                 self.ask("merged", |reply| Command::Merged(place, report, reply))
             }
+            Message::Disk(disk) => {
+                self.note(format!("message {seq}: {disk:?}"));
+                self.ask("measured", |reply| Command::Disk(place, disk, reply))
+            }
         };
         if let Link::Up(outstanding) = &mut self.supervisor.link {
             *outstanding = Some(Outstanding { seq, answer });

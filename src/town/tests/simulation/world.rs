@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::container::protocol::{ContainerDisk, Tidied};
 use crate::container::{AgentReport, ExitKind, MergeReport};
 use crate::model::{AgentId, AgentRole, BeadId, Epoch, RigId, Timestamp};
 
@@ -20,6 +21,8 @@ pub(super) struct World {
     pub(super) kind: bool,
     /// Branches that are on the target, by merge request.
     pub(super) merged: Vec<BeadId>,
+    /// What lies in the workspace.
+    pub(super) disk_bytes: u64,
 }
 
 /// Something that happens at its moment.
@@ -56,6 +59,7 @@ pub(super) struct Container {
 pub(super) enum Message {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
+    Disk(ContainerDisk),
 }
 
 /// One run of an agent.
@@ -151,6 +155,18 @@ impl World {
             return Duration::from_secs(20);
         }
         Duration::from_millis(random.weighted(&[(5, 400), (5, 5_000), (4, 60_000), (1, 900_000)]))
+    }
+
+    /// The container says what lies in the workspace, having tidied up or not.
+    pub(super) fn measure(&mut self, tidied: Option<Tidied>) {
+        let disk = ContainerDisk {
+            rigs: Vec::new(),
+            other_bytes: self.disk_bytes,
+            tidied,
+        };
+        if let Some(container) = &mut self.container {
+            container.say(Message::Disk(disk));
+        }
     }
 
     /// The process is gone with everything in it.

@@ -97,7 +97,9 @@ pub(super) fn delete_rig(simulation: &mut Simulation<'_>) {
 }
 
 pub(super) fn set_config(simulation: &mut Simulation<'_>) {
-    let patch = match simulation.random.below(8) {
+    let patch = match simulation.random.below(10) {
+        8 => json!({"container": {"disk_bytes_max": simulation.random.between(20, 400) << 20}}),
+        9 => json!({"container": null}),
         0 => json!({"max_polecats_per_rig": simulation.random.between(1, 4)}),
         1 => json!({"alarm_interval_active": simulation.random.between(5, 120)}),
         2 => json!({"max_polecats_per_rig": 99}),

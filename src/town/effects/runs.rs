@@ -1,0 +1,36 @@
+//! Effects that find out what became of a run.
+
+use crate::container::protocol::{AgentPhase, AgentState};
+use crate::model::AgentId;
+use crate::town::command::Command;
+
+use super::{EffectError, Runner};
+
+impl Runner {
+    /// The container may not have heard of a start, or a reminder may have been lost with the
+    /// server that meant to give it.
+    pub(super) async fn verify(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        let state = self.surroundings.container.agent_state(agent_id).await?;
+        self.commands.deliver(Command::Verified(agent_id)).await;
+        match state {
+            None => self.commands.deliver(Command::NotRunning(agent_id)).await,
+            // What ended is an earlier run, so the container has not heard of this start. The end
+            // of this one comes over the link.
+            Some(state) if state.status.is_over() && !self.is_wanted_since(&state)? => {
+                self.commands.deliver(Command::NotRunning(agent_id)).await;
+            }
+            Some(state) if state.status == AgentPhase::Running && !state.busy => {
+                self.commands.deliver(Command::FoundIdle(agent_id)).await;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the run that the container tells of began after the town last asked for one.
+    fn is_wanted_since(&self, state: &AgentState) -> Result<bool, EffectError> {
+        let agent = self.agent(state.agent_id)?;
+        let requested_at = agent.dispatch.requested_at;
+        Ok(requested_at.is_none_or(|requested_at| requested_at <= state.started_at))
+    }
+}
