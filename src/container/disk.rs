@@ -198,7 +198,11 @@ mod tests {
         builds.sort_unstable();
         assert_eq!(
             builds,
-            [("build", true), ("target", false), ("web/node_modules", false)]
+            [
+                ("build", true),
+                ("target", false),
+                ("web/node_modules", false)
+            ]
         );
         let target = found.builds.iter().find(|build| build.path == *"target");
         assert!((300_000..400_000).contains(&target.unwrap().bytes));

@@ -158,8 +158,11 @@ pub trait LinkTarget: Clone + Send + Sync + 'static {
     fn merged(&self, place: LinkPosition, report: MergeReport)
     -> impl Future<Output = bool> + Send;
     /// The workspace was measured; true once that is durable.
-    fn measured(&self, place: LinkPosition, disk: ContainerDisk)
-    -> impl Future<Output = bool> + Send;
+    fn measured(
+        &self,
+        place: LinkPosition,
+        disk: ContainerDisk,
+    ) -> impl Future<Output = bool> + Send;
 }
 
 /// Why a link ended.

@@ -26,8 +26,7 @@ use crate::telemetry;
 use super::client::{CallError, Client};
 use super::launch::{self, LaunchOptions, log_path, socket_path};
 use super::protocol::{
-    AgentState, Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
-    TidyDisk,
+    AgentState, Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent, TidyDisk,
 };
 use super::relay::{self, LinkState, LinkTarget};
 

@@ -3,8 +3,8 @@
 
 use crate::model::{
     Agent, AgentId, AgentRole, ApiToken, Ask, Bead, BeadId, BeadStatus, BeadType, Convoy, Counted,
-    DiskUse, Removal, Mail, Molecule, MoleculeId, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, TokenId, Town,
-    TownId, Usage,
+    DiskUse, Mail, Molecule, MoleculeId, Raised, Removal, Review, ReviewStatus, Rig, RigId,
+    Scheduler, TokenId, Town, TownId, Usage,
 };
 
 use super::Error;

@@ -14,9 +14,9 @@ use bincode::{Decode, Encode};
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, ApiToken, Approval, Ask, AskId, AskKind, Bead, BeadId,
     BeadStatus, BeadType, Breaker, Convoy, Counted, CountedMessage, Dependency, DependencyKind,
-    Dispatch, DiskUse, Epoch, Json, Removal, Mail, MailId, MailType, Molecule, MoleculeId, MoleculeStatus,
-    MoleculeStep, Priority, Raised, Review, ReviewStatus, Rig, RigDiskUse, RigId, Scheduler, Timestamp,
-    TokenId, Town, TownId, Usage, UserId, WorktreeUse,
+    DiskUse, Dispatch, Epoch, Json, Mail, MailId, MailType, Molecule, MoleculeId, MoleculeStatus,
+    MoleculeStep, Priority, Raised, Removal, Review, ReviewStatus, Rig, RigDiskUse, RigId,
+    Scheduler, Timestamp, TokenId, Town, TownId, Usage, UserId, WorktreeUse,
 };
 
 use super::codec::{LayoutVersion, Record};

@@ -12,9 +12,9 @@ use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, Ver
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
+use super::reviews;
 use super::{asks, beads};
 use super::{bead_lists, breaker, dispatch, mail, molecules, names, patrol, refinery, removals};
-use super::reviews;
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;

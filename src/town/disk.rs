@@ -211,7 +211,9 @@ fn hold(draft: &mut Draft<'_>, disk: &mut DiskUse, why: &str) -> Result<(), Erro
     disk.full_since = Some(draft.now);
     let error = disk.last_error.as_deref();
     fact(draft, "disk.full", json!({"reason": why, "error": error}));
-    let error = error.map_or_else(String::new, |error| format!("\n\nTidying up failed: {error}"));
+    let error = error.map_or_else(String::new, |error| {
+        format!("\n\nTidying up failed: {error}")
+    });
     escalations::raise_own(
         draft,
         None,

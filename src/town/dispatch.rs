@@ -168,7 +168,8 @@ pub(super) fn unverified(
     if !runs {
         return Ok(());
     }
-    let reason = format!("the container was asked about it {attempts} times; the last time: {reason}");
+    let reason =
+        format!("the container was asked about it {attempts} times; the last time: {reason}");
     failed_try(draft, agent_id, ExitKind::AgentServer, &reason)
 }
 

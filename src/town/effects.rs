@@ -15,9 +15,7 @@ use crate::agent_log::Logs;
 use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::prompts::{self, PromptMail, ReviewPrompt, ReworkPrompt, RolePrompt};
-use crate::container::protocol::{
-    MergeBranch, MessageAgent, StartAgent, StopAgent,
-};
+use crate::container::protocol::{MergeBranch, MessageAgent, StartAgent, StopAgent};
 use crate::container::{CallError, ContainerHandle};
 use crate::lifecycle::Lifecycle;
 use crate::model::{

@@ -3,8 +3,8 @@
 
 use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, DiskUse, Mail, Review,
-    ReviewStatus, Rig, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, DiskUse, Mail,
+    Review, ReviewStatus, Rig, RigId,
 };
 use crate::storage::{
     self, AgentByRig, AgentByRole, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey, DiskKey,

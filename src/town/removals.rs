@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::model::{Agent, AgentId, Removal, Priority};
+use crate::model::{Agent, AgentId, Priority, Removal};
 use crate::storage::RemovalKey;
 
 use super::draft::{Draft, Fact};
@@ -114,12 +114,7 @@ fn try_failed(draft: &mut Draft<'_>, mut removal: Removal, reason: &str) -> Resu
     )
 }
 
-fn fact(
-    draft: &mut Draft<'_>,
-    event_type: &str,
-    removal: &Removal,
-    metadata: serde_json::Value,
-) {
+fn fact(draft: &mut Draft<'_>, event_type: &str, removal: &Removal, metadata: serde_json::Value) {
     draft.fact(
         event_type,
         Fact {

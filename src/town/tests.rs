@@ -7,6 +7,7 @@ mod beads;
 mod bench;
 mod convoys;
 mod dependencies;
+mod disk;
 mod dispatch;
 mod giving_up;
 mod lists;

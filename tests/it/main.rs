@@ -11,6 +11,7 @@ mod container;
 mod contract;
 mod deb;
 mod demo;
+mod disk;
 mod durability;
 mod escalations;
 mod events;

@@ -245,11 +245,14 @@ impl World {
 }
 
 /// What a town does by itself, in its own time.
-const OWN_FACTS: [&str; 14] = [
+const OWN_FACTS: [&str; 19] = [
     "agent.dispatched",
     "agent.exited",
+    "agent.given_up",
     "agent.message_failed",
     "agent.reminded",
+    "agent.remove_failed",
+    "agent.removed",
     "agent.started",
     "agent.status_changed",
     "agent.told",
@@ -257,6 +260,8 @@ const OWN_FACTS: [&str; 14] = [
     "mail.delivered",
     "nudge.dropped",
     "ask.closed",
+    "disk.tidied",
+    "disk.tidy_failed",
     "escalation.repeated",
     "review.requeued",
     "review.started",

@@ -155,7 +155,10 @@ impl Housekeeper {
             return disk;
         };
         while let Ok(Some(entry)) = rigs.next_entry().await {
-            let rig_id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let rig_id = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
             if let Some(rig_id) = rig_id {
                 disk.rigs.push(self.measure_rig(rig_id, &mut room).await);
             }

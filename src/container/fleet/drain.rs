@@ -159,8 +159,9 @@ impl Fleet {
                     self.options
                         .lifecycle
                         .spawn_detached("remove a worktree", async move {
-                            let done = Box::pin(repository.remove_worktree(agent_id, &name, &in_use))
-                                .await;
+                            let done =
+                                Box::pin(repository.remove_worktree(agent_id, &name, &in_use))
+                                    .await;
                             answer(
                                 reply,
                                 done.map_err(|error| Denied::Repository(error.story())),

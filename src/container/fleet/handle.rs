@@ -59,7 +59,8 @@ impl FleetHandle {
     }
 
     pub(crate) async fn tidy(&self, tidy: TidyDisk) -> Result<(), Denied> {
-        self.ask(|reply| Command::Tidy(Box::new(tidy), reply)).await?
+        self.ask(|reply| Command::Tidy(Box::new(tidy), reply))
+            .await?
     }
 
     pub(crate) async fn status(&self, agent: AgentId) -> Result<AgentState, Denied> {

@@ -264,7 +264,7 @@ impl Repository {
         if candidates.is_empty() || !self.is_worktree(path).await? {
             return Ok(Vec::new());
         }
-        let mut arguments = vec!["-z", "--"];
+        let mut arguments = vec!["--"];
         arguments.extend(candidates.iter().map(|(_, path)| path.as_str()));
         let output = self.git.output(path, "check-ignore", &arguments).await?;
         let text = output.text();
@@ -279,7 +279,8 @@ impl Repository {
                 });
             }
         }
-        let ignored: Vec<&str> = text.split('\0').collect();
+        // A name that git would write in quotes is not found again, and its folder stays.
+        let ignored: Vec<&str> = text.lines().collect();
         Ok(candidates
             .into_iter()
             .filter(|(_, path)| ignored.contains(&path.as_str()))
@@ -295,7 +296,13 @@ impl Repository {
             .run(
                 path,
                 "rev-list",
-                &["--single-worktree", "--parents", "--reflog", "--not", "--all"],
+                &[
+                    "--single-worktree",
+                    "--parents",
+                    "--reflog",
+                    "--not",
+                    "--all",
+                ],
             )
             .await?;
         let mut left: Vec<&str> = Vec::new();

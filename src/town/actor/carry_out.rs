@@ -6,9 +6,9 @@ use super::super::command::Command;
 use super::super::effects::Effect;
 use super::super::reconcile::{Action, Container, Told, Unverified};
 use super::super::{
-    agents, asks, beads, breaker, budget, convoys, dependencies, disk, dispatch, escalations,
-    link, mail, mayor, molecules, patrol, pause, queue, refinery, removals, reviews, rework, rigs,
-    runs, settings,
+    agents, asks, beads, breaker, budget, convoys, dependencies, disk, dispatch, escalations, link,
+    mail, mayor, molecules, patrol, pause, queue, refinery, removals, reviews, rework, rigs, runs,
+    settings,
 };
 use super::Actor;
 use crate::container::LinkState;

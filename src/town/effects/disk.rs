@@ -6,7 +6,7 @@ use crate::model::{AgentId, RigId};
 use crate::storage::{AgentKey, DiskKey, RigKey};
 use crate::telemetry;
 use crate::town::command::Command;
-use crate::town::reconcile::unused_from;
+use crate::town::reconcile::{in_review, unused_from};
 use crate::town::{disk, queries};
 
 use super::{EffectError, Runner};
@@ -19,6 +19,7 @@ impl Runner {
         let measured = self.tree.get(&DiskKey {})?.unwrap_or_default();
         let is_over = disk::over(&measured, &town).is_some();
         let now = self.surroundings.clock.now();
+        let in_review = in_review(&self.tree)?;
         let mut tidy = TidyDisk {
             bytes_max: town.container.disk_bytes_max.filter(|_| is_over),
             rigs: Vec::new(),
@@ -30,7 +31,11 @@ impl Runner {
                 continue;
             };
             let mut unused = Vec::new();
-            for agent_id in measured.worktrees.into_iter().filter_map(|own| own.agent_id) {
+            let owners = measured
+                .worktrees
+                .into_iter()
+                .filter_map(|own| own.agent_id);
+            for agent_id in owners.filter(|agent_id| !in_review.contains(agent_id)) {
                 let agent = self.tree.get(&AgentKey { agent_id })?;
                 let Some(agent) = agent.filter(|agent| agent.rig_id == Some(rig_id)) else {
                     continue;

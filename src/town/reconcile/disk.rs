@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::TownConfig;
 use crate::container::protocol::text;
-use crate::model::{Agent, DiskUse, Timestamp};
-use crate::storage::{AgentKey, DiskKey, Tree};
+use crate::model::{Agent, AgentId, DiskUse, ReviewStatus, Timestamp};
+use crate::storage::{self, AgentKey, DiskKey, ReviewByStatus, ReviewKey, Tree};
 use crate::town::agents;
 use crate::town::disk;
 use crate::town::refusal::Error;
@@ -51,14 +51,11 @@ pub(super) fn observe(tree: &Tree, config: &TownConfig) -> Result<DiskSeen, Erro
     })
 }
 
-fn sweep_at(
-    tree: &Tree,
-    use_: &DiskUse,
-    config: &TownConfig,
-) -> Result<Option<Timestamp>, Error> {
+fn sweep_at(tree: &Tree, use_: &DiskUse, config: &TownConfig) -> Result<Option<Timestamp>, Error> {
     let mut first: Option<Timestamp> = None;
+    let in_review = in_review(tree)?;
     for worktree in use_.rigs.iter().flat_map(|rig| &rig.worktrees) {
-        let Some(agent_id) = worktree.agent_id else {
+        let Some(agent_id) = worktree.agent_id.filter(|id| !in_review.contains(id)) else {
             continue;
         };
         let agent = tree.get(&AgentKey { agent_id })?;
@@ -68,6 +65,19 @@ fn sweep_at(
     }
     let next = use_.swept_at.map(|swept_at| swept_at.after(SWEEP_INTERVAL));
     Ok(first.map(|first| next.map_or(first, |next| next.max(first))))
+}
+
+/// Agents whose branch is on its way to the target: it may come back to be mended.
+pub(in crate::town) fn in_review(tree: &Tree) -> Result<Vec<AgentId>, storage::Error> {
+    let mut agents = Vec::new();
+    for status in ReviewStatus::UNFINISHED {
+        for row in tree.scan(&ReviewByStatus::of_status(*status)) {
+            let entry_id = row?.1.id;
+            let review = tree.get(&ReviewKey { entry_id })?;
+            agents.extend(review.map(|review| review.agent_id));
+        }
+    }
+    Ok(agents)
 }
 
 /// From when on the worktree of an agent counts as unused; `None` while it is needed.

@@ -46,7 +46,7 @@ pub(super) use agents::AgentSeen;
 pub(super) use attention::Attention;
 pub(super) use container::Container;
 pub(super) use convoys::LandingDue;
-pub(super) use disk::{DiskSeen, unused_from};
+pub(super) use disk::{DiskSeen, in_review, unused_from};
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;

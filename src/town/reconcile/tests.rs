@@ -61,6 +61,9 @@ fn view(container: Container) -> View {
         holds: Holds::default(),
         being_told: Vec::new(),
         attention: Attention::default(),
+        disk: DiskSeen::default(),
+        removals: Vec::new(),
+        unverified: Vec::new(),
         interval_active: Duration::from_secs(15),
         interval_idle: Duration::from_secs(300),
         patrol_after: Duration::from_secs(1800),
@@ -278,4 +281,53 @@ fn people_hear_of_what_waits_for_them_when_its_time_has_come() {
         ],
         "and none of it needs the container"
     );
+}
+
+#[test]
+fn a_full_disk_is_tidied_and_tried_again_only_where_work_waits() {
+    let later = NOW.after(Duration::from_secs(600));
+    let full = DiskSeen {
+        over: Some("too much".to_owned()),
+        is_full: true,
+        due_at: Some(later),
+        ..DiskSeen::default()
+    };
+    let mut town = view(Container::Asleep);
+    town.disk = full.clone();
+    assert_eq!(acts(reconcile(&town, later)), [], "nobody wants anything");
+    town.agents.push(agent(1, Some(BeadId::random())));
+    town.holds.disk = Some("too much".to_owned());
+    assert_eq!(actions(&town), [], "not yet");
+    assert_eq!(acts(reconcile(&town, later)), [Action::WakeContainer]);
+    town.container = Container::Up;
+    assert_eq!(acts(reconcile(&town, later)), [Action::TidyDisk]);
+    town.disk.asked_at = Some(later);
+    let plan = reconcile(&town, later);
+    assert_eq!(plan.actions, [], "it is being done");
+    let lost = later.after(Duration::from_secs(15 * 60));
+    assert_eq!(acts(reconcile(&town, lost)), [Action::TidyLost]);
+    // A quota that was raised, or files that are gone.
+    town.disk = DiskSeen { over: None, ..full };
+    town.holds.disk = None;
+    let actions = actions(&town);
+    assert!(actions.contains(&Action::FreeDisk), "{actions:?}");
+}
+
+#[test]
+fn what_nobody_answered_for_is_asked_again() {
+    let agent_id = AgentId::random();
+    let later = NOW.after(Duration::from_secs(30));
+    let mut town = view(Container::Up);
+    town.unverified.push(Unverified {
+        agent_id,
+        attempts: 1,
+        due_at: later,
+    });
+    assert_eq!(
+        reconcile(&town, NOW).due_at,
+        NOW.after(Duration::from_secs(15))
+    );
+    assert_eq!(acts(reconcile(&town, later)), [Action::Verify { agent_id }]);
+    town.container = Container::Asleep;
+    assert_eq!(acts(reconcile(&town, later)), []);
 }

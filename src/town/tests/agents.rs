@@ -141,9 +141,7 @@ fn deleting_an_agent_reopens_only_what_it_was_doing() {
         (reopened.status, reopened.assignee_agent_id),
         (BeadStatus::Open, None)
     );
-    assert!(town.effects.iter().any(
-        |effect| matches!(effect, Effect::RemoveAgent { agent_id: gone, .. } if *gone == agent_id)
-    ));
+    assert!(town.effects.contains(&Effect::DeleteLog(agent_id)));
     assert_eq!(
         town.refused(|draft| agents::delete(draft, rig_id, agent_id)),
         "AgentNotFound"

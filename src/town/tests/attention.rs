@@ -340,9 +340,7 @@ fn the_mayor_comes_with_the_first_rig_and_goes_alone() {
         .unwrap();
     town.act(mayor::destroy).unwrap();
     assert_eq!(mayor(&mut town), None);
-    assert!(town.effects.iter().any(
-        |effect| matches!(effect, Effect::RemoveAgent { agent_id, .. } if *agent_id == first.agent_id)
-    ));
+    assert!(town.effects.contains(&Effect::DeleteLog(first.agent_id)));
     town.act(mayor::destroy).expect("again is nothing");
     let over = |town: &mut Bench| {
         town.act(|draft| mayor::completed(draft, CompletedStatus::Failed, Some("tired")))

@@ -142,7 +142,8 @@ impl Life {
             Step::Stash => {
                 self.write();
                 self.in_worktree(&["stash", "-q", "--include-untracked"]);
-                self.made.insert(git(&self.path, &["rev-parse", "refs/stash"]));
+                self.made
+                    .insert(git(&self.path, &["rev-parse", "refs/stash"]));
             }
             Step::Build => {
                 std::fs::create_dir_all(self.path.join("target")).unwrap();
@@ -229,7 +230,10 @@ impl Life {
         let bare = self.rig.repository.bare();
         let all = git(&bare, &["rev-list", "--single-worktree", "--all"]);
         let held: BTreeSet<&str> = all.lines().collect();
-        let lost = self.made.iter().filter(|made| !held.contains(made.as_str()));
+        let lost = self
+            .made
+            .iter()
+            .filter(|made| !held.contains(made.as_str()));
         lost.cloned().collect()
     }
 }
@@ -298,7 +302,10 @@ async fn work_that_is_on_the_target_frees_its_worktree_whatever_it_was_merged_as
             life.take(*step);
         }
         let removed = life.go(&InUse::default()).await;
-        assert!(matches!(removed, Removal::Removed(_)), "{steps:?}: {removed:?}");
+        assert!(
+            matches!(removed, Removal::Removed(_)),
+            "{steps:?}: {removed:?}"
+        );
         assert_eq!(life.lost(), Vec::<String>::new(), "{steps:?}");
         // The agent's next bead finds a worktree again.
         let path = life.rig.worktree(life.agent, "next").await.path;
@@ -318,7 +325,10 @@ async fn what_is_nowhere_else_keeps_its_worktree_and_says_why() {
         (&[Commit, Merge, Write], "uncommitted work"),
         (&[Commit, Merge, Foreign], "another repository"),
         // What was reset away is not merged; what is left of the branch is.
-        (&[Commit, Merge, Commit, Commit, Reset], "work is not merged"),
+        (
+            &[Commit, Merge, Commit, Commit, Reset],
+            "work is not merged",
+        ),
     ];
     for (steps, reason) in kept {
         let mut life = Life::new().await;
@@ -375,7 +385,10 @@ async fn only_what_git_ignores_is_a_build_folder() {
     file("dist/notes.txt");
     let repository = &life.rig.repository;
     let (bytes, builds) = repository.measure_worktree("Toast").await.unwrap();
-    assert!(bytes >= 200_000 && (50_000..100_000).contains(&builds), "{bytes} {builds}");
+    assert!(
+        bytes >= 200_000 && (50_000..100_000).contains(&builds),
+        "{bytes} {builds}"
+    );
     let (count, _) = repository
         .prune_builds("Toast", &InUse::default())
         .await

@@ -1,0 +1,181 @@
+//! What a town takes of the disk: seen by the API, let go of where it can go, and held against the
+//! quota until there is room.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::case::Case;
+
+const MIB: u64 = 1 << 20;
+
+/// Tries and pauses that a test can wait for.
+const SOON: &[&str] = &[
+    "--dispatch-backoff-min",
+    "1s",
+    "--dispatch-backoff-max",
+    "1s",
+];
+
+/// A bead that also tells git which folders are built.
+const BEGIN: &str = "rehearse: write .gitignore <<target/";
+
+impl Case {
+    async fn disk(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let path = format!("{}/disk", self.town);
+        self.server.until(what, &path, done).await
+    }
+
+    /// A file below the town's workspace.
+    fn in_workspace(&self, wanted: &str) -> PathBuf {
+        let mut ahead = vec![self.server.data.path().to_owned()];
+        while let Some(folder) = ahead.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.ends_with(wanted) {
+                    return path;
+                }
+                if entry.file_type().unwrap().is_dir() {
+                    ahead.push(path);
+                }
+            }
+        }
+        panic!("there is no {wanted}");
+    }
+
+    async fn quota(&self, bytes: u64) {
+        let patch = json!({"container": {"disk_bytes_max": bytes}});
+        let path = format!("{}/config", self.town);
+        self.server.must("PATCH", &path, patch).await;
+    }
+
+    async fn merged(&self, title: &str, body: &str) {
+        let bead = self.sling(title, body).await;
+        self.server
+            .until("the bead is merged", &bead.path, |bead| {
+                bead["status"] == "closed"
+            })
+            .await;
+    }
+}
+
+fn fill(folder: &Path, bytes: u64) {
+    std::fs::create_dir_all(folder).unwrap();
+    let content: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+    std::fs::write(folder.join("big"), content).unwrap();
+}
+
+fn worktree(disk: &Value) -> &Value {
+    &disk["rigs"][0]["worktrees"][0]
+}
+
+#[tokio::test]
+async fn build_folders_go_first_and_then_a_quota_holds_work_until_there_is_room() {
+    let mut case = Case::rehearsed(SOON).await;
+    case.merged("Begin", BEGIN).await;
+    let disk = case
+        .disk("it is measured", |disk| worktree(disk)["bytes"].is_u64())
+        .await;
+    assert!(
+        disk["rigs"][0]["repository_bytes"].as_u64().unwrap() > 0,
+        "{disk:#}"
+    );
+    assert_eq!(worktree(&disk)["build_bytes"], 0);
+    assert_eq!(
+        (&disk["bytes_max"], &disk["held"]),
+        (&Value::Null, &Value::Null)
+    );
+    let folder = worktree(&disk)["folder"].as_str().unwrap().to_owned();
+
+    // What was built goes, and work goes on.
+    let target = case
+        .in_workspace(&format!("worktrees/{folder}"))
+        .join("target");
+    fill(&target, 20 * MIB);
+    let most = disk["bytes"].as_u64().unwrap() + 10 * MIB;
+    case.quota(most).await;
+    case.merged("Go on", "").await;
+    let tidied = case.facts.until("disk.tidied", |_| true).await;
+    assert_eq!(tidied["metadata"]["builds"], 1, "{tidied:#}");
+    assert!(!target.exists());
+    let disk = case
+        .disk("there is room", |disk| disk["bytes"].as_u64() < Some(most))
+        .await;
+    assert_eq!(disk["held"], Value::Null);
+    assert_eq!(case.facts.count("disk.full", |_| true), 0);
+
+    // What can't go holds work back, and people are told.
+    let home = case.in_workspace("home").join("cache");
+    fill(&home, 20 * MIB);
+    case.merged("Once more", "").await;
+    let full = case.facts.until("disk.full", |_| true).await;
+    let disk = case
+        .disk("work is held", |disk| disk["held"].is_string())
+        .await;
+    assert_eq!(full["metadata"]["reason"], disk["held"]);
+    let open = format!("{}/escalations?acknowledged=false", case.town);
+    let is_told = |open: &Value| open.to_string().contains("disk quota is used up");
+    case.server.until("people are called", &open, is_told).await;
+    let bead = case.sling("Wait for room", "").await;
+    let dispatched = |fact: &Value| fact["bead_id"] == bead.bead_id.as_str();
+    assert_eq!(case.facts.count("agent.dispatched", dispatched), 0);
+
+    // It goes on by itself.
+    std::fs::remove_dir_all(&home).unwrap();
+    case.server
+        .until("the bead is merged", &bead.path, |bead| {
+            bead["status"] == "closed"
+        })
+        .await;
+    case.facts.until("disk.freed", |_| true).await;
+    case.server
+        .until("nobody is needed", &open, |open| !is_told(open))
+        .await;
+    case.end().await;
+}
+
+#[tokio::test]
+async fn a_merged_worktree_goes_after_its_days_and_one_with_work_stays() {
+    let mut case = Case::new(
+        SOON,
+        json!({"agent_server": "rehearsal", "providers": {"rehearsal": {"pace_ms": 1}},
+            "retention": {"worktree_days": 0}}),
+    )
+    .await;
+    case.merged("Begin", BEGIN).await;
+    let tidied = case
+        .facts
+        .until("disk.tidied", |fact| {
+            fact["metadata"]["removed"] != json!([]) || fact["metadata"]["kept"] != json!([])
+        })
+        .await;
+    let removed = tidied["metadata"]["removed"].as_array().unwrap();
+    assert_eq!(removed.len(), 1, "{tidied:#}");
+    let gone = |disk: &Value| disk["rigs"][0]["worktrees"] == json!([]);
+    case.disk("the worktree is gone", gone).await;
+    // Its agent finds one again.
+    case.merged("Go on", "").await;
+    case.end().await;
+}
+
+#[tokio::test]
+async fn a_deleted_agents_worktree_goes_whatever_happens_to_the_server() {
+    let mut case = Case::rehearsed(SOON).await;
+    let bead = case.sling("Begin", BEGIN).await;
+    case.server
+        .until("the bead is merged", &bead.path, |bead| {
+            bead["status"] == "closed"
+        })
+        .await;
+    let agent = format!("{}/agents/{}", case.rig, bead.agent_id);
+    let name = case.server.get(&agent).await["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let folder = case.in_workspace(&format!("worktrees/{name}"));
+    case.server.must("DELETE", &agent, json!(null)).await;
+    let own = |fact: &Value| fact["agent_id"] == bead.agent_id.as_str();
+    case.facts.until("agent.removed", own).await;
+    assert!(!folder.exists());
+    case.end().await;
+}
