@@ -50,6 +50,12 @@ fn row(draft: &Draft<'_>) -> Result<DiskUse, Error> {
     Ok(draft.tree.get(&DiskKey {})?.unwrap_or_default())
 }
 
+/// Whether nothing more may be started for lack of room.
+pub(super) fn is_full(draft: &mut Draft<'_>) -> Result<bool, Error> {
+    let disk = row(draft)?;
+    Ok(disk.full_since.is_some() && over(&disk, &draft.config()?).is_some())
+}
+
 /// The container has measured, and perhaps tidied up before.
 pub(super) fn measured(draft: &mut Draft<'_>, told: ContainerDisk) -> Result<(), Error> {
     let mut disk = row(draft)?;

@@ -213,8 +213,7 @@ impl Runner {
             .await
         {
             Ok(()) => Ok(()),
-            // It runs already, perhaps for long: what it does now is what counts.
-            Err(CallError::Refused { status: 409, .. }) => self.verify(agent_id).await,
+            Err(CallError::Refused { status: 409, .. }) => self.refused_start(agent_id).await,
             // It ends, or has ended: nothing is wrong with the work, and the town hears of it over
             // the link in a moment.
             Err(CallError::Draining | CallError::Asleep | CallError::Broken(_)) => {

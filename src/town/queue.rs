@@ -9,7 +9,7 @@ use crate::storage::BeadSlung;
 use super::command::{NewBead, SlingOrder, Slung};
 use super::draft::{Draft, Fact};
 use super::refusal::{Error, Refusal};
-use super::{agents, beads, budget};
+use super::{agents, beads, budget, disk};
 
 /// Makes a bead and gives it to a polecat; where that can't be now, the bead waits.
 pub(super) fn sling(
@@ -55,9 +55,12 @@ pub(super) fn sling(
     })
 }
 
-/// Whether a person or the budget holds new work of the rig back.
+/// Whether a person, the budget or the disk's quota holds new work of the rig back.
 fn is_held(draft: &mut Draft<'_>, rig_id: RigId) -> Result<bool, Error> {
-    Ok(draft.town()?.paused || draft.rig(rig_id)?.paused || budget::is_used_up(draft)?)
+    Ok(draft.town()?.paused
+        || draft.rig(rig_id)?.paused
+        || budget::is_used_up(draft)?
+        || disk::is_full(draft)?)
 }
 
 /// Puts a waiting bead on the hook of a free polecat. `None` if there is none, or the bead does not

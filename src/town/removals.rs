@@ -43,7 +43,7 @@ pub(super) fn remove(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Err
     if draft.agent_name_taken(&removal.name)? {
         // The folder is another one's by now, which takes it over as it is.
         draft.remove(&key);
-        draft.effect(Effect::StopAgent(agent_id));
+        draft.effect(Effect::HaltAgent(agent_id));
         return Ok(());
     }
     removal.asked_at = Some(draft.now);

@@ -95,35 +95,42 @@ async fn build_folders_go_first_and_then_a_quota_holds_work_until_there_is_room(
     let most = disk["bytes"].as_u64().unwrap() + 10 * MIB;
     case.quota(most).await;
     case.merged("Go on", "").await;
-    let tidied = case.facts.until("disk.tidied", |_| true).await;
-    assert_eq!(tidied["metadata"]["builds"], 1, "{tidied:#}");
+    let is_built = |fact: &Value| fact["metadata"]["builds"] == 1;
+    case.facts.until("disk.tidied", is_built).await;
     assert!(!target.exists());
-    let disk = case
-        .disk("there is room", |disk| disk["bytes"].as_u64() < Some(most))
-        .await;
-    assert_eq!(disk["held"], Value::Null);
-    assert_eq!(case.facts.count("disk.full", |_| true), 0);
+    // While its agent ran, nothing could go; that may have held work for a moment.
+    let has_room = |disk: &Value| disk["bytes"].as_u64() < Some(most) && disk["held"].is_null();
+    case.disk("there is room", has_room).await;
 
     // What can't go holds work back, and people are told.
     let home = case.in_workspace("home").join("cache");
     fill(&home, 20 * MIB);
     case.merged("Once more", "").await;
-    let full = case.facts.until("disk.full", |_| true).await;
     let disk = case
         .disk("work is held", |disk| disk["held"].is_string())
         .await;
-    assert_eq!(full["metadata"]["reason"], disk["held"]);
+    let held = disk["held"].as_str().unwrap();
+    assert!(held.contains("that the town may take are used"), "{held}");
+    case.facts.until("disk.full", |_| true).await;
     let open = format!("{}/escalations?acknowledged=false", case.town);
     let is_told = |open: &Value| open.to_string().contains("disk quota is used up");
     case.server.until("people are called", &open, is_told).await;
-    let bead = case.sling("Wait for room", "").await;
-    let dispatched = |fact: &Value| fact["bead_id"] == bead.bead_id.as_str();
-    assert_eq!(case.facts.count("agent.dispatched", dispatched), 0);
+    let order = json!({"title": "Wait for room"});
+    let slung = case
+        .server
+        .post(&format!("{}/sling", case.rig), order)
+        .await;
+    assert_eq!(slung["agent"], Value::Null, "it waits in the queue");
+    let bead = format!(
+        "{}/beads/{}",
+        case.rig,
+        slung["bead"]["bead_id"].as_str().unwrap()
+    );
 
     // It goes on by itself.
     std::fs::remove_dir_all(&home).unwrap();
     case.server
-        .until("the bead is merged", &bead.path, |bead| {
+        .until("the bead is merged", &bead, |bead| {
             bead["status"] == "closed"
         })
         .await;

@@ -7,6 +7,24 @@ use crate::town::command::Command;
 use super::{EffectError, Runner};
 
 impl Runner {
+    /// The container does not start it. If it runs already, perhaps for long, what it does now is what
+    /// counts; if not, another agent of its name is still ending there, and it is its turn soon.
+    pub(super) async fn refused_start(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        if self
+            .surroundings
+            .container
+            .agent_state(agent_id)
+            .await?
+            .is_some()
+        {
+            return self.verify(agent_id).await;
+        }
+        self.commands
+            .deliver(Command::StartDeferred(agent_id))
+            .await;
+        Ok(())
+    }
+
     /// The container may not have heard of a start, or a reminder may have been lost with the
     /// server that meant to give it.
     pub(super) async fn verify(&self, agent_id: AgentId) -> Result<(), EffectError> {

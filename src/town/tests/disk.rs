@@ -269,7 +269,7 @@ fn a_worktree_that_a_new_agent_took_over_is_not_removed() {
     assert_eq!(town.tree().scan(&RemovalKey::all()).count(), 0);
     let removes = |effect: &&Effect| matches!(effect, Effect::RemoveAgent { .. });
     assert_eq!(town.effects.iter().find(removes), None);
-    assert!(town.effects.contains(&Effect::StopAgent(agent_id)));
+    assert!(town.effects.contains(&Effect::HaltAgent(agent_id)));
 }
 
 #[test]
