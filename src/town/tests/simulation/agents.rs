@@ -134,11 +134,15 @@ impl Simulation<'_> {
             });
             return;
         }
-        if !self.world.kind && self.random.chance(25) {
+        if self.random.chance(25) {
             // Refused to those who review nothing.
+            let (verdict, text) = if self.random.chance(70) {
+                (Verdict::RequestChanges, "not yet")
+            } else {
+                (Verdict::Approve, "well done")
+            };
             self.request("judge", move |reply| {
-                let (verdict, text) = (Verdict::RequestChanges, "not yet".to_owned());
-                Command::JudgeReview(rig_id, agent_id, None, verdict, text, reply)
+                Command::JudgeReview(rig_id, agent_id, None, verdict, text.to_owned(), reply)
             });
         }
         let summary = "a step is done".to_owned();
@@ -251,7 +255,8 @@ impl Simulation<'_> {
 
     fn end_merge(&mut self, entry_id: BeadId) {
         let outcome = if self.world.kind {
-            0
+            // Even so a branch may not fit, or a gate be red.
+            self.random.weighted(&[(7, 0), (1, 5), (2, 7)])
         } else {
             self.random.below(10)
         };
