@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::usage;
-use super::{agents, asks, dispatch, reviews, rework};
+use super::{agents, asks, dispatch, refinery, reviews, rework};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -172,6 +172,9 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
     if !is_about_this {
         return Ok(());
     }
+    if status == ReviewStatus::Pending {
+        return refinery::found(draft, review, commit_sha.unwrap_or_default());
+    }
     if let Some(gates) = gates {
         draft.set_review_output(entry_id, Some(gates.output));
         if !gates.passed {
@@ -189,6 +192,7 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         status,
         message,
         commit_sha,
+        head_sha: None,
     };
     reviews::end(draft, review, outcome)
 }
@@ -207,6 +211,7 @@ pub(super) fn merge_failed(
             status: ReviewStatus::Failed,
             message: reason.to_owned(),
             commit_sha: None,
+            head_sha: None,
         };
         return reviews::end(draft, review, outcome);
     }

@@ -84,6 +84,7 @@ pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Re
         approval: Approval::None,
         approval_note: None,
         refinery_failed: false,
+        head_sha: None,
     })?;
     Ok(entry)
 }
@@ -98,11 +99,17 @@ pub(super) fn metadata_of(new: &NewReview, reworks: u32) -> serde_json::Value {
     })
 }
 
-/// A merge has been asked for. One that lacks an approval by now, or is elsewhere, is left alone.
+/// A merge has been asked for. One that lacks an approval by now, or is elsewhere, is left alone;
+/// but as long as nobody knows the commit that is to be approved, the container looks at the branch.
 pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
     let mut review = draft.review(entry_id)?;
-    let waits = matches!(review.status, ReviewStatus::Pending | ReviewStatus::Waiting);
-    if !waits || review.approval < draft.config()?.approval_needed() {
+    let is_approved = review.approval >= draft.config()?.approval_needed();
+    let waits = match review.status {
+        ReviewStatus::Pending => is_approved || review.head_sha.is_none(),
+        ReviewStatus::Waiting => is_approved,
+        _ => false,
+    };
+    if !waits {
         return Ok(());
     }
     close_call(draft, entry_id)?;
@@ -145,7 +152,9 @@ pub(super) fn decide(
 ) -> Result<(), Error> {
     let review = open_review(draft, rig_id, entry_id)?;
     match outcome.status {
-        ReviewStatus::Merged => refinery::approve_as_person(draft, review, outcome.message),
+        ReviewStatus::Merged => {
+            refinery::approve_as_person(draft, review, outcome.message, outcome.head_sha)
+        }
         ReviewStatus::Conflict if review.status == ReviewStatus::Rework => {
             Err(Refusal::ReviewElsewhere(entry_id, review.status.as_str()).into())
         }
@@ -182,6 +191,7 @@ pub(super) fn end(
         status,
         message,
         commit_sha,
+        head_sha: _,
     } = outcome;
     let entry_id = review.entry_id;
     close_call(draft, entry_id)?;
@@ -247,7 +257,7 @@ pub(super) fn end(
     )
 }
 
-/// The mayor and the author hear how it went, if they exist.
+/// The author hears how it went, and the mayor, where no escalation tells it the same.
 fn tell(
     draft: &mut Draft<'_>,
     review: &Review,
@@ -255,7 +265,9 @@ fn tell(
     subject: &str,
     body: &str,
 ) -> Result<(), Error> {
-    if let Some(mayor) = draft.mayor()? {
+    let is_escalated =
+        mail_type == MailType::MergeFailed && draft.find_bead(review.source_bead_id)?.is_some();
+    if let Some(mayor) = draft.mayor()?.filter(|_| !is_escalated) {
         mail::send_system(draft, mayor.agent_id, mail_type, subject, body)?;
     }
     mail::send_system(draft, review.agent_id, mail_type, subject, body)

@@ -197,6 +197,43 @@ async fn without_auto_merge_a_person_sends_back_or_approves() {
 }
 
 #[tokio::test]
+async fn what_is_pushed_after_the_approval_is_not_merged_without_another() {
+    let mut case = town_with(json!({"auto_merge": false})).await;
+    let bead = case
+        .sling("Greet people", "rehearse: write a.txt <<one")
+        .await;
+    let entry = entry_of(&mut case, &bead).await;
+    let waits = |review: &Value| review["status"] == "waiting";
+    let review = case.server.until("it waits", &entry, waits).await;
+    let branch = review["branch"].as_str().unwrap();
+    let known = review["head_sha"].as_str().unwrap();
+    assert_eq!(case.repository.git(&["rev-parse", branch]), known);
+    // Held, so that somebody can push between the approval and the merge.
+    let path = format!("{}/pause", case.town);
+    case.server.post(&path, Value::Null).await;
+    let complete = format!("{entry}/complete");
+    let word = json!({"status": "merged", "head_sha": known});
+    case.server.post(&complete, word.clone()).await;
+    case.repository.commit_to(branch, "b.txt", "more\n");
+    let path = format!("{}/resume", case.town);
+    case.server.post(&path, Value::Null).await;
+    let moved = case.facts.until("review.moved", |_| true).await;
+    assert_eq!(moved["metadata"]["before"], known);
+    let review = case.server.until("it waits again", &entry, waits).await;
+    assert_eq!(review["approval"], "none");
+    let (status, answer) = case.server.call("POST", &complete, word).await;
+    assert_eq!(
+        (status.as_u16(), &answer["code"]),
+        (409, &json!("review_moved"))
+    );
+    let word = json!({"status": "merged", "head_sha": review["head_sha"]});
+    case.server.post(&complete, word).await;
+    case.expect_closed(&bead).await;
+    assert_eq!(case.repository.pushed("main", "b.txt"), "more\n");
+    case.end().await;
+}
+
+#[tokio::test]
 async fn mail_reaches_a_working_agent_when_its_turn_ends() {
     let mut case = Case::rehearsed(ONE_TRY).await;
     case.repository.hold_pushes_of("Greet");

@@ -5,7 +5,9 @@ use crate::container::{AgentReport, Asked, ExitKind, MergeReport};
 use crate::model::{
     AgentId, AskKind, BeadId, Json, MailType, Priority, ReviewStatus, RigId, Usage,
 };
-use crate::town::command::{AgentDone, Command, CompletedStatus, Escalation, NewMail, Verdict};
+use crate::town::command::{
+    AgentDone, Command, CompletedStatus, Escalation, Judgement, NewMail, Verdict,
+};
 
 use super::run::Simulation;
 use super::world::{Due, Message, Mood, Run, Stage};
@@ -142,7 +144,12 @@ impl Simulation<'_> {
                 (Verdict::Approve, "well done")
             };
             self.request("judge", move |reply| {
-                Command::JudgeReview(rig_id, agent_id, None, verdict, text.to_owned(), reply)
+                let judgement = Judgement {
+                    verdict,
+                    text: text.to_owned(),
+                    head_sha: None,
+                };
+                Command::JudgeReview(rig_id, agent_id, None, judgement, reply)
             });
         }
         let summary = "a step is done".to_owned();
@@ -274,11 +281,28 @@ impl Simulation<'_> {
         let Some(container) = &mut self.world.container else {
             return;
         };
-        let Some(rig_id) = container.merges.remove(&entry_id) else {
+        let Some(merging) = container.merges.remove(&entry_id) else {
             return;
         };
+        let rig_id = merging.rig_id;
+        let pushed = self.world.pushed.entry(entry_id).or_default();
+        if !self.world.kind && self.random.chance(8) {
+            *pushed += 1;
+        }
+        let head = format!("commit-{pushed}");
+        let is_merged = self.world.merged.contains(&entry_id);
+        if !is_merged && !merging.approved.covers(&head) {
+            return container.say(Message::Merge(MergeReport {
+                entry_id,
+                status: ReviewStatus::Pending,
+                message: format!("it is at {head}"),
+                commit_sha: Some(head),
+                retryable: false,
+                gates: None,
+            }));
+        }
         // What is on the target stays there, however often it is merged.
-        let (status, gates_passed) = if self.world.merged.contains(&entry_id) {
+        let (status, gates_passed) = if is_merged {
             (ReviewStatus::Merged, None)
         } else {
             (status, gates_passed)
@@ -299,7 +323,7 @@ impl Simulation<'_> {
         }));
         if !self.world.kind && self.random.chance(5) {
             // The same merge asked for again and told again.
-            container.merges.insert(entry_id, rig_id);
+            container.merges.insert(entry_id, merging);
             let at = self.later();
             self.world.plan(at, Due::Merge(entry_id));
         }
