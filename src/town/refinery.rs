@@ -11,7 +11,7 @@ use super::command::{Judgement, Verdict};
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{agents, beads, breaker, dispatch, escalations, link, mail, reviews, rework};
+use super::{agents, beads, breaker, dispatch, escalations, mail, reviews, rework};
 
 /// What the escalation that asks for a person's approval is about.
 pub(super) fn matter(entry_id: BeadId) -> String {
@@ -177,11 +177,10 @@ fn approve(
 /// The container has looked at the branch instead of merging it. What was approved is one commit; if
 /// the branch is at another one now, it needs its approvals anew.
 pub(super) fn found(draft: &mut Draft<'_>, mut review: Review, head: String) -> Result<(), Error> {
-    let entry_id = review.entry_id;
     let is_known = review.head_sha.as_ref() == Some(&head);
     if is_known && review.approval >= draft.config()?.approval_needed() {
         // What is approved was to be merged: the container and the town do not agree.
-        return link::merge_failed(draft, entry_id, "the approved commit was not merged");
+        return reviews::failed_try(draft, review, "the approved commit was not merged");
     }
     let metadata = json!({"head_sha": head, "before": review.head_sha});
     if review.head_sha.is_some() && !is_known {

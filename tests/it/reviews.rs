@@ -207,7 +207,8 @@ async fn what_is_pushed_after_the_approval_is_not_merged_without_another() {
     let review = case.server.until("it waits", &entry, waits).await;
     let branch = review["branch"].as_str().unwrap();
     let known = review["head_sha"].as_str().unwrap();
-    assert_eq!(case.repository.git(&["rev-parse", branch]), known);
+    let head = case.repository.git(&["rev-parse", branch]);
+    assert_eq!(head.trim(), known);
     // Held, so that somebody can push between the approval and the merge.
     let path = format!("{}/pause", case.town);
     case.server.post(&path, Value::Null).await;
