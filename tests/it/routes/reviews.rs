@@ -64,6 +64,14 @@ pub(super) fn rows() -> Vec<Case> {
             ids.entry = world.ids(&world.rig).await.entry;
             json!({"status": "merged"})
         })
+        .refuses(409, "review_elsewhere", async |world, ids| {
+            // It is with a polecat, to be mended.
+            ids.entry = world.entry(&world.rig).await;
+            let path = format!("{}/review-queue/{}/complete", world.rig, ids.entry);
+            let word = json!({"status": "conflict", "message": "mend it"});
+            world.server.post(&path, word).await;
+            json!({"status": "merged"})
+        })
         .refuses(409, "review_moved", async |world, ids| {
             ids.entry = world.entry(&world.rig).await;
             let path = format!("{}/review-queue/{}/complete", world.rig, ids.entry);
