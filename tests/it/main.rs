@@ -21,6 +21,7 @@ mod isolation;
 mod limits;
 mod main_job;
 mod mayor;
+mod models;
 mod older_clients;
 mod rehearsal;
 mod replay;
