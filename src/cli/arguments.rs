@@ -105,6 +105,12 @@ pub(super) struct ContainerArguments {
     /// The unix socket to answer on
     #[arg(long)]
     pub(super) socket: PathBuf,
+    /// Listen on this TCP address instead; the token comes from the environment
+    #[arg(long)]
+    pub(super) listen: Option<SocketAddr>,
+    /// Where the server reaches that address, if it is another one from there
+    #[arg(long)]
+    pub(super) announce: Option<String>,
     /// The folder of the town's repositories and worktrees
     #[arg(long)]
     pub(super) workspace: PathBuf,

@@ -46,6 +46,8 @@ pub(super) const LOG: &str = "log";
 pub(super) const SHUTDOWN_GRACE: &str = "shutdown_grace";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
+pub(super) const CONTAINER_LAUNCHER: &str = "container.launcher";
+pub(super) const CONTAINER_LISTEN: &str = "container.listen";
 pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
@@ -147,6 +149,22 @@ pub const SETTINGS: &[Setting] = &[
         "container-stop-on-exit",
         "GASTOWND_CONTAINER_STOP_ON_EXIT",
         "Stop every town's agents when the server stops, rather than let them work on",
+    ),
+    value(
+        CONTAINER_LAUNCHER,
+        "container-launcher",
+        "GASTOWND_CONTAINER_LAUNCHER",
+        "COMMAND",
+        "",
+        "A command line that starts a town's container, such as podman's, with {program}, {run_dir}, {workspace}, {town} and the word {arguments} [default: the program, isolated as above]",
+    ),
+    value(
+        CONTAINER_LISTEN,
+        "container-listen",
+        "GASTOWND_CONTAINER_LISTEN",
+        "ADDRESS:PORT",
+        "",
+        "Where a town's container listens on TCP for the server, which shows it a token [default: a socket in the data folder]",
     ),
     value(
         CONTAINER_MEMORY_MAX,

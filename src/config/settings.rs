@@ -56,6 +56,8 @@ pub struct Settings {
 pub struct ContainerSettings {
     pub linger: Duration,
     pub stop_on_exit: bool,
+    pub launcher: Option<String>,
+    pub listen: Option<SocketAddr>,
     /// In bytes; `None` is a share of the machine's.
     pub memory_max: Option<u64>,
     pub processes_max: u32,
@@ -122,6 +124,8 @@ impl Settings {
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
+                launcher: read.optional(names::CONTAINER_LAUNCHER, launcher)?,
+                listen: read.optional(names::CONTAINER_LISTEN, address)?,
                 memory_max: read.optional(names::CONTAINER_MEMORY_MAX, |text| {
                     quantity::size(text, bounds::CONTAINER_MEMORY)
                 })?,
@@ -252,6 +256,19 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .unwrap_or(text)
         .parse()
         .map_err(|_| "must be an address and a port, such as 127.0.0.1:8787 or [::1]:0".to_owned())
+}
+
+/// What is wrong with its words is told by the one who uses them.
+fn launcher(text: &str) -> Result<String, String> {
+    let words = shlex::split(text).unwrap_or_default();
+    words
+        .iter()
+        .any(|word| word == "{arguments}")
+        .then(|| text.to_owned())
+        .ok_or_else(|| {
+            "must be a command line with the word {arguments}, where the container's own go"
+                .to_owned()
+        })
 }
 
 fn isolation(text: &str) -> Result<Isolation, String> {

@@ -23,6 +23,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The address can't be listened on.
+    #[error("address {address} can't be listened on")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// A folder or file of the workspace can't be made, read or removed.
     #[error("workspace path {} can't be used", path.display())]
     Workspace {

@@ -50,7 +50,7 @@ const SYSTEM_FOLDERS: &[&str] = &[
 
 /// Variables that are passed on beside [`PROXIES`] and [`TRUST`], which git inside needs; everything
 /// else of the server's environment stays outside.
-const PASSED_ON: &[&str] = &["PATH", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE"];
+pub(super) const PASSED_ON: &[&str] = &["PATH", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE"];
 
 /// How a container is walled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,22 +2,28 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
+use uuid::Uuid;
 
 use super::Error;
 use super::git::AllowedRepositories;
 use super::isolation::{self, Isolation, LaunchPaths};
+use super::launcher::{Launcher, Places};
 use super::limits::Limits;
+use super::wire::{Endpoint, LISTENING, TOKEN_VARIABLE, address_path, token_path};
 use crate::model::TownId;
 
 /// The end of a container's own log that goes into the reason of its failure.
 const LAST_WORDS_BYTES: u64 = 2 << 10;
 /// A container's own log is begun anew beyond this size.
 const LOG_BYTES_MAX: u64 = 4 << 20;
+/// How much of what a container says first is searched for its address.
+const TOLD_BYTES_MAX: u64 = 64 << 10;
 /// The longest path a unix socket can have (`sun_path`, less the final zero).
 const SOCKET_PATH_LEN_MAX: usize = 107;
 
@@ -28,6 +34,10 @@ pub struct LaunchOptions {
     pub town_id: TownId,
     /// The gastownd program.
     pub program: PathBuf,
+    /// The operator's own launcher, instead of the program behind its walls.
+    pub launcher: Option<Launcher>,
+    /// Where it listens on TCP, instead of on its socket.
+    pub listen: Option<SocketAddr>,
     /// The folder of its socket, mode 0700.
     pub run_dir: PathBuf,
     /// The folder it works in.
@@ -62,7 +72,8 @@ fn sight_path(run_dir: &Path) -> PathBuf {
 
 /// Whether the container that was launched last has in sight what is there of `repositories`.
 pub(super) fn has_in_sight(options: &LaunchOptions, repositories: &[PathBuf]) -> bool {
-    if options.isolation == Isolation::None {
+    // A launcher's walls are the operator's business.
+    if options.isolation == Isolation::None || options.launcher.is_some() {
         return true;
     }
     let text = std::fs::read_to_string(sight_path(&options.run_dir)).unwrap_or_default();
@@ -71,11 +82,18 @@ pub(super) fn has_in_sight(options: &LaunchOptions, repositories: &[PathBuf]) ->
     present.all(|path| seen.contains(&path.as_path()))
 }
 
+/// A container that was just launched.
+pub(super) struct Launched {
+    pub(super) child: Child,
+    /// Where in the container's own log its words begin.
+    pub(super) log_begin: u64,
+}
+
 /// Launches the container of `options`, with these repositories of this machine in sight.
 ///
 /// # Errors
 /// Its folders can't be had, or the isolation.
-pub(super) fn spawn(options: &LaunchOptions, repositories: &[PathBuf]) -> Result<Child, Error> {
+pub(super) fn spawn(options: &LaunchOptions, repositories: &[PathBuf]) -> Result<Launched, Error> {
     private_dir(&options.run_dir)?;
     private_dir(&options.workspace)?;
     let socket = socket_path(&options.run_dir);
@@ -91,6 +109,10 @@ pub(super) fn spawn(options: &LaunchOptions, repositories: &[PathBuf]) -> Result
         });
     }
     let log = open_log(&log_path(&options.run_dir))?;
+    let log_begin = log
+        .metadata()
+        .map_err(|source| workspace_error(&options.run_dir, source))?
+        .len();
     // One that is not there is the trouble of its own rig, not of the whole town.
     let present = || repositories.iter().filter(|path| path.exists()).cloned();
     let lines: String = present()
@@ -111,12 +133,31 @@ pub(super) fn spawn(options: &LaunchOptions, repositories: &[PathBuf]) -> Result
             .collect(),
         extra_writable: present().collect(),
     };
-    let launch =
-        isolation::launch_command(options.isolation, &paths, &container_arguments(options))?;
+    let arguments = container_arguments(options);
+    let mut launch = match &options.launcher {
+        None => isolation::launch_command(options.isolation, &paths, &arguments)?,
+        Some(launcher) => {
+            let places = Places {
+                program: &options.program,
+                run_dir: &options.run_dir,
+                workspace: &options.workspace,
+                town: &options.town_id.short(),
+            };
+            launcher.command(&places, &arguments)
+        }
+    };
+    if options.listen.is_some() {
+        // Where an earlier one was, and what it wanted to be shown, is not true of this one.
+        remove_address(&address_path(&options.run_dir))?;
+        let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        write_private(&token_path(&options.run_dir), &token)?;
+        let variable = (TOKEN_VARIABLE.into(), token.into());
+        launch.environment.push(variable);
+    }
     let errors = log
         .try_clone()
         .map_err(|source| workspace_error(&options.run_dir, source))?;
-    Command::new(&launch.program)
+    let child = Command::new(&launch.program)
         .args(&launch.args)
         .env_clear()
         .envs(launch.environment)
@@ -131,7 +172,59 @@ pub(super) fn spawn(options: &LaunchOptions, repositories: &[PathBuf]) -> Result
         .map_err(|source| Error::Workspace {
             path: launch.program,
             source,
-        })
+        })?;
+    Ok(Launched { child, log_begin })
+}
+
+/// Where the container of `options` answers.
+pub(super) fn endpoint(options: &LaunchOptions) -> Endpoint {
+    match options.listen {
+        None => Endpoint::Socket(socket_path(&options.run_dir)),
+        Some(_) => Endpoint::Tcp {
+            run_dir: options.run_dir.clone(),
+        },
+    }
+}
+
+/// Notes the address that a container launched since `begin` has told, if it has.
+pub(super) fn note_address(run_dir: &Path, begin: u64) -> Result<bool, Error> {
+    let log = log_path(run_dir);
+    let text = read_from(&log, begin).map_err(|source| workspace_error(&log, source))?;
+    let told = text.lines().find_map(|line| {
+        let (_, address) = line.split_once(LISTENING)?;
+        text.contains(&format!("{line}\n")).then_some(address)
+    });
+    let Some(address) = told else {
+        return Ok(false);
+    };
+    write_private(&address_path(run_dir), address)?;
+    Ok(true)
+}
+
+fn read_from(path: &Path, begin: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.take(TOLD_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn remove_address(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(workspace_error(path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| workspace_error(path, source))
 }
 
 fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
@@ -159,6 +252,9 @@ fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
         ("--open-files-max", open_files_max.into()),
     ] {
         arguments.extend([name.into(), limit.to_string().into()]);
+    }
+    if let Some(listen) = options.listen {
+        arguments.extend(["--listen".into(), listen.to_string().into()]);
     }
     if let Some(program) = &options.agent_program {
         arguments.extend(["--agent-program".into(), program.into()]);

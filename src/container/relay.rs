@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use fastwebsockets::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
 use crate::model::{AgentId, BeadId, Epoch, ReviewStatus};
@@ -21,6 +20,7 @@ use crate::storage::LinkPosition;
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
+use super::wire::{ReadHalf, WriteHalf};
 use super::protocol::{
     AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
     ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
@@ -152,7 +152,7 @@ pub(super) enum LinkEnd {
     NotStored,
 }
 
-type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, OwnedReadHalf>;
+type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, ReadHalf>;
 type Reading =
     Pin<Box<dyn Future<Output = (MessageReader<Reader>, Result<Message, MessageError>)> + Send>>;
 
@@ -184,7 +184,7 @@ fn read(reader: MessageReader<Reader>) -> Reading {
 }
 
 struct Relay<'a, T> {
-    writer: OwnedWriteHalf,
+    writer: WriteHalf,
     logs: &'a Logs,
     target: &'a T,
     epoch: Option<Epoch>,

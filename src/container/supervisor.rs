@@ -23,7 +23,7 @@ use crate::storage::LinkPosition;
 use crate::telemetry;
 
 use super::client::{CallError, Client};
-use super::launch::{self, LaunchOptions, log_path, socket_path};
+use super::launch::{self, LaunchOptions, log_path};
 use super::protocol::{
     AgentState, Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
 };
@@ -31,6 +31,8 @@ use super::relay::{self, LinkState, LinkTarget};
 
 /// How long a container process may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same for one that a launcher starts, which may have an image to fetch first.
+const LAUNCHER_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often it is asked meanwhile.
 const START_POLL: Duration = Duration::from_millis(10);
 /// A broken link to a live container is tried again this often.
@@ -69,7 +71,7 @@ impl ContainerHandle {
         target: T,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let client = Client::new(&socket_path(&options.run_dir), lifecycle.clone());
+        let client = Client::new(launch::endpoint(&options), lifecycle.clone());
         let up = watch::Sender::new(false);
         let handle = Self(Arc::new(Inner {
             client,
@@ -345,7 +347,10 @@ impl<T: LinkTarget> Supervisor<T> {
                     self.handle.0.up.send_replace(false);
                     tracing::info!(town = %self.options.town_id, %end, "the container's link ended");
                 }
-                Err(CallError::Asleep) => return self.last_words().await,
+                // Whoever refuses the link at that address is not the container any more.
+                Err(CallError::Asleep | CallError::Refused { .. }) => {
+                    return self.last_words().await;
+                }
                 Err(error) => {
                     tracing::warn!(town = %self.options.town_id, %error, "the container can't be reached");
                 }
@@ -359,12 +364,21 @@ impl<T: LinkTarget> Supervisor<T> {
 
     /// Launches the process and waits until it answers.
     async fn launch(&mut self) -> Result<(), String> {
-        let child = launch::spawn(&self.options, &self.target.local_repositories())
+        let launched = launch::spawn(&self.options, &self.target.local_repositories())
             .map_err(|error| telemetry::chain(&error))?;
-        self.child = Some(child);
-        let deadline = Instant::now() + START_TIMEOUT;
+        self.child = Some(launched.child);
+        let patience = match self.options.launcher {
+            None => START_TIMEOUT,
+            Some(_) => LAUNCHER_TIMEOUT,
+        };
+        let deadline = Instant::now() + patience;
+        let mut found = self.options.listen.is_none();
         loop {
-            if self.handle.health().await.is_ok() {
+            if !found {
+                found = launch::note_address(&self.options.run_dir, launched.log_begin)
+                    .map_err(|error| telemetry::chain(&error))?;
+            }
+            if found && self.handle.health().await.is_ok() {
                 return Ok(());
             }
             if self.has_exited() {
@@ -377,7 +391,7 @@ impl<T: LinkTarget> Supervisor<T> {
                 let words = self.last_words().await;
                 return Err(format!(
                     "no answer within {} s: {words}",
-                    START_TIMEOUT.as_secs()
+                    patience.as_secs()
                 ));
             }
             tokio::time::sleep(START_POLL).await;

@@ -1,5 +1,6 @@
 //! Puts the control server together and runs it to its end.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::either::Either;
 
 use super::credentials;
 use super::link::{LinkContext, Links};
@@ -20,6 +22,7 @@ use crate::clock::Clock;
 use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
 use crate::container::git::{AllowedRepositories, GitEnvironment};
 use crate::container::protocol::HEAD_BYTES_MAX;
+use crate::container::wire::{LISTENING, Stream};
 use crate::container::{Error, Limits, workspace};
 use crate::lifecycle::Lifecycle;
 use crate::model::TownId;
@@ -32,6 +35,8 @@ pub struct ContainerOptions {
     /// The control socket. A folder that has to be made for it is private. At most 100 bytes long,
     /// because of the system.
     pub socket: PathBuf,
+    /// Where to listen on TCP instead of on the control socket, for servers that show the token.
+    pub tcp: Option<TcpOptions>,
     /// Where repositories, worktrees and the agent server's home are.
     pub workspace: PathBuf,
     /// The agent server's program, instead of the one on `PATH`.
@@ -44,6 +49,68 @@ pub struct ContainerOptions {
     pub limits: Limits,
     /// Which repositories may be used besides the usual ones.
     pub allowed: AllowedRepositories,
+}
+
+/// A container that is reached over TCP.
+#[derive(Clone)]
+pub struct TcpOptions {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the server reaches it, if that is not the address.
+    pub announce: Option<String>,
+    /// What every request has to show.
+    pub token: String,
+}
+
+impl std::fmt::Debug for TcpOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpOptions")
+            .field("listen", &self.listen)
+            .field("announce", &self.announce)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where connections come in.
+enum Listener {
+    Socket(Socket),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    async fn bind(options: &ContainerOptions) -> Result<Self, Error> {
+        let Some(tcp) = &options.tcp else {
+            return Socket::bind(&options.socket).map(Self::Socket);
+        };
+        let fail = |source| Error::Listen {
+            address: tcp.listen,
+            source,
+        };
+        let listener = TcpListener::bind(tcp.listen).await.map_err(fail)?;
+        let bound = listener.local_addr().map_err(fail)?;
+        let announced = tcp.announce.clone().unwrap_or_else(|| bound.to_string());
+        tell(&format!("{LISTENING}{announced}"));
+        Ok(Self::Tcp(listener))
+    }
+
+    async fn accept(&self) -> std::io::Result<Stream> {
+        match self {
+            Self::Socket(socket) => Ok(Either::Left(socket.listener.accept().await?.0)),
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Either::Right(stream))
+            }
+        }
+    }
+}
+
+/// To whoever started it.
+fn tell(line: &str) {
+    use std::io::Write;
+    let mut output = std::io::stdout().lock();
+    // Nobody listens: then nobody finds this container either, and it ends by itself.
+    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
 }
 
 /// How long a connection may take to send a request's head.
@@ -68,7 +135,7 @@ pub async fn run(
     if let Some(folder) = options.socket.parent() {
         workspace::make_folder(folder).await?;
     }
-    let control = Socket::bind(&options.socket)?;
+    let control = Listener::bind(&options).await?;
     let credential_path = beside(&options.socket, "cred");
     let credential = Socket::bind(&credential_path)?;
     let signals = Signals::new().map_err(|source| Error::Socket {
@@ -97,6 +164,7 @@ pub async fn run(
     };
     let routes = Arc::new(Routes {
         town_id: options.town_id,
+        token: options.tcp.map(|tcp| tcp.token),
         fleet: handle.clone(),
         town_config: town_config.clone(),
         link,
@@ -106,7 +174,7 @@ pub async fn run(
     tracing::info!(town = %options.town_id, socket = %options.socket.display(), "the container is up");
     tokio::select! {
         () = Box::pin(fleet.run()) => {}
-        () = accept_all(&control.listener, &routes) => {}
+        () = accept_all(&control, &routes) => {}
         () = credentials::answer_all(&credential.listener, &town_config, &lifecycle) => {}
         () = drain_on_signal(signals, &handle, &lifecycle) => {}
     }
@@ -148,10 +216,10 @@ async fn drain_on_signal(mut signals: Signals, fleet: &FleetHandle, lifecycle: &
 }
 
 /// Serves connections until the process ends.
-async fn accept_all(listener: &UnixListener, routes: &Arc<Routes>) {
+async fn accept_all(listener: &Listener, routes: &Arc<Routes>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let serving = serve(stream, routes.clone());
                 routes
                     .lifecycle
@@ -166,7 +234,7 @@ async fn accept_all(listener: &UnixListener, routes: &Arc<Routes>) {
     }
 }
 
-async fn serve(stream: UnixStream, routes: Arc<Routes>) {
+async fn serve(stream: Stream, routes: Arc<Routes>) {
     let service = service_fn(move |request| routes.clone().answer(request));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
