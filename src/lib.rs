@@ -18,6 +18,8 @@ pub mod sdk;
 
 pub mod container;
 
+pub mod notify;
+
 pub mod town;
 
 pub mod mcp;

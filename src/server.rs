@@ -13,14 +13,15 @@ use tokio::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent_log::Logs;
+use crate::agent_log::{Logs, TailLimits};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::http::auth::{Authority, SecretError};
 use crate::http::{self, Listener, State};
 use crate::lifecycle::Lifecycle;
 use crate::model::Agent;
-use crate::storage::{self, Database, OpenOptions};
+use crate::notify::Notifier;
+use crate::storage::{self, Database, OpenOptions, TreeName};
 use crate::town::{self, AgentTokens, Towns, TownsOptions};
 
 /// Towns have at least this long to finish what they are at, even if connections used up the grace
@@ -95,15 +96,26 @@ impl Server {
         let listener = Listener::bind(settings.listen).await.map_err(listen)?;
         private_dir(&settings)?;
         let cache_bytes = settings.storage.cache;
-        let database = Database::open(&settings.data_dir, OpenOptions { cache_bytes })?;
-        let authority = Arc::new(Authority::load(&settings.data_dir, settings.no_auth)?);
+        let database = Database::open_reserving(
+            &settings.data_dir,
+            OpenOptions { cache_bytes },
+            settings.storage.reserve,
+        )?;
+        let authority = Authority::load(&settings.data_dir, settings.no_auth)?;
+        let meta = database.tree(TreeName::Meta)?;
+        let authority = Arc::new(authority.with_tokens(meta, clock.clone())?);
         let address = listener.address();
-        let logs = Logs::new(database.clone(), settings.stream.tail_per_agent);
+        let tails = TailLimits {
+            per_log: settings.stream.tail_per_agent,
+            total: settings.stream.tail_total,
+        };
+        let logs = Logs::within(database.clone(), tails);
         let options = TownsOptions {
             settings: settings.clone(),
             program,
             api_url: api_url(&settings, address).into(),
             tokens: agent_tokens(authority.clone()),
+            notifier: Notifier::start(settings.notify_command.clone(), &lifecycle),
         };
         let towns = Towns::open(
             database.clone(),
@@ -113,6 +125,7 @@ impl Server {
             lifecycle.clone(),
         )
         .await?;
+        towns.start_upkeep();
         let new_admin_token = authority.new_admin_token().map(str::to_owned);
         let connections = Lifecycle::new();
         let state = Arc::new(State {
@@ -122,6 +135,8 @@ impl Server {
             clock,
             lifecycle: connections.clone(),
             body_max: settings.http.body_max,
+            join_interval: settings.stream.join_interval,
+            is_https: is_https(&settings),
         });
         connections.spawn(
             "listener",
@@ -211,6 +226,13 @@ fn api_url(settings: &Settings, address: SocketAddr) -> String {
         };
         format!("http://{}", SocketAddr::new(ip, address.port()))
     })
+}
+
+/// Whether people reach the server by https, behind a proxy that speaks it.
+fn is_https(settings: &Settings) -> bool {
+    let url = settings.public_url.as_deref().unwrap_or_default();
+    url.get(..8)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 fn agent_tokens(authority: Arc<Authority>) -> AgentTokens {

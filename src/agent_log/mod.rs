@@ -9,6 +9,9 @@
 //! - Ids of one log are contiguous within an epoch, and no id is given twice.
 //! - [`Log::position`] and everything readable is durable.
 //! - A message of a container's link is appended at most once, however often it is sent.
+//! - What is kept of a log has no hole: retention removes from the front only, and the floor that
+//!   readers are told is never below what is there.
+//! - Memory is bounded: for each log, for all tails together, and idle logs are closed.
 //!
 //! Absent on purpose: queues per reader. A reader is a cursor; see the `stream` room.
 
@@ -16,9 +19,14 @@ mod answers;
 mod frame;
 mod log;
 mod logs;
+mod overdue;
 mod segment;
+mod tail;
 
-pub use frame::{EventView, Subject, text_frame};
-pub use log::{AppendError, Appended, Log, NewEvent, Position, Staged, WatchId, Watcher};
+pub use frame::{EventView, Subject, frames_in, text_frame, text_payload};
+pub use log::{
+    AppendError, Appended, Expired, Keep, Log, Look, NewEvent, Position, Staged, WatchId, Watcher,
+};
 pub use logs::Logs;
 pub use segment::{Segment, Slice};
+pub use tail::TailLimits;

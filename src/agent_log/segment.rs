@@ -44,6 +44,11 @@ impl Segment {
         self.0.first_id + self.0.offsets.len() as u64 - 1
     }
 
+    /// How many events it holds.
+    pub(super) fn len(&self) -> usize {
+        self.0.offsets.len()
+    }
+
     /// Bytes of its frames.
     #[must_use]
     pub fn byte_len(&self) -> usize {
@@ -53,17 +58,25 @@ impl Segment {
     /// The part from the event `from` on; the whole if that is earlier.
     #[must_use]
     pub fn slice_from(&self, from: u64) -> Slice {
-        let skip = usize::try_from(from.saturating_sub(self.0.first_id)).unwrap_or(usize::MAX);
-        let start = self
-            .0
-            .offsets
-            .get(skip)
-            .map_or(self.0.frames.len(), |at| *at as usize);
+        let (skip, start) = self.place(from);
         Slice {
             segment: self.clone(),
-            skip: skip.min(self.0.offsets.len()),
+            skip,
             start,
         }
+    }
+
+    /// The frames of that part.
+    pub(super) fn bytes_from(&self, from: u64) -> Bytes {
+        self.0.frames.slice(self.place(from).1..)
+    }
+
+    /// How many events are before `from`, and how many bytes.
+    fn place(&self, from: u64) -> (usize, usize) {
+        let skip = usize::try_from(from.saturating_sub(self.0.first_id)).unwrap_or(usize::MAX);
+        let offset = self.0.offsets.get(skip);
+        let start = offset.map_or(self.0.frames.len(), |at| *at as usize);
+        (skip.min(self.0.offsets.len()), start)
     }
 }
 
@@ -80,6 +93,12 @@ impl Slice {
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         self.segment.0.frames.slice(self.start..)
+    }
+
+    /// The id of the first event in it.
+    #[must_use]
+    pub fn first_id(&self) -> u64 {
+        self.segment.first_id() + self.skip as u64
     }
 
     /// The id of the last event in it.
@@ -104,16 +123,16 @@ impl Slice {
 /// Collects frames into segments of the right size.
 #[derive(Debug)]
 pub(super) struct SegmentBuilder {
-    done: Vec<(SegmentHead, Vec<u8>)>,
+    done: Vec<(SegmentHead, Bytes)>,
     head: SegmentHead,
     frames: Vec<u8>,
 }
 
 impl SegmentBuilder {
-    pub(super) fn new(first_id: u64) -> Self {
+    pub(super) fn new(first_id: u64, bytes_before: u64) -> Self {
         Self {
             done: Vec::new(),
-            head: empty_head(first_id),
+            head: empty_head(first_id, bytes_before),
             frames: Vec::new(),
         }
     }
@@ -126,9 +145,7 @@ impl SegmentBuilder {
             && (self.frames.len() > SEGMENT_LEN_MAX
                 || self.head.offsets.len() >= SEGMENT_EVENTS_MAX)
         {
-            let frame = self.frames.split_off(start);
-            self.cut();
-            self.frames = frame;
+            self.cut(start);
         }
         let offset = if self.head.offsets.is_empty() {
             0
@@ -141,27 +158,33 @@ impl SegmentBuilder {
         self.head.link = link.or(self.head.link);
     }
 
-    pub(super) fn finish(mut self) -> Vec<(SegmentHead, Vec<u8>)> {
+    pub(super) fn finish(mut self) -> Vec<(SegmentHead, Bytes)> {
         if !self.head.offsets.is_empty() {
-            self.cut();
+            self.cut(self.frames.len());
         }
         self.done
     }
 
-    fn cut(&mut self) {
+    /// Ends the segment with the first `len` bytes; the rest begins the next one. The frames get
+    /// memory of exactly their size, because they may be kept for long.
+    fn cut(&mut self, len: usize) {
         let next = self.head.first_id + self.head.offsets.len() as u64;
-        let mut head = std::mem::replace(&mut self.head, empty_head(next));
+        let next = empty_head(next, self.head.bytes_before + len as u64);
+        let mut head = std::mem::replace(&mut self.head, next);
         self.head.link = head.link;
         head.offsets.shrink_to_fit();
-        self.done.push((head, std::mem::take(&mut self.frames)));
+        self.done
+            .push((head, Bytes::copy_from_slice(&self.frames[..len])));
+        self.frames.drain(..len);
     }
 }
 
-fn empty_head(first_id: u64) -> SegmentHead {
+fn empty_head(first_id: u64, bytes_before: u64) -> SegmentHead {
     SegmentHead {
         first_id,
         offsets: Vec::new(),
         link: None,
+        bytes_before,
     }
 }
 
@@ -171,7 +194,7 @@ mod tests {
 
     #[test]
     fn frames_are_cut_where_they_began() {
-        let mut builder = SegmentBuilder::new(5);
+        let mut builder = SegmentBuilder::new(5, 70);
         let lens: Vec<usize> = (0..300)
             .map(|n| 1 + (n * 37) % 900)
             .chain([20_000, 3])
@@ -181,15 +204,17 @@ mod tests {
                 out.extend(std::iter::repeat_n(u8::try_from(n % 251).unwrap(), *len))
             });
         }
-        let mut next = 5;
+        let (mut next, mut bytes) = (5, 70);
         let mut seen = Vec::new();
         for (head, frames) in builder.finish() {
-            assert_eq!(head.first_id, next);
+            assert_eq!((head.first_id, head.bytes_before), (next, bytes));
+            bytes += frames.len() as u64;
             assert!(frames.len() <= SEGMENT_LEN_MAX || head.offsets.len() == 1);
-            let segment = Segment::new(head, frames.into());
+            let segment = Segment::new(head, frames);
             next = segment.last_id() + 1;
             for (at, frame) in segment.slice_from(0).frames().enumerate() {
                 let id = segment.first_id() + at as u64;
+                assert_eq!(segment.slice_from(id).first_id(), id);
                 assert_eq!(segment.slice_from(id).frames().next().unwrap(), frame);
                 assert!(segment.slice_from(id).bytes().starts_with(frame));
                 seen.push(frame.len());

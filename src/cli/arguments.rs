@@ -54,6 +54,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Let the scheduler decide again what it decided in a recorded run; exit 1 if it differs
+    Replay {
+        /// What the setting `reconcile_record` named
+        record: PathBuf,
+    },
     /// One town's container; started by the server
     #[command(hide = true)]
     Container(ContainerArguments),

@@ -113,7 +113,10 @@ async fn play(server: &Server, repository: &Path) -> Result<(), Error> {
             created_by: Some(OWNER.to_owned()),
         };
         let slung = town.sling(rig_id, order).await.map_err(Error::DemoTown)?;
-        announce(&format!("slung to {}: {title}", slung.agent.name))?;
+        let to = slung
+            .agent
+            .map_or_else(|| "the next free polecat".to_owned(), |agent| agent.name);
+        announce(&format!("slung to {to}: {title}"))?;
         waiting.push(slung.bead.bead_id);
     }
     let (mut merged, mut failed) = (0, 0);

@@ -55,6 +55,20 @@ pub enum Error {
         /// How many.
         failed: usize,
     },
+    /// A recorded run can't be replayed.
+    #[error("replay {}", path.display())]
+    Replay {
+        /// The record.
+        path: std::path::PathBuf,
+        /// Why.
+        source: town::ReplayError,
+    },
+    /// A recorded run came to something else.
+    #[error("come to the same: {different} looks of the record differ")]
+    ReplayDiffers {
+        /// How many.
+        different: u64,
+    },
     /// A temporary folder can't be made or removed.
     #[error("use a temporary folder")]
     Temporary {

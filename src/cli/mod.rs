@@ -11,6 +11,7 @@ mod arguments;
 mod config_command;
 mod demo;
 mod error;
+mod replay_command;
 mod run;
 mod serve;
 mod settings_flags;

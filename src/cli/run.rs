@@ -18,7 +18,7 @@ use crate::{sdk, telemetry};
 
 use super::arguments::{Arguments, Command, ContainerArguments};
 use super::error::Error;
-use super::{config_command, demo, serve};
+use super::{config_command, demo, replay_command, serve};
 
 const SUCCESS: u8 = 0;
 /// The guarded program ended in no ordinary way: its code is no byte.
@@ -37,6 +37,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
         Command::Serve(flags) => serve::run(flags)?,
         Command::Demo(arguments) => demo::run(arguments)?,
         Command::Config { action } => config_command::run(action)?,
+        Command::Replay { record } => replay_command::run(&record)?,
         Command::Container(arguments) => container(arguments)?,
         Command::Guard { arguments } => {
             let code = sdk::guard::run(arguments)?;

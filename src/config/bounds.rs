@@ -18,10 +18,26 @@ pub(super) const CONTAINER_OPEN_FILES: RangeInclusive<u32> = 1024..=1_000_000;
 pub(super) const STORAGE_CACHE: RangeInclusive<u64> = 4 * MIB..=64 * 1024 * MIB;
 /// The tail must hold at least one largest event; hundreds of agents have one each.
 pub(super) const TAIL_PER_AGENT: RangeInclusive<u64> = 64 * KIB..=256 * MIB;
+/// All tails together hold at least some; more than the machine's memory is the operator's choice.
+pub(super) const TAIL_TOTAL: RangeInclusive<u64> = MIB..=64 * 1024 * MIB;
+/// Nobody who watches tokens sees some milliseconds; a second would be seen.
+pub(super) const JOIN_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(1));
+/// Room for what is written between two looks at the disk, and for opening the database again.
+pub(super) const STORAGE_RESERVE: RangeInclusive<u64> = 4 * MIB..=1024 * 1024 * MIB;
 /// A shorter pause would hammer a repository or a model that is down.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// A person needs a second to answer; after a day nobody comes any more.
+pub(super) const ASKS_ESCALATE_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
 /// Each try costs money.
 pub(super) const ATTEMPTS_MAX: RangeInclusive<u32> = 1..=100;
+/// Below some, one bead's own attempts would stop the whole town; each entry is kept in a row.
+pub(super) const FAILURES_MAX: RangeInclusive<u32> = 2..=1000;
+/// A shorter one would never fill, a longer one never forgets.
+pub(super) const FAILURES_WINDOW: (Duration, Duration) = (minutes(1), days(1));
+/// A shorter pause would be no pause.
+pub(super) const PROBE_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// An agent's activity is written every half minute.
+pub(super) const PATROL_AFTER: (Duration, Duration) = (minutes(1), days(1));
 /// Large enough for a bead with a long text; a body is held in memory whole.
 pub(super) const BODY_MAX: RangeInclusive<u64> = 16 * KIB..=64 * MIB;
 /// A socket costs some kilobytes and a file descriptor.
@@ -65,6 +81,10 @@ pub(super) const INSTRUCTIONS_CHARS_MAX: usize = 16 * 1024;
 pub(super) const ENV_VALUE_CHARS_MAX: usize = 32 * 1024;
 /// Gates run one after another before each merge.
 pub(super) const GATES_MAX: usize = 32;
+/// A gate is a build and its tests; beyond two hours a merge queue stands still.
+pub(super) const GATE_SECONDS: RangeInclusive<u64> = 1..=7200;
+/// One gate, where the config says nothing.
+pub(super) const GATE_TIMEOUT_DEFAULT: Duration = minutes(10);
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)

@@ -44,6 +44,8 @@ pub(super) const ISOLATION: &str = "isolation";
 pub(super) const AGENT_PROGRAM: &str = "agent_program";
 pub(super) const LOG: &str = "log";
 pub(super) const SHUTDOWN_GRACE: &str = "shutdown_grace";
+pub(super) const RECONCILE_RECORD: &str = "reconcile_record";
+pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
 pub(super) const CONTAINER_LAUNCHER: &str = "container.launcher";
@@ -52,10 +54,18 @@ pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
 pub(super) const STORAGE_CACHE: &str = "storage.cache";
+pub(super) const STORAGE_RESERVE: &str = "storage.reserve";
 pub(super) const STREAM_TAIL_PER_AGENT: &str = "stream.tail_per_agent";
+pub(super) const STREAM_TAIL_TOTAL: &str = "stream.tail_total";
+pub(super) const STREAM_JOIN_INTERVAL: &str = "stream.join_interval";
 pub(super) const DISPATCH_BACKOFF_MIN: &str = "dispatch.backoff_min";
 pub(super) const DISPATCH_BACKOFF_MAX: &str = "dispatch.backoff_max";
 pub(super) const DISPATCH_ATTEMPTS_MAX: &str = "dispatch.attempts_max";
+pub(super) const ASKS_ESCALATE_AFTER: &str = "asks.escalate_after";
+pub(super) const DISPATCH_FAILURES_MAX: &str = "dispatch.failures_max";
+pub(super) const DISPATCH_FAILURES_WINDOW: &str = "dispatch.failures_window";
+pub(super) const DISPATCH_PROBE_AFTER: &str = "dispatch.probe_after";
+pub(super) const DISPATCH_PATROL_AFTER: &str = "dispatch.patrol_after";
 pub(super) const HTTP_BODY_MAX: &str = "http.body_max";
 pub(super) const HTTP_CONNECTIONS_MAX: &str = "http.connections_max";
 pub(super) const RETENTION_DAYS: &str = "retention.days";
@@ -137,6 +147,22 @@ pub const SETTINGS: &[Setting] = &[
         "How long requests in flight may take to end after SIGTERM",
     ),
     value(
+        RECONCILE_RECORD,
+        "reconcile-record",
+        "GASTOWND_RECONCILE_RECORD",
+        "FILE",
+        "",
+        "Write down what the scheduler saw and decided, for `gastownd replay`",
+    ),
+    value(
+        NOTIFY_COMMAND,
+        "notify-command",
+        "GASTOWND_NOTIFY_COMMAND",
+        "PATH",
+        "",
+        "A program that gets each high or critical escalation as JSON on its standard input",
+    ),
+    value(
         CONTAINER_LINGER,
         "container-linger",
         "GASTOWND_CONTAINER_LINGER",
@@ -199,12 +225,36 @@ pub const SETTINGS: &[Setting] = &[
         "Memory for the database's cache",
     ),
     value(
+        STORAGE_RESERVE,
+        "storage-reserve",
+        "GASTOWND_STORAGE_RESERVE",
+        "SIZE",
+        "64MiB",
+        "Below this much free disk writes are refused until there is room again",
+    ),
+    value(
         STREAM_TAIL_PER_AGENT,
         "stream-tail-per-agent",
         "GASTOWND_STREAM_TAIL_PER_AGENT",
         "SIZE",
         "512KiB",
         "Memory for each agent's newest events, from which viewers are served",
+    ),
+    value(
+        STREAM_TAIL_TOTAL,
+        "stream-tail-total",
+        "GASTOWND_STREAM_TAIL_TOTAL",
+        "SIZE",
+        "64MiB",
+        "Memory for the newest events of all agents together; the oldest give way",
+    ),
+    value(
+        STREAM_JOIN_INTERVAL,
+        "stream-join-interval",
+        "GASTOWND_STREAM_JOIN_INTERVAL",
+        "DURATION",
+        "0ms",
+        "How long an event may wait so that several go to a viewer in one write",
     ),
     value(
         DISPATCH_BACKOFF_MIN,
@@ -229,6 +279,46 @@ pub const SETTINGS: &[Setting] = &[
         "COUNT",
         "5",
         "A bead fails after this many failed tries",
+    ),
+    value(
+        DISPATCH_FAILURES_MAX,
+        "dispatch-failures-max",
+        "GASTOWND_DISPATCH_FAILURES_MAX",
+        "COUNT",
+        "20",
+        "A town stops dispatching after this many failed tries within the window",
+    ),
+    value(
+        DISPATCH_FAILURES_WINDOW,
+        "dispatch-failures-window",
+        "GASTOWND_DISPATCH_FAILURES_WINDOW",
+        "DURATION",
+        "30m",
+        "How long a failed try counts towards that",
+    ),
+    value(
+        DISPATCH_PROBE_AFTER,
+        "dispatch-probe-after",
+        "GASTOWND_DISPATCH_PROBE_AFTER",
+        "DURATION",
+        "10m",
+        "Pause before a stopped town tries one agent to see whether things work again",
+    ),
+    value(
+        DISPATCH_PATROL_AFTER,
+        "dispatch-patrol-after",
+        "GASTOWND_DISPATCH_PATROL_AFTER",
+        "DURATION",
+        "30m",
+        "An agent at work that is silent for so long is asked; after as long again a person is called",
+    ),
+    value(
+        ASKS_ESCALATE_AFTER,
+        "asks-escalate-after",
+        "GASTOWND_ASKS_ESCALATE_AFTER",
+        "DURATION",
+        "5m",
+        "How long an agent's question may wait for an answer until it is escalated",
     ),
     value(
         HTTP_BODY_MAX,

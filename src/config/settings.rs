@@ -42,10 +42,13 @@ pub struct Settings {
     pub agent_program: Option<PathBuf>,
     pub log: String,
     pub shutdown_grace: Duration,
+    pub reconcile_record: Option<PathBuf>,
+    pub notify_command: Option<PathBuf>,
     pub container: ContainerSettings,
     pub storage: StorageSettings,
     pub stream: StreamSettings,
     pub dispatch: DispatchSettings,
+    pub asks: AskSettings,
     pub http: HttpSettings,
     pub retention: RetentionSettings,
 }
@@ -69,6 +72,8 @@ pub struct ContainerSettings {
 pub struct StorageSettings {
     /// In bytes.
     pub cache: u64,
+    /// In bytes.
+    pub reserve: u64,
 }
 
 /// The settings under `stream`.
@@ -76,6 +81,10 @@ pub struct StorageSettings {
 pub struct StreamSettings {
     /// In bytes.
     pub tail_per_agent: usize,
+    /// In bytes.
+    pub tail_total: usize,
+    /// Zero: nothing waits.
+    pub join_interval: Duration,
 }
 
 /// The settings under `dispatch`.
@@ -85,6 +94,17 @@ pub struct DispatchSettings {
     pub backoff_min: Duration,
     pub backoff_max: Duration,
     pub attempts_max: u32,
+    pub failures_max: u32,
+    pub failures_window: Duration,
+    pub probe_after: Duration,
+    pub patrol_after: Duration,
+}
+
+/// The settings under `asks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskSettings {
+    /// How long one may wait.
+    pub escalate_after: Duration,
 }
 
 /// The settings under `http`.
@@ -121,6 +141,8 @@ impl Settings {
             agent_program: read.optional(names::AGENT_PROGRAM, path)?,
             log: read.required(names::LOG, log_filter)?,
             shutdown_grace: read.duration(names::SHUTDOWN_GRACE, bounds::SHUTDOWN_GRACE)?,
+            reconcile_record: read.optional(names::RECONCILE_RECORD, path)?,
+            notify_command: read.optional(names::NOTIFY_COMMAND, path)?,
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
@@ -140,11 +162,18 @@ impl Settings {
                 cache: read.required(names::STORAGE_CACHE, |text| {
                     quantity::size(text, bounds::STORAGE_CACHE)
                 })?,
+                reserve: read.required(names::STORAGE_RESERVE, |text| {
+                    quantity::size(text, bounds::STORAGE_RESERVE)
+                })?,
             },
             stream: StreamSettings {
                 tail_per_agent: read.required(names::STREAM_TAIL_PER_AGENT, |text| {
                     quantity::size(text, bounds::TAIL_PER_AGENT).and_then(in_memory)
                 })?,
+                tail_total: read.required(names::STREAM_TAIL_TOTAL, |text| {
+                    quantity::size(text, bounds::TAIL_TOTAL).and_then(in_memory)
+                })?,
+                join_interval: read.duration(names::STREAM_JOIN_INTERVAL, bounds::JOIN_INTERVAL)?,
             },
             dispatch: DispatchSettings {
                 backoff_min: read.duration(names::DISPATCH_BACKOFF_MIN, bounds::BACKOFF)?,
@@ -152,6 +181,17 @@ impl Settings {
                 attempts_max: read.required(names::DISPATCH_ATTEMPTS_MAX, |text| {
                     quantity::count(text, bounds::ATTEMPTS_MAX)
                 })?,
+                failures_max: read.required(names::DISPATCH_FAILURES_MAX, |text| {
+                    quantity::count(text, bounds::FAILURES_MAX)
+                })?,
+                failures_window: read
+                    .duration(names::DISPATCH_FAILURES_WINDOW, bounds::FAILURES_WINDOW)?,
+                probe_after: read.duration(names::DISPATCH_PROBE_AFTER, bounds::PROBE_AFTER)?,
+                patrol_after: read.duration(names::DISPATCH_PATROL_AFTER, bounds::PATROL_AFTER)?,
+            },
+            asks: AskSettings {
+                escalate_after: read
+                    .duration(names::ASKS_ESCALATE_AFTER, bounds::ASKS_ESCALATE_AFTER)?,
             },
             http: HttpSettings {
                 body_max: read.required(names::HTTP_BODY_MAX, |text| {

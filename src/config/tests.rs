@@ -52,6 +52,8 @@ fn the_defaults_are_those_that_are_documented() {
     assert_eq!(settings.http.body_max, 1 << 20);
     assert_eq!(settings.shutdown_grace, Duration::from_secs(10));
     assert_eq!(settings.retention.days, 7);
+    assert_eq!(settings.asks.escalate_after, Duration::from_secs(300));
+    assert_eq!(settings.notify_command, None);
 }
 
 #[test]
@@ -71,7 +73,7 @@ fn every_setting_is_read_and_checked() {
         // NUL is wrong for each of them but paths, which are only opened later.
         let (flags, part) = match setting.key {
             "data_dir" => ([(setting.key, "")], "must be a path"),
-            "agent_program" => continue,
+            "agent_program" | "notify_command" | "reconcile_record" => continue,
             _ => ([(setting.key, "\0")], "must"),
         };
         let given = Given {

@@ -3,6 +3,10 @@
 //! The texts are for a model. They name the tools that the server offers over MCP as the agent sees
 //! them (`gt_...`), say what is expected in which order, and leave out what the agent can't act on.
 
+mod reviewing;
+
+pub use reviewing::{ReviewPrompt, ReworkPrompt, review_prompt, with_rework};
+
 use crate::model::AgentRole;
 
 /// Everything a system prompt speaks of.
@@ -29,8 +33,8 @@ pub struct RolePrompt<'a> {
 /// A mail that is told along with a bead.
 #[derive(Clone, Debug)]
 pub struct PromptMail<'a> {
-    /// Who sent it.
-    pub from: &'a str,
+    /// Who sent it; `None` is a person who needs no introduction.
+    pub from: Option<&'a str>,
     /// A line.
     pub subject: &'a str,
     /// The text.
@@ -76,16 +80,18 @@ wait silently.";
 const REFINERY: &str = "\
 ## Your work
 You are the refinery: you review branches before they go into the default branch.
-1. Call gt_prime: the bead on your hook names the branch and the work it is for.
+1. Call gt_prime: the merge request on your hook names the branch and the work it is for.
 2. Read the whole difference to the default branch (`git fetch origin`, then `git diff` with three \
 dots) with the bead beside it. Does it do what the bead asks, all of it, and nothing else? Are errors \
 handled, are there tests, does it follow the repository's conventions?
-3. Run the repository's tests and checks on the branch.
-4. If it is sound, call gt_done with the branch and a summary of what you checked. If not, write to \
-the worker with gt_mail_send: file and line, what is wrong, what you expect instead. If the worker \
-and you do not agree after two rounds, call gt_escalate.
-Change nothing yourself except to solve a plain merge conflict that you were asked to solve; then \
-keep both sides' meaning, run the tests, commit, push, and say in gt_done what you decided.";
+3. Run the repository's tests and checks on the branch if that helps you to judge. The town's gates \
+run by themselves before the merge.
+4. If it is sound, call gt_review_approve with what you checked. If not, call \
+gt_review_request_changes: file and line, what is wrong, what you expect instead; a worker mends it \
+and you see it again. Ask for what matters, not for what is a matter of taste. If only people can \
+decide, call gt_escalate first and then gt_review_request_changes.
+One of the two calls ends every review: without it the branch waits. Change nothing yourself, and \
+merge and push nothing: the town does that.";
 
 const MAYOR: &str = "\
 ## Your work
@@ -179,20 +185,28 @@ pub fn bead_prompt(
         ));
     }
     if !mail.is_empty() {
-        let letters = mail.iter().map(|mail| {
-            format!(
-                "From {}: {}\n{}",
-                mail.from,
-                mail.subject.trim(),
-                mail.body.trim()
-            )
-        });
-        sections.push(format!(
-            "## Your mail\n{}",
-            letters.collect::<Vec<_>>().join("\n\n")
-        ));
+        sections.push(format!("## Your mail\n{}", letters(mail)));
     }
     sections.join("\n\n")
+}
+
+fn letters(mail: &[PromptMail<'_>]) -> String {
+    let letters = mail.iter().map(|mail| match mail.from {
+        None => mail.body.trim().to_owned(),
+        Some(from) => format!("From {from}: {}\n{}", mail.subject.trim(), mail.body.trim()),
+    });
+    letters.collect::<Vec<_>>().join("\n\n")
+}
+
+/// What is told to an agent between two turns.
+#[must_use]
+pub fn news(mail: &[PromptMail<'_>], has_work: bool) -> String {
+    let letters = letters(mail);
+    if has_work {
+        format!("## Your mail\n{letters}\n\nYour hook still holds your bead: go on with it.")
+    } else {
+        letters
+    }
 }
 
 /// What is added to a bead's prompt if it has steps: each with its instructions, and where the
@@ -280,7 +294,7 @@ mod tests {
     #[test]
     fn a_bead_comes_with_what_belongs_to_it() {
         let mail = PromptMail {
-            from: "mayor",
+            from: Some("mayor"),
             subject: "Hurry",
             body: "Please.",
         };

@@ -178,6 +178,15 @@ pub struct MergeBranch {
     pub entry_id: BeadId,
     /// The message of the merge commit.
     pub message: String,
+    /// Commands that must succeed on the merged tree before it is pushed, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<String>,
+    /// How long each of them may run.
+    #[serde(default)]
+    pub gate_timeout_ms: u64,
+    /// Whether git may settle conflicts that are about white space alone.
+    #[serde(default)]
+    pub settle_white_space: bool,
 }
 
 /// The answer of `GET /health`.
@@ -216,6 +225,14 @@ pub enum AgentPhase {
     Exited,
     /// It ended with an error.
     Failed,
+}
+
+impl AgentPhase {
+    /// Whether the run has ended, however it did.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Exited | Self::Failed)
+    }
 }
 
 /// The answer of `GET /agents/{id}/status`.
@@ -398,6 +415,9 @@ pub struct AgentIdle {
     /// What the turn ended with, if that was an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether its run is about to end anyway, so that nobody has to tell it to go on.
+    #[serde(default)]
+    pub ending: bool,
 }
 
 /// What an agent waits for.
@@ -468,6 +488,18 @@ pub struct AgentMerge {
     pub commit_sha: Option<String>,
     /// Whether the same merge may succeed later without anyone doing anything.
     pub retryable: bool,
+    /// What the gates said, if any ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gates: Option<GatesReport>,
+}
+
+/// What the gates of a merge said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatesReport {
+    /// Whether all of them succeeded.
+    pub passed: bool,
+    /// The end of what they printed.
+    pub output: String,
 }
 
 /// What the container uses, every 30 seconds while agents run.

@@ -15,22 +15,29 @@ use fastwebsockets::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
-use crate::model::{AgentId, BeadId, Epoch, ReviewStatus};
-use crate::storage::LinkPosition;
+use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Usage};
+use crate::storage::{self, LinkPosition};
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
 use super::wire::{ReadHalf, WriteHalf};
 use super::protocol::{
-    AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted, AgentWaiting,
-    ContainerMessage, ExitKind, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
-    ServerFrame, message_type,
+    self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
+    AgentWaiting, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
+    MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
+use super::reading::{self, MESSAGE_UPDATED};
 
-/// Messages taken over together: one commit for what gathered during the last one.
-const GROUP_LEN_MAX: usize = 512;
+/// Messages taken over together: one commit for what gathered during the last one. With a fleet of
+/// 64 busy agents a group fills a segment of each.
+const GROUP_LEN_MAX: usize = 4096;
+/// And bytes of them, beyond which nothing more is read.
+const GROUP_BYTES_MAX: usize = 4 << 20;
 /// How long to wait before an overloaded log is tried again.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before a full disk is tried again. The container keeps what is not
+/// acknowledged meanwhile.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an agent's run has come to, for the town.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,16 +63,18 @@ pub enum AgentReport {
     },
     /// Its turn ended.
     Idle {
-        /// With an error; its exit follows.
-        failed: bool,
+        /// The run ends with it, by an error or because it is to: its exit follows.
+        ends: bool,
+    },
+    /// A message of its session has used so much by now.
+    Used {
+        /// The agent server's id of the message.
+        message_id: String,
+        /// All of the message, not only what is new.
+        usage: Usage,
     },
     /// It asked a person something.
-    Waiting {
-        /// The ask.
-        ask_id: String,
-        /// In one line.
-        title: String,
-    },
+    Waiting(Asked),
     /// Its commands were over a limit and were ended.
     Limited {
         /// Which limit, and by how much.
@@ -76,6 +85,19 @@ pub enum AgentReport {
         /// The ask.
         ask_id: String,
     },
+}
+
+/// What an agent asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The ask, as the agent server names it.
+    pub ask_id: String,
+    /// What is wanted.
+    pub kind: AskKind,
+    /// In one line.
+    pub title: String,
+    /// The whole ask as the agent server told it.
+    pub detail: Json,
 }
 
 /// How a merge ended, for the town.
@@ -91,6 +113,8 @@ pub struct MergeReport {
     pub commit_sha: Option<String>,
     /// Whether it may succeed later by itself.
     pub retryable: bool,
+    /// What the gates said, if any ran.
+    pub gates: Option<GatesReport>,
 }
 
 /// What the supervisor knows of the link.
@@ -191,6 +215,55 @@ struct Relay<'a, T> {
     known: &'a mut Option<LinkPosition>,
 }
 
+/// Messages that came one after another, and how that ended, if it did.
+#[derive(Default)]
+struct Group {
+    messages: Vec<String>,
+    bytes: usize,
+    ended: Option<LinkEnd>,
+}
+
+impl Group {
+    fn has_room(&self) -> bool {
+        self.ended.is_none() && self.messages.len() < GROUP_LEN_MAX && self.bytes < GROUP_BYTES_MAX
+    }
+
+    /// Waits for a message, if there is none yet, and takes what else is there already. Nothing is
+    /// lost if it is cut off.
+    async fn gather(&mut self, reading: &mut Reading) {
+        while self.has_room() {
+            let waits = self.messages.is_empty();
+            tokio::select! {
+                biased;
+                () = self.take_one(reading) => {}
+                () = std::future::ready(()), if !waits => return,
+            }
+        }
+    }
+
+    /// Takes messages until there is no room. It must not return before: whoever awaits it beside
+    /// something else would ask again and again, and leave no time for the others to run.
+    async fn fill(&mut self, reading: &mut Reading) {
+        while self.has_room() {
+            self.take_one(reading).await;
+        }
+    }
+
+    async fn take_one(&mut self, reading: &mut Reading) {
+        let (reader, message) = (&mut *reading).await;
+        *reading = read(reader);
+        match message {
+            Ok(Message::Text(text)) => {
+                self.bytes += text.len();
+                self.messages.push(text);
+            }
+            Ok(Message::Close) => self.ended = Some(LinkEnd::Closed),
+            Ok(_) => {}
+            Err(error) => self.ended = Some(LinkEnd::Broken(error)),
+        }
+    }
+}
+
 enum Report {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
@@ -203,41 +276,34 @@ impl<T: LinkTarget> Relay<'_, T> {
             after_seq: self.known.map_or(0, |known| known.seq),
         };
         self.say(&resume).await?;
+        let mut group = Group::default();
         loop {
-            let mut group = Vec::new();
-            let ended = self.gather(&mut reading, &mut group).await;
-            self.take_over(&group).await?;
+            group.gather(&mut reading).await;
+            // While the disk is at work on this group, the next one comes in.
+            let Group {
+                messages, ended, ..
+            } = std::mem::take(&mut group);
+            let next = &mut group;
+            let mut taking = std::pin::pin!(self.take_over(&messages));
+            loop {
+                tokio::select! {
+                    biased;
+                    taken = &mut taking => {
+                        taken?;
+                        break;
+                    }
+                    () = next.fill(&mut reading), if ended.is_none() && next.has_room() => {}
+                }
+            }
             if let Some(end) = ended {
                 return Err(end);
             }
         }
     }
 
-    /// Waits for a message and takes what else is there already.
-    async fn gather(&mut self, reading: &mut Reading, group: &mut Vec<String>) -> Option<LinkEnd> {
-        loop {
-            let message = tokio::select! {
-                biased;
-                (reader, message) = &mut *reading => {
-                    *reading = read(reader);
-                    message
-                }
-                () = std::future::ready(()), if !group.is_empty() => return None,
-            };
-            match message {
-                Ok(Message::Text(text)) => group.push(text),
-                Ok(Message::Close) => return Some(LinkEnd::Closed),
-                Ok(_) => {}
-                Err(error) => return Some(LinkEnd::Broken(error)),
-            }
-            if group.len() >= GROUP_LEN_MAX {
-                return None;
-            }
-        }
-    }
-
     async fn take_over(&mut self, group: &[String]) -> Result<(), LinkEnd> {
-        let mut events: BTreeMap<AgentId, Vec<NewEvent>> = BTreeMap::new();
+        // `None` for agents that the town does not know.
+        let mut events: BTreeMap<AgentId, Option<Vec<NewEvent>>> = BTreeMap::new();
         let mut reports = Vec::new();
         let mut last = None;
         for text in group {
@@ -258,8 +324,17 @@ impl<T: LinkTarget> Relay<'_, T> {
             if let Some(report) = report(&message).map_err(LinkEnd::Invalid)? {
                 reports.push((place, report));
             }
-            if let Some(agent_id) = message.agent_id.filter(|agent| self.target.knows(*agent)) {
-                events.entry(agent_id).or_default().push(NewEvent {
+            let Some(agent_id) = message.agent_id else {
+                continue;
+            };
+            let known = events
+                .entry(agent_id)
+                .or_insert_with(|| self.target.knows(agent_id).then(Vec::new));
+            if let Some(known) = known {
+                if reading::shows_life(&message.message_type, message.data.get()) {
+                    self.target.active(agent_id);
+                }
+                known.push(NewEvent {
                     event_type: message.message_type.into_owned(),
                     data: message.data.get().into(),
                     timestamp: message.timestamp,
@@ -267,8 +342,10 @@ impl<T: LinkTarget> Relay<'_, T> {
                 });
             }
         }
-        self.store(events).await?;
-        for (place, report) in reports {
+        let known = events.into_iter();
+        self.store(known.filter_map(|(agent_id, events)| Some((agent_id, events?))))
+            .await?;
+        for (place, report) in without_repeats(reports) {
             let stored = match report {
                 Report::Agent(agent_id, report) => {
                     self.target.report(place, agent_id, report).await
@@ -300,37 +377,50 @@ impl<T: LinkTarget> Relay<'_, T> {
     }
 
     /// Appends every agent's events; all logs commit together.
-    async fn store(&mut self, events: BTreeMap<AgentId, Vec<NewEvent>>) -> Result<(), LinkEnd> {
-        let mut outcomes = Vec::with_capacity(events.len());
-        for (agent_id, events) in events {
-            self.target.active(agent_id);
-            let log = self
-                .logs
-                .open(agent_id)
-                .await
-                .map_err(|_| LinkEnd::NotStored)?;
+    async fn store(
+        &mut self,
+        events: impl Iterator<Item = (AgentId, Vec<NewEvent>)>,
+    ) -> Result<(), LinkEnd> {
+        let mut outcomes = Vec::new();
+        for (agent_id, mut events) in events {
+            let log = match self.logs.open(agent_id).await {
+                Ok(log) => log,
+                // Deleted in this moment: nobody wants them any more.
+                Err(storage::Error::Removed { .. }) => continue,
+                Err(error) => return Err(self.not_stored(&error).await),
+            };
             loop {
-                match log.begin_append(events.clone()) {
+                match log.begin_append_from(&mut events) {
                     Ok(outcome) => {
                         outcomes.push((log, outcome));
                         break;
                     }
                     Err(AppendError::Overloaded) => tokio::time::sleep(OVERLOAD_PAUSE).await,
-                    // Deleted in this moment: nobody wants them any more.
                     Err(AppendError::Ended) => break,
-                    Err(AppendError::Storage(_) | AppendError::KeyReused) => {
-                        return Err(LinkEnd::NotStored);
-                    }
+                    Err(AppendError::Storage(error)) => return Err(self.not_stored(&error).await),
+                    Err(AppendError::KeyReused) => return Err(LinkEnd::NotStored),
                 }
             }
         }
         for (log, outcome) in outcomes {
             match outcome.await.unwrap_or_else(|_| Err(log.dropped())) {
                 Ok(_) | Err(AppendError::Ended) => {}
-                Err(_) => return Err(LinkEnd::NotStored),
+                Err(AppendError::Storage(error)) => return Err(self.not_stored(&error).await),
+                Err(AppendError::Overloaded | AppendError::KeyReused) => {
+                    return Err(LinkEnd::NotStored);
+                }
             }
         }
         Ok(())
+    }
+
+    /// The link begins anew behind what was acknowledged: what is missing is sent again, what was
+    /// stored is recognised. On a full disk there is no haste.
+    async fn not_stored(&self, error: &storage::Error) -> LinkEnd {
+        if matches!(error, storage::Error::Full { .. }) {
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        LinkEnd::NotStored
     }
 
     async fn say(&mut self, frame: &ServerFrame) -> Result<(), LinkEnd> {
@@ -343,6 +433,23 @@ impl<T: LinkTarget> Relay<'_, T> {
     }
 }
 
+/// Leaves out what a message of an agent had used before it used more: only the last word counts.
+fn without_repeats(reports: Vec<(LinkPosition, Report)>) -> Vec<(LinkPosition, Report)> {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<_> = reports
+        .into_iter()
+        .rev()
+        .filter(|(_, report)| match report {
+            Report::Agent(agent_id, AgentReport::Used { message_id, .. }) => {
+                seen.insert((*agent_id, message_id.clone()))
+            }
+            _ => true,
+        })
+        .collect();
+    kept.reverse();
+    kept
+}
+
 /// What a message means to the town, if it means anything.
 fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::Error> {
     let data = message.data.get();
@@ -353,6 +460,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             message,
             commit_sha,
             retryable,
+            gates,
         } = serde_json::from_str(data)?;
         let status = match status {
             MergeStatus::Merged => ReviewStatus::Merged,
@@ -365,6 +473,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             message,
             commit_sha,
             retryable,
+            gates,
         };
         return Ok(Some(Report::Merge(report)));
     }
@@ -395,14 +504,27 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             }
         }
         message_type::AGENT_IDLE => {
-            let AgentIdle { error } = serde_json::from_str(data)?;
+            let AgentIdle { error, ending } = serde_json::from_str(data)?;
             AgentReport::Idle {
-                failed: error.is_some(),
+                ends: ending || error.is_some(),
             }
         }
         message_type::AGENT_WAITING => {
-            let AgentWaiting { ask_id, title, .. } = serde_json::from_str(data)?;
-            AgentReport::Waiting { ask_id, title }
+            let AgentWaiting {
+                ask_id,
+                kind,
+                title,
+                detail,
+            } = serde_json::from_str(data)?;
+            AgentReport::Waiting(Asked {
+                ask_id,
+                kind: match kind {
+                    protocol::AskKind::Permission => AskKind::Permission,
+                    protocol::AskKind::Question => AskKind::Question,
+                },
+                title,
+                detail: Json::from_valid(detail.get()),
+            })
         }
         message_type::AGENT_LIMITED => {
             let AgentLimited { reason } = serde_json::from_str(data)?;
@@ -412,6 +534,10 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             let AgentResumed { ask_id } = serde_json::from_str(data)?;
             AgentReport::Resumed { ask_id }
         }
+        MESSAGE_UPDATED => match reading::used(data) {
+            Some((message_id, usage)) => AgentReport::Used { message_id, usage },
+            None => return Ok(None),
+        },
         _ => return Ok(None),
     };
     Ok(Some(Report::Agent(agent_id, report)))

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Serialize;
 use tokio::process::Child;
 use tokio::sync::{Notify, watch};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use crate::agent_log::Logs;
 use crate::config::ResolvedTownConfig;
 use crate::lifecycle::Lifecycle;
-use crate::model::AgentId;
+use crate::model::{AgentId, AskKind, Json};
 use crate::storage::LinkPosition;
 use crate::telemetry;
 
@@ -39,6 +40,9 @@ const START_POLL: Duration = Duration::from_millis(10);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a container may take to save its agents' work before one with other walls follows it.
 const RENEWAL_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// What is escaped in a part of a path that an agent server chose.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
 
 /// A town's container; cheap to clone.
 #[derive(Clone, Debug)]
@@ -178,6 +182,32 @@ impl ContainerHandle {
             .await
     }
 
+    /// Answers what an agent asked. `answer` is the protocol's body for that kind.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn answer_ask(
+        &self,
+        config: &ResolvedTownConfig,
+        agent_id: AgentId,
+        kind: AskKind,
+        server_id: &str,
+        answer: &Json,
+    ) -> Result<(), CallError> {
+        let kind = match kind {
+            AskKind::Permission => "permissions",
+            AskKind::Question => "questions",
+        };
+        let ask = percent_encoding::utf8_percent_encode(server_id, SEGMENT);
+        let path = format!("/agents/{agent_id}/{kind}/{ask}");
+        let body = answer.as_str().as_bytes().to_vec();
+        self.0
+            .client
+            .call(Method::POST, &path, Some(config), body)
+            .await
+            .map(drop)
+    }
+
     /// What the container knows of an agent; `None` if nothing.
     ///
     /// # Errors
@@ -308,6 +338,11 @@ struct Supervisor<T> {
 impl<T: LinkTarget> Supervisor<T> {
     async fn run(&mut self) {
         let mut adopted = self.handle.health().await.is_ok();
+        if !adopted {
+            // It may have ended while there was no server to hear of it.
+            let reason = "no container was found".to_owned();
+            self.target.link(LinkState::Down { reason }).await;
+        }
         loop {
             if !adopted {
                 self.handle.0.wake.notified().await;

@@ -5,6 +5,8 @@
 //! (RFC 7519) without an end: they are good as long as the agent exists, so that an agent that
 //! outlives a restart of the server goes on working.
 
+mod tokens;
+
 use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -16,7 +18,13 @@ use hyper::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL}
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Agent, AgentId, AgentRole, RigId, Timestamp, TownId};
+use crate::clock::Clock;
+use crate::model::{Agent, AgentId, AgentRole, ApiToken, RigId, Timestamp, TownId};
+use crate::storage::{self, Tree};
+use crate::stream::Leave;
+
+use tokens::Validity;
+pub use tokens::{ApiTokens, TokenError};
 
 const ADMIN_TOKEN_FILE: &str = "admin.token";
 const SIGNING_KEY_FILE: &str = "signing.key";
@@ -70,6 +78,8 @@ pub enum Scope {
     Rig,
     /// And the agent in the path.
     Agent,
+    /// And the mayor of the town in the path.
+    Mayor,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,6 +107,7 @@ pub struct Authority {
     open: bool,
     /// Whether the administrator's token was made just now.
     is_new: bool,
+    tokens: Option<ApiTokens>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -124,6 +135,7 @@ impl Authority {
         let (key, _) = secret(&data_dir.join(SIGNING_KEY_FILE))?;
         Ok(Self {
             admin_token,
+            tokens: None,
             encoding: EncodingKey::from_secret(key.as_bytes()),
             decoding: DecodingKey::from_secret(key.as_bytes()),
             open,
@@ -183,7 +195,8 @@ impl Authority {
     #[must_use]
     pub fn identify(&self, headers: &HeaderMap) -> Option<Principal> {
         if let Some(token) = bearer(headers) {
-            return if same(token, &self.admin_token) {
+            let is_admin = same(token, &self.admin_token) || self.token_row(token).is_some();
+            return if is_admin {
                 Some(Principal::Admin)
             } else {
                 self.agent_of(token).map(Principal::Agent)
@@ -192,6 +205,86 @@ impl Authority {
         let by_cookie = cookie(headers).is_some_and(|session| self.is_session(session));
         let trusted = by_cookie || (self.open && is_for_loopback(headers));
         (trusted && is_same_origin(headers)).then_some(Principal::Admin)
+    }
+
+    /// The same, which also knows the tokens that people made, kept in `meta`.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn with_tokens(mut self, meta: Tree, clock: Clock) -> Result<Self, storage::Error> {
+        self.tokens = Some(ApiTokens::load(&meta, clock, self.encoding.clone())?);
+        Ok(self)
+    }
+
+    /// The tokens that people made.
+    ///
+    /// # Panics
+    /// If the authority was made without any; a server's never is.
+    pub(super) fn tokens(&self) -> &ApiTokens {
+        self.tokens
+            .as_ref()
+            .expect("a server's authority has tokens")
+    }
+
+    fn token_row(&self, token: &str) -> Option<ApiToken> {
+        self.tokens.as_ref()?.find(token)
+    }
+
+    /// Resolves when what these headers show is not good any more, with what to tell the client.
+    pub(super) fn expiry(
+        &self,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> impl Future<Output = Leave> + Send + use<> {
+        let (validity, tokens) = (self.validity(headers), self.tokens.clone());
+        async move {
+            match validity {
+                Validity::Lasting => std::future::pending().await,
+                Validity::Session { until } => {
+                    tokio::time::sleep(until.since(now)).await;
+                    Leave::LogInAgain
+                }
+                Validity::Token { token_id, until } => {
+                    let revoked = async {
+                        match &tokens {
+                            Some(tokens) => tokens.gone(token_id).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    let ends = async {
+                        match until {
+                            Some(until) => tokio::time::sleep(until.since(now)).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = revoked => {}
+                        () = ends => {}
+                    }
+                    Leave::NotAllowed
+                }
+            }
+        }
+    }
+
+    fn validity(&self, headers: &HeaderMap) -> Validity {
+        if let Some(token) = bearer(headers) {
+            return match self.token_row(token) {
+                Some(row) => Validity::Token {
+                    token_id: row.token_id,
+                    until: row.expires_at,
+                },
+                None => Validity::Lasting,
+            };
+        }
+        let session = cookie(headers).and_then(|session| self.verify(session));
+        match session.and_then(|claims| claims.exp) {
+            // Where nobody has to log in, a cookie that ends takes nothing away.
+            Some(end) if !self.open => Validity::Session {
+                until: Timestamp::from_millis(end.saturating_mul(1000)),
+            },
+            _ => Validity::Lasting,
+        }
     }
 
     fn sign(&self, claims: &Claims) -> String {

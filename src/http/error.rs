@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use crate::agent_log::AppendError;
 use crate::config::Issue;
+use crate::storage;
 use crate::town::{Error as TownError, Refusal};
+
+use super::auth::TokenError;
 
 /// Seconds after which a client may try again when the server was overloaded or closing.
 const RETRY_AFTER: &str = "1";
@@ -86,6 +89,8 @@ impl ApiError {
             "agent" => "agent_not_found",
             "bead" => "bead_not_found",
             "escalation" => "escalation_not_found",
+            "ask" => "ask_not_found",
+            "token" => "token_not_found",
             "merge request" => "review_not_found",
             "convoy" => "convoy_not_found",
             "molecule" => "molecule_not_found",
@@ -172,17 +177,24 @@ impl From<Refusal> for ApiError {
             Refusal::AgentNotFound(_) => (StatusCode::NOT_FOUND, "agent_not_found"),
             Refusal::ReviewNotFound(_) => (StatusCode::NOT_FOUND, "review_not_found"),
             Refusal::EscalationNotFound(_) => (StatusCode::NOT_FOUND, "escalation_not_found"),
+            Refusal::AskNotFound(_) => (StatusCode::NOT_FOUND, "ask_not_found"),
+            Refusal::AskAnswered(_) => (StatusCode::CONFLICT, "ask_answered"),
+            Refusal::AgentRunning(_) => (StatusCode::CONFLICT, "agent_running"),
+            Refusal::AgentNotRunning(_) => (StatusCode::CONFLICT, "agent_not_running"),
             Refusal::MayorNotFound => (StatusCode::NOT_FOUND, "mayor_not_found"),
             Refusal::RigNameTaken(_) => (StatusCode::CONFLICT, "rig_name_taken"),
             Refusal::AgentNameTaken(_) => (StatusCode::CONFLICT, "agent_name_taken"),
             Refusal::IdentityTaken(_) => (StatusCode::CONFLICT, "identity_taken"),
             Refusal::RoleTaken(_) => (StatusCode::CONFLICT, "role_taken"),
             Refusal::BeadTerminal(..) => (StatusCode::CONFLICT, "bead_terminal"),
+            Refusal::BeadNotFailed(..) => (StatusCode::CONFLICT, "bead_not_failed"),
             Refusal::BeadHooked(..) => (StatusCode::CONFLICT, "bead_hooked"),
             Refusal::BeadInReview(..) => (StatusCode::CONFLICT, "bead_in_review"),
             Refusal::AgentHooked(..) => (StatusCode::CONFLICT, "agent_already_hooked"),
             Refusal::HookEmpty(_) => (StatusCode::CONFLICT, "hook_empty"),
             Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
+            Refusal::ReviewElsewhere(..) => (StatusCode::CONFLICT, "review_elsewhere"),
+            Refusal::ReviewNotHeld(..) => (StatusCode::CONFLICT, "review_not_held"),
             Refusal::ConvoyNotFound(_) => (StatusCode::NOT_FOUND, "convoy_not_found"),
             Refusal::ConvoyLanded(_) => (StatusCode::CONFLICT, "convoy_landed"),
             Refusal::ConvoyFull(_) => (StatusCode::CONFLICT, "convoy_full"),
@@ -200,6 +212,18 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
         };
         Self::new(status, code, message)
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::NotFound => Self::not_found("token"),
+            TokenError::TooMany => {
+                Self::new(StatusCode::CONFLICT, "too_many_tokens", error.to_string())
+            }
+            TokenError::Town(error) => error.into(),
+        }
     }
 }
 
@@ -222,6 +246,16 @@ impl From<TownError> for ApiError {
                     "the town's container does not answer",
                 )
             }
+            TownError::Storage(error @ storage::Error::Full { .. })
+            | TownError::Append(AppendError::Storage(error @ storage::Error::Full { .. })) => {
+                tracing::warn!(%error, "a request was refused");
+                unavailable(
+                    "storage_full",
+                    "the server's disk is full; nothing was stored, try again when there is room",
+                )
+            }
+            // Deleted in this moment.
+            TownError::Storage(storage::Error::Removed { .. }) => Self::not_found("agent"),
             TownError::Storage(error) | TownError::Append(AppendError::Storage(error)) => {
                 tracing::error!(%error, "a request met a failing database");
                 unavailable(

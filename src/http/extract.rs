@@ -6,22 +6,28 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::config::Issue;
 use crate::model::{Json, UnknownVariant};
-use crate::town::Page;
 
+use super::describe::{self, Notes};
 use super::error::ApiError;
 
 /// Characters of a bead's title or a mail's subject: a line, if a long one.
 pub(super) const TITLE: RangeInclusive<usize> = 1..=1000;
+/// Characters of a message that must say something.
+pub(super) const MESSAGE: RangeInclusive<usize> = 1..=usize::MAX;
 /// Characters of a name.
 pub(super) const NAME: RangeInclusive<usize> = 1..=64;
 /// Characters of a reference: a branch, an identity, an url.
 pub(super) const REFERENCE: RangeInclusive<usize> = 1..=2048;
 /// Characters of a text; the body's own limit is what counts.
 pub(super) const TEXT: RangeInclusive<usize> = 0..=usize::MAX;
-const LABELS_MAX: usize = 100;
+/// Labels of one list.
+pub(super) const LABELS_MAX: usize = 100;
+/// Questions of an ask, and answers to one of them.
+const ANSWERS_MAX: usize = 100;
 /// Levels of JSON that a client stores in a row. Rows are shown inside other JSON, and readers of
 /// JSON commonly stop at 128 levels.
 const NESTING_MAX: usize = 100;
@@ -31,6 +37,8 @@ const NESTING_MAX: usize = 100;
 pub(super) struct Fields<'a> {
     fields: HashMap<String, &'a RawValue>,
     issues: Vec<Issue>,
+    /// Where it is noted what is asked for, if that is all that is wanted.
+    notes: Option<Notes>,
 }
 
 impl<'a> Fields<'a> {
@@ -47,10 +55,29 @@ impl<'a> Fields<'a> {
                 }])
             })?
         };
-        Ok(Self {
+        Ok(Self::of(fields))
+    }
+
+    fn of(fields: HashMap<String, &'a RawValue>) -> Self {
+        Self {
             fields,
             issues: Vec::new(),
-        })
+            notes: None,
+        }
+    }
+
+    /// No fields; what is asked for is noted.
+    pub(super) fn noting(notes: Notes) -> Self {
+        Self {
+            notes: Some(notes),
+            ..Self::of(HashMap::new())
+        }
+    }
+
+    fn note(&self, field: &str, schema: impl FnOnce() -> Value) {
+        if let Some(notes) = &self.notes {
+            notes.field(field, schema());
+        }
     }
 
     /// Ends the reading: an error if anything was wrong.
@@ -88,6 +115,7 @@ impl<'a> Fields<'a> {
 
     /// Text of so many characters; missing or null is `None`.
     pub(super) fn text(&mut self, field: &str, chars: RangeInclusive<usize>) -> Option<String> {
+        self.note(field, || describe::text(*chars.start(), *chars.end()));
         let text: String = self.parse(field, "a string")?;
         let count = text.chars().count();
         if chars.contains(&count) {
@@ -108,6 +136,11 @@ impl<'a> Fields<'a> {
     }
 
     fn required<T>(&mut self, field: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        if let Some(notes) = self.notes.clone() {
+            let value = read(self);
+            notes.require(field);
+            return value;
+        }
         if self.raw(field).is_none() {
             self.issue(field, "is required");
             return None;
@@ -115,8 +148,21 @@ impl<'a> Fields<'a> {
         read(self)
     }
 
+    /// A whole number; missing or null is `None`.
+    pub(super) fn whole(&mut self, field: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
+        self.note(field, || describe::number(*allowed.start(), *allowed.end()));
+        let number: u64 = self.parse(field, "a whole number")?;
+        if allowed.contains(&number) {
+            return Some(number);
+        }
+        let (least, most) = (allowed.start(), allowed.end());
+        self.issue(field, format!("must be {least} to {most}"));
+        None
+    }
+
     /// One of an enum's names; missing or null is `None`.
     pub(super) fn choice<T: FromStr<Err = UnknownVariant>>(&mut self, field: &str) -> Option<T> {
+        self.note(field, || describe::choice(allowed::<T>()));
         let text: String = self.parse(field, "a string")?;
         text.parse()
             .map_err(|error: UnknownVariant| self.issue(field, error.to_string()))
@@ -131,8 +177,28 @@ impl<'a> Fields<'a> {
         self.required(field, |fields| fields.choice(field))
     }
 
+    /// One of these names, for what it stands; it must be there.
+    pub(super) fn required_one_of<T: Copy>(
+        &mut self,
+        field: &str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let allowed = names.join(", ");
+        self.required(field, |fields| {
+            fields.note(field, || describe::choice(&allowed));
+            let text: String = fields.parse(field, "a string")?;
+            let chosen = choices.iter().find(|(name, _)| *name == text);
+            if chosen.is_none() {
+                fields.issue(field, format!("must be one of {allowed}"));
+            }
+            chosen.map(|(_, value)| *value)
+        })
+    }
+
     /// An id; missing or null is `None`.
     pub(super) fn id<T: FromStr>(&mut self, field: &str) -> Option<T> {
+        self.note(field, describe::id);
         let text: String = self.parse(field, "a string")?;
         let id = text.parse().ok();
         if id.is_none() {
@@ -148,6 +214,7 @@ impl<'a> Fields<'a> {
 
     /// A JSON object that is kept as it is; missing or null is the empty one.
     pub(super) fn object(&mut self, field: &str) -> Json {
+        self.note(field, describe::object);
         let Some(raw) = self.raw(field) else {
             return Json::empty_object();
         };
@@ -160,9 +227,22 @@ impl<'a> Fields<'a> {
 
     /// Any JSON value; `None` only if the field is missing.
     pub(super) fn json(&mut self, field: &str) -> Option<Json> {
+        self.note(field, || json!({}));
         let raw = self.fields.get(field).copied()?;
         self.nesting(field, raw);
         Some(Json::from_valid(raw.get()))
+    }
+
+    /// Any JSON value, null included, that must be there.
+    pub(super) fn required_json(&mut self, field: &str) -> Json {
+        if let Some(json) = self.json(field) {
+            return json;
+        }
+        if let Some(notes) = &self.notes {
+            notes.require(field);
+        }
+        self.issue(field, "is required");
+        Json::empty_object()
     }
 
     fn nesting(&mut self, field: &str, raw: &RawValue) {
@@ -173,6 +253,7 @@ impl<'a> Fields<'a> {
 
     /// Any JSON value of a bounded length; `null` if the field is missing.
     pub(super) fn sized_json(&self, field: &str, bytes_max: usize) -> Result<Json, ApiError> {
+        self.note(field, || json!({}));
         let raw = self.fields.get(field).map_or("null", |raw| raw.get());
         if raw.len() > bytes_max {
             return Err(ApiError::too_large(field, bytes_max));
@@ -182,6 +263,7 @@ impl<'a> Fields<'a> {
 
     /// Short texts; missing or null is none.
     pub(super) fn labels(&mut self, field: &str) -> Vec<String> {
+        self.note(field, describe::labels);
         let labels: Vec<String> = self.parse(field, "an array of strings").unwrap_or_default();
         let sound = labels.len() <= LABELS_MAX
             && labels
@@ -197,17 +279,60 @@ impl<'a> Fields<'a> {
         labels
     }
 
-    /// The objects of an array.
+    /// A number within bounds; missing or null is `None`.
+    pub(super) fn number(&mut self, field: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.note(
+            field,
+            || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}),
+        );
+        let (least, most) = (range.start(), range.end());
+        let expected = format!("a whole number from {least} to {most}");
+        let number: u64 = self.parse(field, &expected)?;
+        if range.contains(&number) {
+            return Some(number);
+        }
+        self.issue(field, format!("must be {expected}"));
+        None
+    }
+
+    /// `true` or `false`; missing or null is `None`.
+    pub(super) fn flag(&mut self, field: &str) -> Option<bool> {
+        self.note(field, || json!({"type": "boolean"}));
+        self.parse(field, "true or false")
+    }
+
+    /// Answers to questions, a list for each; missing or null is `None`.
+    pub(super) fn answers(&mut self, field: &str) -> Option<Vec<Vec<String>>> {
+        self.note(
+            field,
+            || json!({"type": "array", "items": {"type": "array", "items": {"type": "string"}}}),
+        );
+        let answers: Vec<Vec<String>> = self.parse(field, "an array of arrays of strings")?;
+        let sound = answers.len() <= ANSWERS_MAX
+            && answers.iter().all(|chosen| chosen.len() <= ANSWERS_MAX);
+        if !sound {
+            self.issue(
+                field,
+                format!("must be at most {ANSWERS_MAX} by {ANSWERS_MAX}"),
+            );
+        }
+        Some(answers)
+    }
+
+    /// The objects of an array that has at least one.
     pub(super) fn objects(&mut self, field: &str) -> Vec<Fields<'a>> {
+        self.note(field, || json!({"type": "array"}));
         let objects: Option<Vec<HashMap<String, &'a RawValue>>> =
             self.required(field, |fields| fields.parse(field, "an array of objects"));
+        if self.notes.is_some() {
+            // One, to see what its fields are.
+            return vec![Fields::noting(Notes::default())];
+        }
+        if objects.as_ref().is_some_and(Vec::is_empty) {
+            self.issue(field, "must have at least one");
+        }
         let objects = objects.unwrap_or_default().into_iter();
-        objects
-            .map(|fields| Fields {
-                fields,
-                issues: Vec::new(),
-            })
-            .collect()
+        objects.map(Fields::of).collect()
     }
 
     /// Whether nothing was wrong so far.
@@ -221,12 +346,16 @@ impl<'a> Fields<'a> {
         field: &str,
         read: impl FnOnce(&mut Fields<'a>) -> T,
     ) -> Option<T> {
+        if let Some(notes) = &self.notes {
+            let inner = Notes::default();
+            let value = read(&mut Fields::noting(inner.clone()));
+            notes.field(field, describe::object_of(&inner.asked().fields));
+            notes.require(field);
+            return Some(value);
+        }
         let fields: HashMap<String, &'a RawValue> =
             self.required(field, |fields| fields.parse(field, "an object"))?;
-        let mut part = Fields {
-            fields,
-            issues: Vec::new(),
-        };
+        let mut part = Fields::of(fields);
         let value = read(&mut part);
         for mut issue in part.issues {
             issue.path.insert(0, field.to_owned());
@@ -237,6 +366,7 @@ impl<'a> Fields<'a> {
 
     /// Ids; missing or null is none.
     pub(super) fn ids<T: FromStr>(&mut self, field: &str, most: usize) -> Vec<T> {
+        self.note(field, || describe::ids(most));
         let texts: Vec<String> = self.parse(field, "an array of UUIDs").unwrap_or_default();
         let ids: Vec<T> = texts.iter().filter_map(|text| text.parse().ok()).collect();
         if ids.len() < texts.len() || ids.len() > most {
@@ -247,6 +377,10 @@ impl<'a> Fields<'a> {
 
     /// Takes over what was wrong with a part.
     pub(super) fn absorb(&mut self, field: &str, index: usize, part: Fields<'_>) {
+        if let Some(notes) = &part.notes {
+            let items = describe::object_of(&notes.asked().fields);
+            self.note(field, || json!({"type": "array", "items": items}));
+        }
         for mut issue in part.issues {
             issue
                 .path
@@ -254,6 +388,11 @@ impl<'a> Fields<'a> {
             self.issues.push(issue);
         }
     }
+}
+
+/// The names of an enum, joined by commas. No variant has the empty name.
+pub(super) fn allowed<T: FromStr<Err = UnknownVariant>>() -> &'static str {
+    "".parse::<T>().err().map_or("", |unknown| unknown.allowed)
 }
 
 /// How deep the arrays and objects of a JSON text lie in each other.
@@ -274,87 +413,6 @@ fn nesting(json: &str) -> usize {
         }
     }
     deepest
-}
-
-/// A query string's parameters.
-#[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
-
-impl Query {
-    pub(super) fn parse(query: Option<&str>) -> Self {
-        let query = query.unwrap_or_default().as_bytes();
-        Self(form_urlencoded::parse(query).into_owned().collect())
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// An enum's name; missing or empty is `None`.
-    pub(super) fn choice<T: FromStr<Err = UnknownVariant>>(
-        &self,
-        name: &str,
-    ) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        text.parse()
-            .map(Some)
-            .map_err(|error: UnknownVariant| ApiError::invalid_field(name, error.to_string()))
-    }
-
-    /// An id; missing or empty is `None`.
-    pub(super) fn id<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        text.parse()
-            .map(Some)
-            .map_err(|_| ApiError::invalid_field(name, "must be a UUID"))
-    }
-
-    /// `true` or `false`; missing or empty is `None`.
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
-        match self.get(name) {
-            None | Some("") => Ok(None),
-            Some("true") => Ok(Some(true)),
-            Some("false") => Ok(Some(false)),
-            Some(_) => Err(ApiError::invalid_field(name, "must be true or false")),
-        }
-    }
-
-    /// Which part of a list is wanted.
-    pub(super) fn page(&self) -> Result<Page, ApiError> {
-        let limit = self.number("limit", 100, 1..=1000)?;
-        let offset = self.number("offset", 0, 0..=u64::from(u32::MAX))?;
-        let size = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        Ok(Page {
-            limit: size(limit),
-            offset: size(offset),
-        })
-    }
-
-    /// A number within bounds.
-    pub(super) fn number(
-        &self,
-        name: &str,
-        default: u64,
-        range: RangeInclusive<u64>,
-    ) -> Result<u64, ApiError> {
-        let Some(text) = self.get(name) else {
-            return Ok(default);
-        };
-        text.parse()
-            .ok()
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| {
-                let (least, most) = (range.start(), range.end());
-                ApiError::invalid_field(name, format!("must be a number from {least} to {most}"))
-            })
-    }
 }
 
 #[cfg(test)]
@@ -420,25 +478,5 @@ mod tests {
             assert!(Fields::of_body(body.as_bytes()).is_err(), "{body}");
         }
         assert!(Fields::of_body(b" \n").is_ok());
-    }
-
-    #[test]
-    fn queries_survive_anything() {
-        let query = Query::parse(Some("a=1&b=%41+c&b=2&&=x&c&d=%zz&e=%ff"));
-        let values = ["a", "b", "c", "d", "e", "f"].map(|name| query.get(name));
-        assert_eq!(
-            values,
-            [
-                Some("1"),
-                Some("A c"),
-                Some(""),
-                Some("%zz"),
-                Some("\u{fffd}"),
-                None
-            ]
-        );
-        assert_eq!(query.number("a", 5, 0..=9).ok(), Some(1));
-        assert!(query.number("b", 5, 0..=9).is_err());
-        assert_eq!(query.number("f", 5, 0..=9).ok(), Some(5));
     }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -15,11 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::model::AgentRole;
+
 use super::auth::{Principal, Scope};
-use super::context::{Context, State};
+use super::context::{self, Context, State};
 use super::error::ApiError;
-use super::extract::Query;
 use super::once;
+use super::requests;
 use super::routes::{self, Route};
 
 /// A client has this long to send a request's head, so that silent connections don't pile up.
@@ -115,11 +117,15 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let mut response = match carry_out(state, request).await {
+    let begun = Instant::now();
+    let found = routes::find(&method, &path);
+    let route = found.as_ref().map(|(route, _)| *route);
+    let mut response = match carry_out(state, request, found).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
     tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
+    requests::answered(route, response.status().as_u16(), begun.elapsed());
     let headers = response.headers_mut();
     for (name, value) in [
         (hyper::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -136,10 +142,10 @@ async fn answer(
 async fn carry_out(
     state: Arc<State>,
     request: Request<Incoming>,
+    found: Option<(&'static Route, routes::Params)>,
 ) -> Result<Response<Full<Bytes>>, ApiError> {
     let (head, body) = request.into_parts();
     let principal = state.authority.identify(&head.headers);
-    let found = routes::find(&head.method, head.uri.path());
     let Some((route, params)) = found else {
         // Who may not look must not learn which routes there are.
         return Err(if principal.is_none() {
@@ -152,18 +158,14 @@ async fn carry_out(
     let body = read_body(body, state.body_max).await?;
     let now = state.clock.now();
     let once = once::of_request(&head, &body, principal.as_ref(), now)?;
-    let query = Query::parse(head.uri.query());
-    let head = Request::from_parts(head, ());
-    (route.handler)(Context {
-        state,
+    let request = context::Incoming {
         principal,
         params,
-        query,
-        head,
+        head: Request::from_parts(head, ()),
         body,
         once,
-    })
-    .await
+    };
+    (route.handler)(Context::new(state, request)).await
 }
 
 /// Checks the credentials against the route's scope.
@@ -199,6 +201,9 @@ async fn authorize(
         Scope::Public => true,
         Scope::Admin => false,
         Scope::Rig => own_place,
+        Scope::Mayor => {
+            claims.role == AgentRole::Mayor && is("town", Some(claims.town_id.to_string()))
+        }
         Scope::Agent => own_place && is("agent", Some(claims.agent_id.to_string())),
     };
     if allowed {

@@ -14,15 +14,21 @@
 
 pub mod auth;
 mod context;
+mod describe;
 mod error;
 mod extract;
 mod handlers;
 mod listener;
 mod once;
+mod openapi;
+mod query;
+mod requests;
 mod routes;
 mod tools;
 mod wire;
 
 pub use context::State;
 pub use listener::{Listener, serve};
+#[doc(hidden)]
+pub use routes::is_found;
 pub use routes::{ROUTES, Route};

@@ -9,8 +9,9 @@ use hyper::Method;
 use super::auth::Scope;
 use super::context::{Context, Reply};
 use super::handlers::{
-    agents, beads, convoys, dependencies, escalations, events, ledger, mail, mayor, mcp, molecules,
-    page, reviews, rigs, session, stream, system, towns,
+    agents, asks, beads, container, convoys, dependencies, escalations, events, ledger, mail,
+    mayor, mayor_tools, mcp, metrics, molecules, page, reviews, rigs, scheduler, session, stream,
+    system, tokens, towns,
 };
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -21,6 +22,8 @@ pub struct Route {
     pub method: Method,
     /// The path; `{name}` is a parameter.
     pub path: &'static str,
+    /// The handler's room and name.
+    pub name: &'static str,
     /// Whom it is for.
     pub scope: Scope,
     pub(super) handler: fn(Context) -> Answer,
@@ -39,6 +42,7 @@ macro_rules! routes {
             Route {
                 method: Method::$method,
                 path: $path,
+                name: concat!(stringify!($room), ".", stringify!($handler)),
                 scope: Scope::$scope,
                 handler: |context| Box::pin($room::$handler(context)),
             },
@@ -49,10 +53,15 @@ macro_rules! routes {
 routes! {
     GET "/health" Public system::health;
     GET "/ready" Admin system::ready;
+    GET "/api/openapi.json" Admin system::openapi;
+    GET "/metrics" Admin metrics::scrape;
     GET "/" Public page::index;
     GET "/assets/{*path}" Public page::asset;
     POST "/api/session" Public session::log_in;
     DELETE "/api/session" Admin session::log_out;
+    POST "/api/tokens" Admin tokens::create;
+    GET "/api/tokens" Admin tokens::list;
+    DELETE "/api/tokens/{token}" Admin tokens::revoke;
 
     GET "/api/towns" Admin towns::list_all;
     POST "/api/users/{user}/towns" Admin towns::create;
@@ -67,7 +76,12 @@ routes! {
     GET "/api/towns/{town}/config" Admin towns::config;
     PATCH "/api/towns/{town}/config" Admin towns::patch_config;
     GET "/api/towns/{town}/ws" Admin stream::town;
-    GET "/api/towns/{town}/container/health" Admin towns::container_health;
+    GET "/api/towns/{town}/container/health" Admin container::health;
+    POST "/api/towns/{town}/container/agents/start" Admin container::start;
+    POST "/api/towns/{town}/container/agents/{agent}/stop" Admin container::stop;
+    POST "/api/towns/{town}/container/agents/{agent}/message" Admin container::message;
+    GET "/api/towns/{town}/container/agents/{agent}/status" Admin container::status;
+    GET "/api/towns/{town}/container/agents/{agent}/stream" Admin stream::agent;
     GET "/api/users/{user}/towns/{town}/events" Admin ledger::of_town;
     GET "/api/towns/{town}/convoys" Admin convoys::list;
     POST "/api/towns/{town}/convoys" Admin convoys::create;
@@ -75,8 +89,27 @@ routes! {
     GET "/api/towns/{town}/convoys/{convoy}" Admin convoys::get;
     GET "/api/towns/{town}/escalations" Admin escalations::list;
     POST "/api/towns/{town}/escalations/{escalation}/acknowledge" Admin escalations::acknowledge;
+    GET "/api/towns/{town}/asks" Admin asks::list;
+    POST "/api/towns/{town}/asks/{ask}/reply" Admin asks::reply;
+    POST "/api/towns/{town}/mayor/configure" Admin mayor::configure;
+    POST "/api/towns/{town}/pause" Admin scheduler::pause_town;
+    POST "/api/towns/{town}/resume" Admin scheduler::resume_town;
+    POST "/api/towns/{town}/stop-all" Admin scheduler::stop_all;
+    GET "/api/towns/{town}/usage" Admin scheduler::usage;
+    GET "/api/towns/{town}/reconcile" Admin scheduler::reconcile;
+    POST "/api/towns/{town}/rigs/{rig}/pause" Admin scheduler::pause_rig;
+    POST "/api/towns/{town}/rigs/{rig}/resume" Admin scheduler::resume_rig;
+    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/retry" Admin scheduler::retry;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/stop" Admin scheduler::stop_agent;
     POST "/api/towns/{town}/mayor/message" Admin mayor::message;
     GET "/api/towns/{town}/mayor/status" Admin mayor::status;
+    POST "/api/towns/{town}/mayor/completed" Mayor mayor::completed;
+    POST "/api/towns/{town}/mayor/destroy" Admin mayor::destroy;
+    POST "/api/mayor/{town}/tools/sling" Mayor mayor_tools::sling;
+    GET "/api/mayor/{town}/tools/rigs" Mayor mayor_tools::rigs;
+    GET "/api/mayor/{town}/tools/rigs/{rig}/beads" Mayor beads::list;
+    GET "/api/mayor/{town}/tools/rigs/{rig}/agents" Mayor agents::list;
+    POST "/api/mayor/{town}/tools/mail" Mayor mayor_tools::mail;
 
     POST "/api/towns/{town}/rigs/{rig}/beads" Admin beads::create;
     GET "/api/towns/{town}/rigs/{rig}/beads" Rig beads::list;
@@ -107,12 +140,16 @@ routes! {
     POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/checkpoint" Agent agents::checkpoint;
     POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/heartbeat" Agent agents::heartbeat;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/mail" Agent mail::check;
+    GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/mailbox" Agent mail::mailbox;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/nudge" Admin mail::nudge;
     POST "/api/towns/{town}/rigs/{rig}/mail" Rig mail::send;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/events" Agent events::list;
     POST "/api/towns/{town}/rigs/{rig}/agent-events" Rig events::append;
     POST "/api/towns/{town}/rigs/{rig}/agent-events/batch" Rig events::append_batch;
     POST "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::submit;
-    POST "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete" Admin reviews::complete;
+    GET "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::list;
+    GET "/api/towns/{town}/rigs/{rig}/review-queue/{entry}" Rig reviews::get;
+    POST "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete" Rig reviews::complete;
     POST "/api/towns/{town}/rigs/{rig}/escalations" Rig escalations::raise;
 
     GET "/mcp/{agent}" Agent mcp::serve;
@@ -162,22 +199,32 @@ pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Route, Param
     Some((route, params.collect()))
 }
 
+/// Whether a request would find a route; a door for the benchmarks.
+#[doc(hidden)]
+#[must_use]
+pub fn is_found(method: &Method, path: &str) -> bool {
+    find(method, path).is_some()
+}
+
+/// The names of all parameters.
+pub(super) const PARAMS: &[&str] = &[
+    "user",
+    "town",
+    "rig",
+    "agent",
+    "bead",
+    "entry",
+    "escalation",
+    "ask",
+    "token",
+    "convoy",
+    "dependency",
+    "molecule",
+    "path",
+];
+
 fn param_name(name: &str) -> Option<&'static str> {
-    [
-        "user",
-        "town",
-        "rig",
-        "agent",
-        "bead",
-        "entry",
-        "escalation",
-        "convoy",
-        "dependency",
-        "molecule",
-        "path",
-    ]
-    .into_iter()
-    .find(|known| *known == name)
+    PARAMS.iter().copied().find(|known| *known == name)
 }
 
 #[cfg(test)]

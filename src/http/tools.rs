@@ -1,12 +1,16 @@
 //! What an agent's tools do: the same calls that the HTTP routes make.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::mcp::{AgentTools, ToolCall, ToolError};
-use crate::model::{Agent, AgentId, Bead, BeadId, BeadStatus, Json, Priority, Rig, RigId};
+use crate::model::{
+    Agent, AgentId, Bead, BeadId, BeadStatus, Json, MailType, Priority, Rig, RigId,
+};
 use crate::town::{
-    AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, NewMail, Page, SlingOrder,
-    StatusChange, TownHandle,
+    AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, NewMail, NewNudge, Page,
+    Prime, SlingOrder, StatusChange, TownHandle, Verdict,
 };
 
 use super::wire::{
@@ -15,6 +19,9 @@ use super::wire::{
 
 /// Rows shown to a model at once.
 const LIST_MAX: usize = 100;
+
+/// How long an agent's nudge is worth something.
+pub(super) const NUDGE_TTL_DEFAULT: Duration = Duration::from_secs(600);
 
 /// The tools of one town's agents.
 pub(super) struct TownTools {
@@ -116,8 +123,27 @@ impl TownTools {
                 self.escalate(agent, Some(rig_id), title, body, priority)
                     .await
             }
-            ToolCall::MailSend { to, subject, body } => {
-                self.mail(agent, Some(rig_id), &to, subject, body).await
+            ToolCall::MailSend {
+                to,
+                subject,
+                body,
+                mail_type,
+            } => {
+                self.mail(agent, Some(rig_id), &to, (subject, body, mail_type))
+                    .await
+            }
+            ToolCall::Nudge { to, message } => self.nudge(agent, Some(rig_id), &to, message).await,
+            ToolCall::ReviewApprove { summary } => {
+                town.judge_review(rig_id, agent_id, None, Verdict::Approve, summary)
+                    .await
+                    .map_err(problem)?;
+                Ok("Approved. Your hook is empty and you are finished: stop now.".into())
+            }
+            ToolCall::ReviewRequestChanges { changes } => {
+                town.judge_review(rig_id, agent_id, None, Verdict::RequestChanges, changes)
+                    .await
+                    .map_err(problem)?;
+                Ok("Sent back. Your hook is empty and you are finished: stop now.".into())
             }
             ToolCall::Sling { .. }
             | ToolCall::ListRigs
@@ -185,14 +211,30 @@ impl TownTools {
                 body,
                 priority,
             } => self.escalate(agent, None, title, body, priority).await,
-            ToolCall::MailSend { to, subject, body } => {
-                self.mail(agent, None, &to, subject, body).await
+            ToolCall::MailSend {
+                to,
+                subject,
+                body,
+                mail_type,
+            } => {
+                self.mail(agent, None, &to, (subject, body, mail_type))
+                    .await
             }
-            ToolCall::Prime
+            ToolCall::Nudge { to, message } => self.nudge(agent, None, &to, message).await,
+            // Mail comes to the mayor as messages, and it has no hook.
+            ToolCall::Prime => Ok(value(WirePrime::from(Prime {
+                agent: agent.clone(),
+                hooked_bead: None,
+                molecule: None,
+                undelivered_mail: Vec::new(),
+                open_beads: Vec::new(),
+            }))),
+            ToolCall::MailCheck => Ok(json!([])),
+            ToolCall::ReviewApprove { .. }
+            | ToolCall::ReviewRequestChanges { .. }
             | ToolCall::Done { .. }
             | ToolCall::BeadStatus { .. }
             | ToolCall::BeadClose { .. }
-            | ToolCall::MailCheck
             | ToolCall::MoleculeCurrent
             | ToolCall::MoleculeAdvance { .. }
             | ToolCall::Checkpoint { .. } => Err(ToolError::Refused {
@@ -239,28 +281,52 @@ impl TownTools {
         agent: &Agent,
         rig_id: Option<RigId>,
         to: &str,
-        subject: String,
-        body: String,
+        (subject, body, mail_type): (String, String, MailType),
     ) -> Result<Value, ToolError> {
-        let agents = self.town.all_agents().await.map_err(problem)?;
-        let receiver = agents.iter().find(|other| {
-            other.agent_id.to_string() == to
-                || other.identity == to
-                || other.name.eq_ignore_ascii_case(to)
-        });
-        let Some(receiver) = receiver else {
-            let names: Vec<&str> = agents.iter().map(|agent| agent.name.as_str()).collect();
-            let message = format!("there is no agent {to:?}; there are: {}", names.join(", "));
-            return Err(ToolError::Refused { message });
-        };
+        let receiver = self.receiver(to).await?;
         let new = NewMail {
             from_agent_id: agent.agent_id.to_string(),
             to_agent_id: receiver.agent_id,
             subject,
             body,
+            mail_type,
         };
         self.town.send_mail(rig_id, new).await.map_err(problem)?;
         Ok(format!("Sent to {}.", receiver.name).into())
+    }
+
+    async fn nudge(
+        &self,
+        agent: &Agent,
+        rig_id: Option<RigId>,
+        to: &str,
+        message: String,
+    ) -> Result<Value, ToolError> {
+        let receiver = self.receiver(to).await?;
+        let new = NewNudge {
+            from_agent_id: agent.agent_id.to_string(),
+            message,
+            time_to_live: NUDGE_TTL_DEFAULT,
+        };
+        self.town
+            .nudge(rig_id, receiver.agent_id, new)
+            .await
+            .map_err(problem)?;
+        Ok(format!("{} hears it when its turn ends.", receiver.name).into())
+    }
+
+    /// An agent by its id, name or identity.
+    async fn receiver(&self, to: &str) -> Result<Agent, ToolError> {
+        let agents = self.town.all_agents().await.map_err(problem)?;
+        let names: Vec<String> = agents.iter().map(|agent| agent.name.clone()).collect();
+        let receiver = agents.into_iter().find(|other| {
+            other.agent_id.to_string() == to
+                || other.identity == to
+                || other.name.eq_ignore_ascii_case(to)
+        });
+        receiver.ok_or_else(|| ToolError::Refused {
+            message: format!("there is no agent {to:?}; there are: {}", names.join(", ")),
+        })
     }
 
     async fn rigs(&self, wanted: Option<&str>) -> Result<Vec<Rig>, ToolError> {

@@ -3,9 +3,9 @@
 use rmcp::model::JsonObject;
 use serde_json::Value;
 
-use crate::model::{BeadId, BeadStatus, Priority};
+use crate::model::{BeadId, BeadStatus, MailType, Priority};
 
-use super::catalogue::{Entry, Kind};
+use super::catalogue::{Entry, Kind, MAIL_TYPES};
 
 /// Arguments that fit their tool: every required one is there and each is of its kind.
 pub(super) struct Arguments(JsonObject);
@@ -74,6 +74,10 @@ impl Arguments {
         self.0.get(name)?.as_str()?.trim().parse().ok()
     }
 
+    pub(super) fn mail_type(&mut self, name: &str) -> MailType {
+        self.0.get(name).and_then(mail_type).unwrap_or_default()
+    }
+
     pub(super) fn json(&mut self, name: &str) -> Value {
         self.0.remove(name).unwrap_or(Value::Null)
     }
@@ -111,7 +115,15 @@ fn misfit(kind: Kind, value: &Value) -> Option<String> {
             .then(|| "must be a bead's id, a UUID as `prime` shows it".to_owned()),
         Kind::Status => text.parse::<BeadStatus>().err().map(|e| e.to_string()),
         Kind::Priority => text.parse::<Priority>().err().map(|e| e.to_string()),
+        Kind::MailType => mail_type(value)
+            .is_none()
+            .then(|| "must be one of message, HELP, HANDOFF".to_owned()),
     }
+}
+
+fn mail_type(value: &Value) -> Option<MailType> {
+    let named = value.as_str()?.trim().parse().ok();
+    named.filter(|mail_type| MAIL_TYPES.contains(mail_type))
 }
 
 fn bead_id(value: &Value) -> Option<BeadId> {

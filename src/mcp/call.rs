@@ -4,7 +4,7 @@ use std::future::Future;
 
 use serde_json::Value;
 
-use crate::model::{AgentId, BeadId, BeadStatus, Priority};
+use crate::model::{AgentId, BeadId, BeadStatus, MailType, Priority};
 
 /// Whoever carries out the calls of agents.
 pub trait AgentTools: Send + Sync + 'static {
@@ -51,9 +51,28 @@ pub enum ToolCall {
         subject: String,
         /// The text.
         body: String,
+        /// What it is about.
+        mail_type: MailType,
     },
     /// Takes the mail that was not delivered yet.
     MailCheck,
+    /// The branch under review may be merged.
+    ReviewApprove {
+        /// What was looked at.
+        summary: String,
+    },
+    /// The branch under review must be mended first.
+    ReviewRequestChanges {
+        /// What is wrong, and what is expected instead.
+        changes: String,
+    },
+    /// Sends a word that is worth nothing when it comes late.
+    Nudge {
+        /// An agent's id, name or identity.
+        to: String,
+        /// The text.
+        message: String,
+    },
     /// Asks for a person.
     Escalate {
         /// A line.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
-use crate::model::{AgentRole, BeadStatus, Priority};
+use crate::model::{AgentRole, BeadStatus, MailType, Priority};
 
 use super::arguments::Arguments;
 use super::call::ToolCall;
@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Status,
     /// The name of a priority.
     Priority,
+    /// The name of a kind of mail that agents may send.
+    MailType,
     /// Any JSON.
     Json,
 }
@@ -49,6 +51,10 @@ pub(super) enum Kind {
 const EVERYONE: &[AgentRole] = AgentRole::ALL;
 const BRANCH_MAKERS: &[AgentRole] = &[AgentRole::Polecat, AgentRole::Refinery];
 const MAYOR: &[AgentRole] = &[AgentRole::Mayor];
+const REFINERY: &[AgentRole] = &[AgentRole::Refinery];
+const WATCHERS: &[AgentRole] = &[AgentRole::Mayor, AgentRole::Witness];
+/// The kinds of mail that agents may send; the others say that the town did something.
+pub(super) const MAIL_TYPES: &[MailType] = &[MailType::Message, MailType::Help, MailType::Handoff];
 
 /// Every tool, in the order in which models see them.
 pub(super) const TOOLS: &[Entry] = &[
@@ -146,12 +152,19 @@ pub(super) const TOOLS: &[Entry] = &[
                 Kind::Text,
                 "The message, with everything the receiver needs to act on it",
             ),
+            optional(
+                "type",
+                Kind::MailType,
+                "`HELP` calls a person as well; `HANDOFF` is kept for the receiver's next session, \
+                 and you may be the receiver yourself; `message` if left out",
+            ),
         ],
         reads_only: false,
         call: |given| ToolCall::MailSend {
             to: given.text("to"),
             subject: given.text("subject"),
             body: given.text("body"),
+            mail_type: given.mail_type("type"),
         },
     },
     Entry {
@@ -161,6 +174,54 @@ pub(super) const TOOLS: &[Entry] = &[
         arguments: &[],
         reads_only: false,
         call: |_| ToolCall::MailCheck,
+    },
+    Entry {
+        name: "review_approve",
+        description: "Says that the branch under review, the merge request on your hook, may be \
+                      merged. The town then runs its gates, merges it and proves it; do not merge it \
+                      yourself. After this call, stop working.",
+        roles: REFINERY,
+        arguments: &[required(
+            "summary",
+            Kind::Text,
+            "What you looked at and ran, in a few sentences",
+        )],
+        reads_only: false,
+        call: |given| ToolCall::ReviewApprove {
+            summary: given.text("summary"),
+        },
+    },
+    Entry {
+        name: "review_request_changes",
+        description: "Sends the branch under review, the merge request on your hook, back to a \
+                      polecat, who sees nothing but your words and the branch. After this call, stop \
+                      working; you see the branch again when it is mended.",
+        roles: REFINERY,
+        arguments: &[required(
+            "changes",
+            Kind::Text,
+            "For each point: file and line, what is wrong, what you expect instead",
+        )],
+        reads_only: false,
+        call: |given| ToolCall::ReviewRequestChanges {
+            changes: given.text("changes"),
+        },
+    },
+    Entry {
+        name: "nudge",
+        description: "Says a word to an agent when its present turn ends. It is dropped if ten \
+                      minutes pass before that, or if the agent has something else on its hook by \
+                      then; what must arrive in any case is a mail.",
+        roles: WATCHERS,
+        arguments: &[
+            required("to", Kind::Text, "The receiver's name, identity or id"),
+            required("message", Kind::Text, "What the agent is to hear"),
+        ],
+        reads_only: false,
+        call: |given| ToolCall::Nudge {
+            to: given.text("to"),
+            message: given.text("message"),
+        },
     },
     Entry {
         name: "escalate",
@@ -367,6 +428,9 @@ impl Argument {
             }
             Kind::Priority => {
                 json!({"type": "string", "enum": names(Priority::ALL), "description": description})
+            }
+            Kind::MailType => {
+                json!({"type": "string", "enum": names(MAIL_TYPES), "description": description})
             }
             // Anything is accepted, but some models' providers refuse a property without a type.
             Kind::Json => json!({"type": "object", "description": description}),

@@ -8,7 +8,7 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::{AgentTools, ToolCall, ToolError, handle};
-use crate::model::{AgentId, AgentRole, BeadId, BeadStatus, Priority};
+use crate::model::{AgentId, AgentRole, BeadId, BeadStatus, MailType, Priority};
 
 /// Remembers each call and answers with what the test wants.
 struct Recorder {
@@ -223,6 +223,17 @@ async fn calls_arrive_parsed() {
                 to: text("Toast"),
                 subject: text("s"),
                 body: text("b"),
+                mail_type: MailType::Message,
+            },
+        ),
+        (
+            "mail_send",
+            json!({"to": "Toast", "subject": "s", "body": "b", "type": "HANDOFF"}),
+            ToolCall::MailSend {
+                to: text("Toast"),
+                subject: text("s"),
+                body: text("b"),
+                mail_type: MailType::Handoff,
             },
         ),
         ("mail_check", json!({}), ToolCall::MailCheck),

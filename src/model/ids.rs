@@ -10,6 +10,17 @@ use uuid::Uuid;
 #[error("not a UUID")]
 pub struct ParseIdError;
 
+#[cfg(not(test))]
+fn fresh() -> Uuid {
+    Uuid::new_v4()
+}
+
+/// A test may ask for ids that are the same in every run; see [`seeded`].
+#[cfg(test)]
+fn fresh() -> Uuid {
+    seeded::next().unwrap_or_else(Uuid::new_v4)
+}
+
 macro_rules! uuid_id {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
@@ -20,7 +31,7 @@ macro_rules! uuid_id {
             /// A new random id.
             #[must_use]
             pub fn random() -> Self {
-                Self(Uuid::new_v4())
+                Self(fresh())
             }
 
             /// From its 16 bytes.
@@ -77,6 +88,10 @@ uuid_id! {
     BeadId;
     /// A mail between agents.
     MailId;
+    /// What an agent asked.
+    AskId;
+    /// A token that a person made for a program.
+    TokenId;
     /// A bead's ordered steps.
     MoleculeId;
     /// The life of an event log; ids are only comparable within one epoch.
@@ -107,5 +122,43 @@ impl UserId {
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Ids that follow from a seed, for runs that can be repeated.
+#[cfg(test)]
+pub(crate) mod seeded {
+    use std::cell::Cell;
+
+    use uuid::{Builder, Uuid};
+
+    thread_local! {
+        static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// From now on every id that this thread makes follows from `seed`.
+    pub(crate) fn begin(seed: u64) {
+        STATE.set(Some(seed));
+    }
+
+    /// Random ids again.
+    pub(crate) fn end() {
+        STATE.set(None);
+    }
+
+    pub(super) fn next() -> Option<Uuid> {
+        let state = STATE.get()?;
+        STATE.set(Some(state.wrapping_add(1)));
+        let (high, low) = (mixed(state), mixed(!state));
+        let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+        Some(Builder::from_random_bytes(bytes).into_uuid())
+    }
+
+    /// The finishing steps of SplitMix64.
+    fn mixed(value: u64) -> u64 {
+        let mut mixed = value.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
     }
 }

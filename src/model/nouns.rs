@@ -143,17 +143,116 @@ named_enum! {
 
 named_enum! {
     /// Where a branch stands on its way to the target branch.
-    ReviewStatus ["pending, running, merged, failed, conflict"] {
+    ReviewStatus ["pending, running, merged, failed, conflict, in_review, waiting, rework"] {
         /// In the queue.
         Pending = "pending",
-        /// A merge is under way.
+        /// A merge is under way, with its gates.
         Running = "running",
         /// Proven to be on the target branch.
         Merged = "merged",
         /// The merge could not be done; its message says why.
         Failed = "failed",
-        /// The branch conflicts with the target.
+        /// The branch conflicts with the target, and nobody could mend that.
         Conflict = "conflict",
+        /// On the refinery's hook.
+        InReview = "in_review",
+        /// Waits for a person's approval.
+        Waiting = "waiting",
+        /// Back with a polecat, to be mended.
+        Rework = "rework",
+    }
+}
+
+impl ReviewStatus {
+    /// Every status of a review that is not finished.
+    pub const UNFINISHED: &'static [Self] = &[
+        Self::Pending,
+        Self::Running,
+        Self::InReview,
+        Self::Waiting,
+        Self::Rework,
+    ];
+
+    /// Whether nothing will happen to the review any more.
+    #[must_use]
+    pub const fn is_finished(self) -> bool {
+        matches!(self, Self::Merged | Self::Failed | Self::Conflict)
+    }
+}
+
+named_enum! {
+    /// Who has approved a branch; each also counts as those before it.
+    Approval ["none, refinery, person"] {
+        /// Nobody yet.
+        None = "none",
+        /// The rig's refinery agent.
+        Refinery = "refinery",
+        /// A person.
+        Person = "person",
+    }
+}
+
+#[expect(
+    clippy::derivable_impls,
+    reason = "the macro that makes it has no default variant"
+)]
+impl Default for Approval {
+    fn default() -> Self {
+        Self::None
+    }
+}
+
+named_enum! {
+    /// What a mail is about, for programs.
+    MailType ["message, POLECAT_DONE, MERGE_READY, MERGED, MERGE_FAILED, REWORK_REQUEST, GUPP_CHECK, HELP, HANDOFF, NUDGE"] {
+        /// Whatever people and agents write to each other.
+        Message = "message",
+        /// To the witness: a polecat has handed in its work.
+        PolecatDone = "POLECAT_DONE",
+        /// To the refinery: a branch waits for its review.
+        MergeReady = "MERGE_READY",
+        /// To the mayor and the author: a branch is proven to be on the target.
+        Merged = "MERGED",
+        /// To the mayor and the author: a branch will not be merged.
+        MergeFailed = "MERGE_FAILED",
+        /// To a polecat: a branch must be mended before it can be merged.
+        ReworkRequest = "REWORK_REQUEST",
+        /// To an agent that has shown no activity for long.
+        GuppCheck = "GUPP_CHECK",
+        /// From an agent that can't go on; a person is called, too.
+        Help = "HELP",
+        /// From an agent to whoever goes on with its work, mostly itself in its next session.
+        Handoff = "HANDOFF",
+        /// A word with a time to live: worth nothing when it comes late.
+        Nudge = "NUDGE",
+    }
+}
+
+#[expect(
+    clippy::derivable_impls,
+    reason = "the macro that makes it has no default variant"
+)]
+impl Default for MailType {
+    fn default() -> Self {
+        Self::Message
+    }
+}
+
+impl MailType {
+    /// Whether such a mail is worth starting a session that does not run. The others wait for one.
+    #[must_use]
+    pub const fn wakes(self) -> bool {
+        !matches!(self, Self::PolecatDone | Self::Merged | Self::Handoff)
+    }
+}
+
+named_enum! {
+    /// What an agent waits for.
+    AskKind ["permission, question"] {
+        /// Leave to do something.
+        Permission = "permission",
+        /// An answer.
+        Question = "question",
     }
 }
 
@@ -170,6 +269,8 @@ pub struct Town {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// Whether dispatch and merges of all its rigs are held.
+    pub paused: bool,
 }
 
 /// A git repository of a town.
@@ -242,6 +343,8 @@ pub struct Bead {
     pub dependencies: Vec<Dependency>,
     /// How many of those block it and are not closed.
     pub blockers_open: u32,
+    /// Whether it was slung: while it is open, the scheduler finds a polecat for it.
+    pub slung: bool,
 }
 
 impl Bead {
@@ -269,6 +372,10 @@ pub struct Dispatch {
     pub last_error: Option<String>,
     /// Reminders sent because it stopped without calling done.
     pub reminders: u32,
+    /// Why its run was given up, while that run still ends.
+    pub given_up: Option<String>,
+    /// When the patrol last asked it whether it still works.
+    pub checked_at: Option<Timestamp>,
 }
 
 /// An agent.
@@ -319,6 +426,14 @@ pub struct Mail {
     pub created_at: Timestamp,
     /// When it was handed over.
     pub delivered_at: Option<Timestamp>,
+    /// What it is about.
+    pub mail_type: MailType,
+    /// A nudge is not handed over after this moment.
+    pub expires_at: Option<Timestamp>,
+    /// A nudge is about what its receiver had on its hook when it was sent; worth nothing later.
+    pub about_bead_id: Option<BeadId>,
+    /// Why it was dropped instead of handed over.
+    pub dropped: Option<String>,
 }
 
 /// What a merge request carries beyond its bead.
@@ -352,4 +467,12 @@ pub struct Review {
     pub message: Option<String>,
     /// The commit on the target that holds the branch.
     pub commit_sha: Option<String>,
+    /// How often it went back to a polecat.
+    pub reworks: u32,
+    /// Who has approved the branch as it is now.
+    pub approval: Approval,
+    /// What the approver said.
+    pub approval_note: Option<String>,
+    /// Whether the refinery could not come to a verdict, so that a person must.
+    pub refinery_failed: bool,
 }

@@ -7,6 +7,10 @@ use super::keys::Key;
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) writes: Vec<Write>,
+    /// Whether a crash may keep the first writes without the last.
+    pub(super) in_order: bool,
+    /// Whether it is taken when the disk is nearly full.
+    pub(super) frees: bool,
 }
 
 #[derive(Debug)]
@@ -22,6 +26,21 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets a crash keep the first writes without the last, which is much cheaper. For rows that make
+    /// sense without those behind them.
+    pub fn allow_prefix(&mut self) {
+        self.in_order = true;
+    }
+
+    /// An empty batch that will free space: it may use part of the reserve on a full disk.
+    #[must_use]
+    pub fn freeing() -> Self {
+        Self {
+            frees: true,
+            ..Self::default()
+        }
     }
 
     /// Whether it would write nothing.
@@ -63,6 +82,12 @@ impl Batch {
 }
 
 impl Batch {
+    /// Bytes of its keys and values.
+    pub(super) fn byte_len(&self) -> usize {
+        let of = |write: &Write| write.key.len() + write.value.as_ref().map_or(0, Vec::len);
+        self.writes.iter().map(of).sum()
+    }
+
     /// Puts or deletes, by whether there is a row.
     pub fn set<K: Key>(&mut self, key: &K, row: Option<&K::Row>)
     where

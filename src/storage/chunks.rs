@@ -19,34 +19,38 @@ const SPLIT: u8 = 2;
 /// Chunk rows sort behind every ordinary key, so that no prefix scan meets one.
 const CHUNK_TAG: u8 = 0xFF;
 
-pub(super) fn stage(tree: &sled::Tree, write: Write, batch: &mut sled::Batch) -> Result<(), Error> {
+/// What is under a key from now on; `None` for nothing.
+pub(super) type Row = (Vec<u8>, Option<Vec<u8>>);
+
+/// Appends to `rows` what a write comes to.
+pub(super) fn stage(tree: &sled::Tree, write: Write, rows: &mut Vec<Row>) -> Result<(), Error> {
     if write.replaces {
         let former = tree
             .get(&write.key)?
             .map_or(Ok(0), |head| chunk_count(&head))?;
         for index in 0..former {
-            batch.remove(chunk_key(&write.key, index));
+            rows.push((chunk_key(&write.key, index), None));
         }
     }
     let Some(value) = write.value else {
-        batch.remove(write.key);
+        rows.push((write.key, None));
         return Ok(());
     };
     if value.len() <= CHUNK_LEN_MAX {
         let mut row = Vec::with_capacity(value.len() + 1);
         row.push(INLINE);
         row.extend_from_slice(&value);
-        batch.insert(write.key, row);
+        rows.push((write.key, Some(row)));
         return Ok(());
     }
     let mut count = 0u32;
     for chunk in value.chunks(CHUNK_LEN_MAX) {
-        batch.insert(chunk_key(&write.key, count), chunk);
+        rows.push((chunk_key(&write.key, count), Some(chunk.to_vec())));
         count += 1;
     }
     let mut head = vec![SPLIT];
     head.extend_from_slice(&count.to_be_bytes());
-    batch.insert(write.key, head);
+    rows.push((write.key, Some(head)));
     Ok(())
 }
 

@@ -5,16 +5,39 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::telemetry;
+use crate::telemetry::{self, metrics};
 
 use super::Error;
+use super::space::Space;
 use super::trees::TreeState;
 
 /// Called from the committer's thread once a batch is durable, or can't become so.
 pub type OnDurable = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// A batch that was not applied.
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// Who was to be told, and was not.
+    pub on_durable: OnDurable,
+}
+
+impl Refused {
+    /// Tells who waits.
+    pub fn tell(self) {
+        (self.on_durable)(Err(self.error));
+    }
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Refused").field(&self.error).finish()
+    }
+}
 
 /// The most waiters released by one flush, so that one round's work is bounded.
 const GROUP_LEN_MAX: usize = 4096;
@@ -25,7 +48,11 @@ const GROUP_LEN_MAX: usize = 4096;
 pub(super) struct Committer {
     jobs: Sender<Job>,
     standing: Arc<watch::Sender<Standing>>,
+    space: Arc<Space>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Set where a test moves the committer by hand and takes batches back.
+    #[cfg(test)]
+    changes: Option<super::trees::by_hand::Changes>,
 }
 
 /// Whether writes are taken.
@@ -39,7 +66,7 @@ enum Standing {
     Poisoned(String),
 }
 
-enum Job {
+pub(super) enum Job {
     Written {
         tree: Arc<TreeState>,
         number: u64,
@@ -49,7 +76,7 @@ enum Job {
 }
 
 impl Committer {
-    pub(super) fn start(db: sled::Db, path: &Path) -> Result<Self, Error> {
+    pub(super) fn start(db: sled::Db, path: &Path, space: Space) -> Result<Self, Error> {
         let disk = Disk::open(db, path)?;
         let (jobs, waiting) = mpsc::channel();
         let standing = Arc::new(watch::Sender::new(Standing::Open));
@@ -64,7 +91,10 @@ impl Committer {
         Ok(Self {
             jobs,
             standing,
+            space: Arc::new(space),
             thread: Arc::new(Mutex::new(Some(thread))),
+            #[cfg(test)]
+            changes: None,
         })
     }
 
@@ -73,19 +103,24 @@ impl Committer {
         tree: Arc<TreeState>,
         number: u64,
         on_durable: OnDurable,
-    ) -> Result<(), Error> {
-        self.jobs
-            .send(Job::Written {
-                tree,
-                number,
-                on_durable,
-            })
-            .map_err(|_| {
-                self.poison("the committer has ended");
-                Error::Poisoned {
-                    reason: "the committer has ended".to_owned(),
-                }
-            })
+    ) -> Result<(), Refused> {
+        let job = Job::Written {
+            tree,
+            number,
+            on_durable,
+        };
+        let Err(mpsc::SendError(Job::Written { on_durable, .. })) = self.jobs.send(job) else {
+            return Ok(());
+        };
+        self.poison("the committer has ended");
+        let reason = "the committer has ended".to_owned();
+        let error = Error::Poisoned { reason };
+        Err(Refused { error, on_durable })
+    }
+
+    /// Room on the disk.
+    pub(super) fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Refuses all further writes; the first reason is kept.
@@ -138,6 +173,29 @@ impl Committer {
         if let Some(thread) = thread {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+impl Committer {
+    /// A committer without a thread: what is queued arrives at the receiver.
+    pub(super) fn by_hand(
+        path: &Path,
+        changes: super::trees::by_hand::Changes,
+    ) -> (Self, Receiver<Job>) {
+        let (jobs, waiting) = mpsc::channel();
+        let committer = Self {
+            jobs,
+            standing: Arc::new(watch::Sender::new(Standing::Open)),
+            space: Arc::new(Space::new(path, 0)),
+            thread: Arc::default(),
+            changes: Some(changes),
+        };
+        (committer, waiting)
+    }
+
+    pub(super) fn changes(&self) -> Option<&super::trees::by_hand::Changes> {
+        self.changes.as_ref()
     }
 }
 
@@ -203,7 +261,12 @@ fn run(
                 break;
             }
         }
+        let begun = Instant::now();
         let failure = flush(&sync, standing);
+        metrics::COMMITS.observe(begun.elapsed());
+        if failure.is_none() {
+            metrics::BATCHES.add(group.len() as u64);
+        }
         for (tree, number, on_durable) in group.drain(..) {
             match &failure {
                 None => {

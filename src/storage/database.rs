@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::committer::Committer;
 use super::keys::FormatKey;
 use super::layout::Format;
+use super::space::{Space, ballast};
 use super::trees::{Tree, TreeName};
 use super::{Batch, Error};
 
@@ -16,7 +17,7 @@ use super::{Batch, Error};
 /// one of this format: from then on its rows may be of a layout that older programs don't know.
 /// - 1: the first.
 /// - 2: rows of layout 2, and indexes that are made when a town is opened.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 const PROGRAM: &str = "gastownd";
 const LOCK_FILE: &str = "gastownd.lock";
 const DATABASE_DIR: &str = "database";
@@ -48,6 +49,21 @@ impl Database {
     /// # Errors
     /// If the folder is in use, not ours, too new, or can't be read.
     pub fn open(data_dir: &Path, options: OpenOptions) -> Result<Self, Error> {
+        Self::open_reserving(data_dir, options, 0)
+    }
+
+    /// As [`Database::open`]; writes are refused while less than `reserve` bytes are free on the
+    /// disk.
+    ///
+    /// # Errors
+    /// If the folder is in use, not ours, too new, or can't be read.
+    pub fn open_reserving(
+        data_dir: &Path,
+        options: OpenOptions,
+        reserve: u64,
+    ) -> Result<Self, Error> {
+        // First, because to lock is to write as well.
+        ballast::release(data_dir, reserve);
         let lock = lock(data_dir)?;
         let path = data_dir.join(DATABASE_DIR);
         // sled would write over a file that it did not make; its own settings are there first.
@@ -59,7 +75,8 @@ impl Database {
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(None)
             .open()?;
-        let committer = Committer::start(db.clone(), &path)?;
+        let space = Space::new(&path, reserve);
+        let committer = Committer::start(db.clone(), &path, space)?;
         let database = Self(Arc::new(Inner {
             db,
             committer,
@@ -67,6 +84,7 @@ impl Database {
             _lock: lock,
         }));
         database.check_format(&path)?;
+        ballast::restore(data_dir, reserve);
         Ok(database)
     }
 
@@ -136,7 +154,7 @@ impl Database {
     /// # Errors
     /// If the engine fails.
     pub fn tree(&self, name: TreeName) -> Result<Tree, Error> {
-        let mut trees = self.0.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trees = self.trees_lock();
         if let Some(tree) = trees.get(&name) {
             return Ok(tree.clone());
         }
@@ -176,21 +194,30 @@ impl Database {
 
     /// Removes a tree with everything in it; its space is used again. Who still holds it can't
     /// write to it any more. It may be there again after a crash in the next moments: what says
-    /// that it is not wanted must be durable before.
+    /// that it is not wanted must be durable before. It takes time in proportion to the tree's size,
+    /// so it is nothing for a runtime's thread; nobody may open a tree of this name meanwhile.
     ///
     /// # Errors
     /// If the engine fails.
     pub fn drop_tree(&self, name: TreeName) -> Result<(), Error> {
-        // Held to the end, so that nobody opens it halfway.
-        let mut trees = self.0.trees.lock().unwrap_or_else(PoisonError::into_inner);
-        let drop = || {
-            self.0.db.drop_tree(name.to_string().as_bytes())?;
-            Ok(())
-        };
-        match trees.remove(&name) {
-            Some(tree) => tree.remove(drop),
-            None => drop(),
+        let tree = self.trees_lock().remove(&name);
+        if let Some(tree) = tree {
+            tree.retire();
         }
+        self.0.db.drop_tree(name.to_string().as_bytes())?;
+        Ok(())
+    }
+
+    /// Forgets a tree that nobody holds any more; it is opened again when it is asked for.
+    pub fn let_go(&self, name: TreeName) {
+        let mut trees = self.trees_lock();
+        if trees.get(&name).is_some_and(Tree::is_idle) {
+            trees.remove(&name);
+        }
+    }
+
+    fn trees_lock(&self) -> MutexGuard<'_, HashMap<TreeName, Tree>> {
+        self.0.trees.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes everything durable and ends the committer. The lock is released with the last clone.
@@ -201,7 +228,24 @@ impl Database {
     /// Whether writes are taken.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.0.committer.check().is_ok()
+        self.writable().is_ok()
+    }
+
+    /// Why writes are not taken, if they are not.
+    ///
+    /// # Errors
+    /// [`Error::Full`] while there is no room, [`Error::Poisoned`] for ever after a failed write.
+    pub fn writable(&self) -> Result<(), Error> {
+        self.0.committer.check()?;
+        self.0.committer.space().has_room()
+    }
+
+    /// Bytes of the database on disk.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn size_on_disk(&self) -> Result<u64, Error> {
+        Ok(self.0.db.size_on_disk()?)
     }
 
     /// Resolves when the database has stopped taking writes after a failure.

@@ -65,10 +65,46 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// There is too little room on the disk. Nothing was written; it is worth another try once
+    /// there is more.
+    #[error("the disk of {} is full: {free} bytes are free and {reserve} are kept in reserve", path.display())]
+    Full {
+        /// The database's folder.
+        path: PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that are kept free.
+        reserve: u64,
+    },
     /// An earlier write failed; nothing is written until the next start.
     #[error("the database stopped taking writes: {reason}")]
     Poisoned {
         /// The first failure's text.
         reason: String,
     },
+}
+
+impl Error {
+    /// The same once more, for another who waits for the same write.
+    #[must_use]
+    pub fn repeated(&self) -> Self {
+        match self {
+            Self::Full {
+                path,
+                free,
+                reserve,
+            } => Self::Full {
+                path: path.clone(),
+                free: *free,
+                reserve: *reserve,
+            },
+            Self::Removed { tree } => Self::Removed { tree: tree.clone() },
+            Self::Poisoned { reason } => Self::Poisoned {
+                reason: reason.clone(),
+            },
+            other => Self::Poisoned {
+                reason: crate::telemetry::chain(other),
+            },
+        }
+    }
 }

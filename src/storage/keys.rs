@@ -2,15 +2,15 @@
 //! that the order of bytes is the order of scans. A byte once assigned never changes its meaning.
 
 use crate::model::{
-    Agent, AgentId, Bead, BeadId, BeadStatus, BeadType, Convoy, Mail, Molecule, MoleculeId, Review,
-    ReviewStatus, Rig, RigId, Town, TownId,
+    Agent, AgentId, AgentRole, ApiToken, Ask, Bead, BeadId, BeadStatus, BeadType, Convoy, Counted,
+    Mail, Molecule, MoleculeId, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, TokenId, Town,
+    TownId, Usage,
 };
 
 use super::Error;
 use super::codec::Record;
 use super::layout::{
-    Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
-    Text,
+    Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
 
 /// A whole key of a tree and the row behind it.
@@ -34,6 +34,20 @@ pub trait Key: Sized {
 pub struct Prefix<K> {
     pub(super) bytes: Vec<u8>,
     key: std::marker::PhantomData<K>,
+}
+
+impl<K> Prefix<K> {
+    /// The first bytes behind every key with this beginning; `None` if there are none.
+    pub(super) fn end(&self) -> Option<Vec<u8>> {
+        let mut end = self.bytes.clone();
+        while let Some(last) = end.pop() {
+            if let Some(next) = last.checked_add(1) {
+                end.push(next);
+                return Some(end);
+            }
+        }
+        None
+    }
 }
 
 trait Part: Sized {
@@ -94,7 +108,7 @@ macro_rules! id_part {
         }
     )+};
 }
-id_part!(TownId, RigId, AgentId, BeadId, MoleculeId);
+id_part!(TownId, RigId, AgentId, BeadId, MoleculeId, TokenId);
 
 macro_rules! enum_part {
     ($($name:ident),+) => {$(
@@ -109,7 +123,7 @@ macro_rules! enum_part {
         }
     )+};
 }
-enum_part!(BeadStatus, BeadType, ReviewStatus);
+enum_part!(AgentRole, BeadStatus, BeadType, ReviewStatus);
 
 /// Stands in a key where a rig would, for what belongs to the town itself. No rig has this id:
 /// rigs' ids are random and carry their version.
@@ -201,14 +215,27 @@ keys! {
     0x13 CounterKey {} -> Count;
     /// The town's config as JSON.
     0x14 ConfigKey {} -> Text;
-    /// The persisted alarm.
-    0x15 AlarmKey {} -> Alarm;
+    // 0x15 held the alarm, which follows from the rows.
     /// Town events of a bead, by sequence.
     0x16 BeadEventKey { bead_id: BeadId, seq: u64 } -> Count;
     /// Open escalations by the matter they are about, so that one matter is raised once.
     0x17 EscalationFold { matter: String } -> Pointer<BeadId>;
     /// All beads of the town by age.
     0x18 BeadByTown { seq: u64 } -> Pointer<BeadId>;
+    /// What of an agent's messages is counted in its usage.
+    0x19 CountedKey { agent_id: AgentId } -> Counted;
+    /// Agents with a bead on their hook or something running, by age.
+    0x20 AgentActive { seq: u64 } -> Pointer<AgentId>;
+    /// Agents by role, then age.
+    0x21 AgentByRole { role: AgentRole, seq: u64 } -> Pointer<AgentId>;
+    /// Slung beads that nobody has yet: of a rig by rank (0 is the most urgent), then age.
+    0x22 BeadSlung { rig_id: RigId, rank: u8, seq: u64 } -> Pointer<BeadId>;
+    /// Rigs that are paused.
+    0x23 RigPaused { rig_id: RigId } -> Pointer<RigId>;
+    /// The scheduler's notes.
+    0x24 SchedulerKey {} -> Scheduler;
+    /// What an agent used on a day (days since 1970, UTC) for a bead; nil if for none.
+    0x25 UsageKey { day: u64, agent_id: AgentId, bead_id: BeadId } -> Usage;
     /// The beads that depend on a bead; the dependency itself stands in the dependent's row.
     0x26 BeadDependent { on_bead_id: BeadId, bead_id: BeadId } -> Count;
     /// Beads of a rig ([`NO_RIG`]: of the town itself) by type and status, then age.
@@ -225,6 +252,18 @@ keys! {
     0x2C MoleculeKey { molecule_id: MoleculeId } -> Molecule;
     /// Town events about beads, by sequence: those of a rig, and under [`NO_RIG`] all of them.
     0x2D LedgerKey { rig_id: RigId, seq: u64 } -> Count;
+    /// All mail from an agent by age, and whom it went to.
+    0x2E MailBySender { from_agent_id: AgentId, seq: u64 } -> Pointer<AgentId>;
+    /// What a merge request's gates printed last.
+    0x2F ReviewOutput { entry_id: BeadId } -> Text;
+    /// The merge request of a bead that is not finished.
+    0x30 ReviewBySource { source_bead_id: BeadId } -> Pointer<BeadId>;
+    /// Nudges that wait, by the moment they are worth nothing any more (ms since 1970).
+    0x31 NudgeByExpiry { expires_at: u64, seq: u64 } -> Pointer<AgentId>;
+    /// What agents ask, by agent and the ask's id at the agent server.
+    0x32 AskKey { agent_id: AgentId, server_id: String } -> Ask;
+    /// Escalations that nobody has taken up yet.
+    0x33 RaisedKey { bead_id: BeadId } -> Raised;
 
     /// What was answered under a client's key for a request. Here and, with the two that follow, in
     /// the trees `agent/<id>` and `meta`.
@@ -241,6 +280,8 @@ keys! {
     0x40 FormatKey {} -> Format;
     /// The towns.
     0x41 TownDirectory { town_id: TownId } -> DirectoryEntry;
+    /// Tokens that people made for programs.
+    0x34 ApiTokenKey { token_id: TokenId } -> ApiToken;
 }
 
 macro_rules! prefixes {
@@ -262,10 +303,15 @@ prefixes! {
     BeadByStatus: of_status(status: BeadStatus);
     BeadByAssignee: of_agent(agent_id: AgentId);
     AgentByRig: of_rig(rig_id: RigId);
+    AgentByRole: of_role(role: AgentRole);
+    BeadSlung: of_rig(rig_id: RigId);
+    UsageKey: of_day(day: u64);
     MailKey: to(to_agent_id: AgentId);
     MailUndelivered: to(to_agent_id: AgentId);
+    MailBySender: from(from_agent_id: AgentId);
     ReviewByStatus: of_status(status: ReviewStatus);
     BeadEventKey: of_bead(bead_id: BeadId);
+    AskKey: of_agent(agent_id: AgentId);
     BeadDependent: on(on_bead_id: BeadId);
     BeadReady: of_rig(rig_id: RigId);
     BeadByParent: of_parent(parent_bead_id: BeadId);

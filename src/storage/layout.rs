@@ -12,9 +12,11 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency,
-    DependencyKind, Dispatch, Epoch, Json, Mail, MailId, Molecule, MoleculeId, MoleculeStatus,
-    MoleculeStep, Priority, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId, UserId,
+    Agent, AgentId, AgentRole, AgentStatus, ApiToken, Approval, Ask, AskId, AskKind, Bead, BeadId,
+    BeadStatus, BeadType, Breaker, Convoy, Counted, CountedMessage, Dependency, DependencyKind,
+    Dispatch, Epoch, Json, Mail, MailId, MailType, Molecule, MoleculeId, MoleculeStatus,
+    MoleculeStep, Priority, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, Timestamp,
+    TokenId, Town, TownId, Usage, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -87,13 +89,8 @@ pub struct SegmentHead {
     pub offsets: Vec<u32>,
     /// The place in the container's stream of the last event that came from there.
     pub link: Option<LinkPosition>,
-}
-
-/// A town's persisted alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alarm {
-    /// When it rings.
-    pub due_at: Timestamp,
+    /// Bytes of frames in all segments before it, those that are gone included.
+    pub bytes_before: u64,
 }
 
 /// The answer to a request that is to be carried out once.
@@ -156,7 +153,13 @@ codes! {
     Priority { Low = 1, Medium = 2, High = 3, Critical = 4 }
     AgentRole { Polecat = 1, Refinery = 2, Mayor = 3, Witness = 4 }
     AgentStatus { Idle = 1, Working = 2, Waiting = 3, Stalled = 4, Dead = 5 }
-    ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5 }
+    ReviewStatus { Pending = 1, Running = 2, Merged = 3, Failed = 4, Conflict = 5, InReview = 6, Waiting = 7, Rework = 8 }
+    Approval { None = 1, Refinery = 2, Person = 3 }
+    MailType {
+        Message = 1, PolecatDone = 2, MergeReady = 3, Merged = 4, MergeFailed = 5, ReworkRequest = 6,
+        GuppCheck = 7, Help = 8, Handoff = 9, Nudge = 10,
+    }
+    AskKind { Permission = 1, Question = 2 }
     DependencyKind { Blocks = 1, Tracks = 2 }
     MoleculeStatus { Active = 1, Completed = 2, Failed = 3 }
 }
@@ -176,7 +179,9 @@ macro_rules! id_layout {
         }
     )+};
 }
-id_layout!(TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch);
+id_layout!(
+    TownId, RigId, AgentId, BeadId, MailId, MoleculeId, Epoch, AskId, TokenId
+);
 
 macro_rules! text_layout {
     ($($name:ident: $make:expr;)+) => {$(
@@ -274,10 +279,9 @@ layouts! {
     DirectoryEntry { owner_user_id, seq }
     LogHead { epoch, first_id, last_id }
     LinkPosition { epoch, seq }
-    SegmentHead { first_id, offsets, link }
-    Alarm { due_at }
+    SegmentHead { first_id, offsets, link } since 2 { bytes_before }
     Answered { fingerprint, at, answer }
-    Town { town_id, name, owner_user_id, created_at, updated_at }
+    Town { town_id, name, owner_user_id, created_at, updated_at } since 2 { paused }
     Rig {
         rig_id, town_id, name, git_url, default_branch, platform_integration_id, kilocode_token,
         paused, created_at, updated_at,
@@ -285,7 +289,7 @@ layouts! {
     Bead {
         bead_id, seq, bead_type, status, title, body, rig_id, parent_bead_id, assignee_agent_id,
         priority, labels, metadata, created_by, failure, created_at, updated_at, closed_at,
-    } since 2 { convoy_id, molecule_id, dependencies, blockers_open }
+    } since 2 { convoy_id, molecule_id, dependencies, blockers_open, slung }
     Dependency { on_bead_id, kind }
     Convoy { convoy_id, total, closed, failed, landed_at }
     MoleculeStep { title, instructions, summary }
@@ -294,18 +298,29 @@ layouts! {
     }
     Dispatch {
         attempts, due_at, requested_at, session_id, session_bead_id, last_error, reminders,
-    }
+    } since 2 { given_up, checked_at }
     Agent {
         agent_id, seq, rig_id, role, name, identity, status, hook, dispatch, last_activity_at,
         checkpoint, created_at,
     }
     Mail {
         mail_id, seq, from_agent_id, to_agent_id, subject, body, created_at, delivered_at,
-    }
+    } since 3 { mail_type, expires_at, about_bead_id, dropped }
     Review {
         entry_id, seq, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
         due_at, started_at, message, commit_sha,
+    } since 3 { reworks, approval, approval_note, refinery_failed }
+    Ask {
+        ask_id, agent_id, server_id, kind, title, detail, asked_at, escalation, answer, answered_at,
+        last_error,
     }
+    Raised { bead_id, raised_at, again, notify }
+    ApiToken { token_id, name, hash, ending, created_at, expires_at }
+    Scheduler { failures, breaker, day, spent, budget_told }
+    Breaker { opened_at, probe }
+    Usage { input, output, reasoning, cache_read, cache_write, cost_nanos }
+    Counted { messages }
+    CountedMessage { message_id, usage }
 }
 
 impl<I: Encode> Encode for Pointer<I> {

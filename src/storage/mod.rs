@@ -11,6 +11,8 @@
 //!   flush ends in `sync_file_range`, which promises neither metadata nor the disk's cache.
 //! - No value is larger than [`CHUNK_LEN_MAX`]: larger ones are split, because sled moves large
 //!   pages to separate files that it never syncs.
+//! - On a disk that is nearly full writes are refused, reads go on, and so do writes once there is
+//!   room.
 //! - After a failed write nothing more is written: the database is poisoned and says so.
 //!
 //! Absent on purpose: transactions over several trees, and any knowledge of what a row means.
@@ -24,27 +26,29 @@ mod error;
 mod keys;
 mod layout;
 mod once;
+mod space;
 mod trees;
 
 pub use batch::Batch;
 pub use chunks::CHUNK_LEN_MAX;
 pub use codec::Record;
-pub use committer::OnDurable;
+pub use committer::{OnDurable, Refused};
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, AlarmKey, AnsweredAt, AnsweredCount,
-    AnsweredKey, BeadByAssignee, BeadByConvoy, BeadByKind, BeadByParent, BeadByRig, BeadByStatus,
-    BeadByTown, BeadDependent, BeadEventKey, BeadKey, BeadReady, ConfigKey, ConvoyKey, CounterKey,
-    EscalationFold, FormatKey, IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailKey,
-    MailUndelivered, MoleculeKey, NO_RIG, Prefix, ReviewByStatus, ReviewKey, RigByName, RigKey,
-    SegmentKey, TownDirectory, TownKey,
+    AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, AnsweredAt,
+    AnsweredCount, AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByConvoy, BeadByKind,
+    BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey,
+    BeadReady, BeadSlung, ConfigKey, ConvoyKey, CountedKey, CounterKey, EscalationFold, FormatKey,
+    IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailBySender, MailKey, MailUndelivered,
+    MoleculeKey, NO_RIG, NudgeByExpiry, Prefix, RaisedKey, ReviewBySource, ReviewByStatus,
+    ReviewKey, ReviewOutput, RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey, TownDirectory,
+    TownKey, UsageKey,
 };
 pub use layout::{
-    Alarm, Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead,
-    Text,
+    Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,
 };
 pub use once::{KEPT_FOR, Kept, Once, Recalled};
 #[cfg(test)]
-pub(crate) use trees::ROWS_READ;
+pub(crate) use trees::{ROWS_READ, by_hand};
 pub use trees::{Tailed, Tree, TreeName};

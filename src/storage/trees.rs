@@ -10,7 +10,7 @@ use crate::model::{AgentId, TownId};
 use crate::telemetry;
 
 use super::batch::Batch;
-use super::committer::{Committer, OnDurable};
+use super::committer::{Committer, OnDurable, Refused};
 use super::keys::{Key, Prefix};
 use super::{Error, chunks, codec};
 
@@ -132,6 +132,29 @@ impl Tree {
         rows.filter_map(move |row| inner.row(row).transpose())
     }
 
+    /// The first key of `all` behind all that `done` begins, or the first of `all`: for walking over
+    /// the parts of an index without reading what is behind each.
+    ///
+    /// # Errors
+    /// If the engine fails or the key is damaged.
+    pub fn first_key<K: Key>(
+        &self,
+        all: &Prefix<K>,
+        done: Option<&Prefix<K>>,
+    ) -> Result<Option<K>, Error> {
+        let from = match done {
+            Some(prefix) => match prefix.end() {
+                Some(end) => end,
+                None => return Ok(None),
+            },
+            None => all.bytes.clone(),
+        };
+        let row = self.0.tree.range(from..).next().transpose()?;
+        row.filter(|(key, _)| key.starts_with(&all.bytes))
+            .map(|(key, _)| K::decode(&key))
+            .transpose()
+    }
+
     /// Rows with their tails (see [`Batch::append`]) from the last key at or below `from` on.
     ///
     /// # Errors
@@ -168,24 +191,25 @@ impl Tree {
     /// # Errors
     /// If the batch could not be applied; then `on_durable` is dropped and nothing was written.
     pub fn commit(&self, batch: Batch, on_durable: OnDurable) -> Result<(), Error> {
+        self.offer(batch, on_durable)
+            .map_err(|refused| refused.error)
+    }
+
+    /// As [`Tree::commit`], but a refusal gives `on_durable` back, so that who waits can be told
+    /// why.
+    ///
+    /// # Errors
+    /// If the batch could not be applied; then nothing was written.
+    pub fn offer(&self, batch: Batch, on_durable: OnDurable) -> Result<(), Refused> {
         let life = self.0.lock();
-        self.0.committer.check()?;
-        if *life == Life::Removed {
-            return Err(self.0.removed());
-        }
         let _watch = self.0.committer.poison_on_panic("a write");
-        let mut staged = sled::Batch::default();
-        for write in batch.writes {
-            chunks::stage(&self.0.tree, write, &mut staged)?;
+        match self.0.apply(*life, batch) {
+            Ok(number) => self
+                .0
+                .committer
+                .queue(self.0.state.clone(), number, on_durable),
+            Err(error) => Err(Refused { error, on_durable }),
         }
-        let number = self.0.state.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Err(error) = self.0.tree.apply_batch(staged) {
-            self.0.committer.poison(&telemetry::chain(&error));
-            return Err(error.into());
-        }
-        self.0
-            .committer
-            .queue(self.0.state.clone(), number, on_durable)
     }
 
     /// Whether everything applied so far is on disk.
@@ -217,17 +241,44 @@ impl Tree {
 }
 
 impl Tree {
-    /// Lets `drop` remove the tree while nobody writes to it; whoever writes later is refused.
-    pub(super) fn remove(&self, drop: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let mut life = self.0.lock();
-        *life = Life::Removed;
-        drop()
+    /// Whoever writes from now on is refused.
+    pub(super) fn retire(&self) {
+        *self.0.lock() = Life::Removed;
+    }
+
+    /// Whether nobody but the database holds it.
+    pub(super) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.is_settled()
     }
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Life> {
         self.write.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a batch with writers kept out; its number.
+    fn apply(&self, life: Life, batch: Batch) -> Result<u64, Error> {
+        self.committer.check()?;
+        if life == Life::Removed {
+            return Err(self.removed());
+        }
+        #[cfg(test)]
+        self.note_changes(&batch)?;
+        let (rows, bytes) = (batch.writes.len(), batch.byte_len());
+        self.committer.space().take(rows, bytes, batch.frees)?;
+        let mut staged = Vec::with_capacity(rows);
+        for write in batch.writes {
+            chunks::stage(&self.tree, write, &mut staged)?;
+        }
+        // The chunks of a split value belong together, whatever the batch allows.
+        let apart = staged.len() <= 1 || (batch.in_order && staged.len() == rows);
+        let number = self.state.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Err(error) = write(&self.tree, staged, apart) {
+            self.committer.poison(&telemetry::chain(&error));
+            return Err(error.into());
+        }
+        Ok(number)
     }
 
     fn removed(&self) -> Error {
@@ -273,6 +324,30 @@ impl Inner {
     }
 }
 
+/// Writes rows, one by one or all at once. sled writes a batch to its log as two pieces of its own,
+/// and waits for the disk after each; single rows share a piece with everything else that comes
+/// before the next flush. A log is recovered up to some row and never with a gap, so that of single
+/// rows the first ones survive a crash.
+fn write(tree: &sled::Tree, rows: Vec<chunks::Row>, apart: bool) -> Result<(), sled::Error> {
+    if apart {
+        for (key, value) in rows {
+            match value {
+                Some(value) => tree.insert(key, value)?,
+                None => tree.remove(key)?,
+            };
+        }
+        return Ok(());
+    }
+    let mut batch = sled::Batch::default();
+    for (key, value) in rows {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    tree.apply_batch(batch)
+}
+
 type SledRow = Result<(sled::IVec, sled::IVec), sled::Error>;
 
 /// A row and the bytes behind it.
@@ -296,3 +371,6 @@ impl<K: Key> Tailed<K> {
         )
     }
 }
+
+#[cfg(test)]
+pub(crate) mod by_hand;

@@ -14,19 +14,28 @@ use tokio::time::Instant;
 use crate::agent_log::{Log, Subject};
 use crate::lifecycle::Lifecycle;
 use crate::storage;
+use crate::telemetry::metrics;
 
 use super::message::{Message, MessageError, MessageReader};
 use super::protocol::{self, Invalid, Request};
 use super::signal::Signal;
-use super::subscription::{Served, Subscription};
+use super::subscription::{Frames, Served, Subscription};
 use super::writer::{self, Outbox};
 
 /// Longest message of a client: a subscription is some 200 bytes.
 const MESSAGE_LEN_MAX: usize = 64 << 10;
 /// Subscriptions of one socket; each costs some 200 bytes.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
-/// Bytes gathered before they are written, so that a round's memory is bounded.
-const GATHER_BYTES_MAX: usize = 1 << 20;
+/// Bytes gathered before they are written. A socket that stalls holds on to them, so this bounds
+/// what a thousand stalled ones cost.
+const GATHER_BYTES: usize = 32 << 10;
+/// And for one that has proven that it reads.
+const GATHER_BYTES_FAST: usize = 256 << 10;
+/// A socket has proven it when so much was written without a long wait: more than the system's
+/// buffers of both sides can hold.
+const FAST_AFTER_BYTES: usize = 16 << 20;
+/// A wait that is long: nobody reads at the other end.
+const LONG_WAIT: Duration = Duration::from_millis(100);
 /// A silent connection is asked this often whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// And has this long to answer.
@@ -42,6 +51,7 @@ const CLOSE_NOT_ALLOWED: u16 = 1008;
 const CLOSE_TOO_LONG: u16 = 1009;
 const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_STALLED: u16 = 1013;
+const CLOSE_LOG_IN: u16 = 4401;
 const CLOSE_NO_TOWN: u16 = 4404;
 
 /// Finds the log of a subject the client may see.
@@ -54,12 +64,34 @@ pub trait Feeds: Send + Sync {
 }
 
 /// What a connection is about.
-#[derive(Clone, Debug)]
 pub struct Options {
     /// The town, for the hello.
     pub town_id: String,
     /// A subscription from the beginning that the client need not ask for.
     pub subscribed: Option<Subject>,
+    /// How long the first event that is not sent may wait for others to share its write.
+    pub join_interval: Duration,
+    /// How events are written.
+    pub frames: Frames,
+    /// Resolves when the client may not watch any more.
+    pub leave: Pin<Box<dyn Future<Output = Leave> + Send>>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("town_id", &self.town_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a client may not watch any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Its token was revoked or has ended.
+    NotAllowed,
+    /// Its session has ended.
+    LogInAgain,
 }
 
 /// Why a connection ends.
@@ -79,7 +111,9 @@ where
     W: AsyncWrite + Unpin + Send,
     F: Feeds,
 {
+    let _open = metrics::SOCKETS.hold();
     let mut connection = Connection {
+        frames: options.frames,
         writer,
         feeds,
         signal: Arc::default(),
@@ -89,10 +123,19 @@ where
         next_token: 0,
         ready: VecDeque::new(),
         invalid: (Instant::now(), 0),
+        flowing: 0,
     };
     let reading = read(MessageReader::new(reader, Role::Server, MESSAGE_LEN_MAX));
     let end = connection.run(reading, options, lifecycle).await;
     connection.close(end).await;
+}
+
+/// Resolves at that moment; never if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn read<R: AsyncRead + Unpin + Send + 'static>(reader: MessageReader<R>) -> Reading<R> {
@@ -100,6 +143,7 @@ fn read<R: AsyncRead + Unpin + Send + 'static>(reader: MessageReader<R>) -> Read
 }
 
 struct Connection<W, F> {
+    frames: Frames,
     writer: W,
     feeds: F,
     signal: Arc<Signal>,
@@ -111,13 +155,15 @@ struct Connection<W, F> {
     ready: VecDeque<u64>,
     /// When the window of invalid messages began, and how many there were.
     invalid: (Instant, u32),
+    /// Bytes written since the socket last let us wait for long.
+    flowing: usize,
 }
 
 impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
     async fn run<R: AsyncRead + Unpin + Send + 'static>(
         &mut self,
         mut reading: Reading<R>,
-        options: Options,
+        mut options: Options,
         lifecycle: Lifecycle,
     ) -> End {
         self.out.push_text(&protocol::hello(&options.town_id));
@@ -126,16 +172,27 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
         {
             return end;
         }
+        let join_interval = options.join_interval;
         let mut stopping = pin!(lifecycle.stopping());
+        // When the client is asked whether it is there. The timer is set anew only when it rings,
+        // because messages come more often than that.
         let mut deadline = Instant::now() + PING_INTERVAL;
+        let mut ring = pin!(tokio::time::sleep_until(deadline));
         let mut asked = false;
+        let mut joining = None;
         loop {
-            if let Err(end) = self.send().await {
+            if joining.is_none()
+                && let Err(end) = self.send().await
+            {
                 return end;
             }
             tokio::select! {
                 biased;
                 () = &mut stopping => return End::Close(CLOSE_RESTARTING, "restarting"),
+                leave = &mut options.leave => return match leave {
+                    Leave::NotAllowed => End::Close(CLOSE_NOT_ALLOWED, "no longer allowed"),
+                    Leave::LogInAgain => End::Close(CLOSE_LOG_IN, "log in again"),
+                },
                 (reader, message) = &mut reading => {
                     reading = read(reader);
                     deadline = Instant::now() + PING_INTERVAL;
@@ -143,16 +200,24 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
                     if let Err(end) = self.receive(message).await {
                         return end;
                     }
+                    // Answers are not for joining.
+                    joining = None;
                 }
-                () = self.signal.woken(), if self.ready.is_empty() => {}
-                () = std::future::ready(()), if !self.ready.is_empty() => {}
-                () = tokio::time::sleep_until(deadline) => {
-                    if asked {
-                        return End::Gone;
+                () = until(joining) => joining = None,
+                () = self.signal.woken(), if joining.is_none() && self.ready.is_empty() => {
+                    joining = (!join_interval.is_zero()).then(|| Instant::now() + join_interval);
+                }
+                () = std::future::ready(()), if joining.is_none() && !self.ready.is_empty() => {}
+                () = &mut ring => {
+                    if Instant::now() >= deadline {
+                        if asked {
+                            return End::Gone;
+                        }
+                        asked = true;
+                        deadline = Instant::now() + PONG_TIMEOUT;
+                        self.out.push(writer::ping_frame());
                     }
-                    asked = true;
-                    deadline = Instant::now() + PONG_TIMEOUT;
-                    self.out.push(writer::ping_frame());
+                    ring.as_mut().reset(deadline);
                 }
             }
         }
@@ -161,15 +226,20 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
     /// Gathers what is ready, up to a bound, and writes it.
     async fn send(&mut self) -> Result<(), End> {
         let mut town_ended = false;
-        self.ready.extend(self.signal.take());
-        while self.out.byte_len() < GATHER_BYTES_MAX {
+        let gather = if self.flowing >= FAST_AFTER_BYTES {
+            GATHER_BYTES_FAST
+        } else {
+            GATHER_BYTES
+        };
+        self.signal.take(&mut self.ready);
+        while self.out.byte_len() < gather {
             let Some(token) = self.ready.pop_front() else {
                 break;
             };
             let Some(subscription) = self.subscriptions.get_mut(&token) else {
                 continue;
             };
-            match subscription.serve(&mut self.out).await {
+            match subscription.serve(&mut self.out, gather, self.frames).await {
                 Ok(Served::CaughtUp) => {}
                 Ok(Served::More) => self.ready.push_back(token),
                 Ok(Served::Ended) => {
@@ -182,13 +252,20 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
                 }
             }
         }
-        self.out
-            .write_to(&mut self.writer)
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
-                _ => End::Gone,
-            })?;
+        let bytes = self.out.byte_len();
+        let waited =
+            self.out
+                .write_to(&mut self.writer)
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
+                    _ => End::Gone,
+                })?;
+        self.flowing = if waited < LONG_WAIT {
+            self.flowing.saturating_add(bytes)
+        } else {
+            0
+        };
         if town_ended {
             return Err(End::Close(CLOSE_NO_TOWN, "the town was deleted"));
         }

@@ -91,8 +91,11 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             OpCode::Pong => Ok(Some(Message::Pong)),
             OpCode::Binary => Ok(frame.fin.then_some(Message::Binary)),
             OpCode::Text => {
-                let (fin, payload) = (frame.fin, frame.payload.to_vec());
-                self.accumulate(fin, Vec::new(), &payload)
+                if frame.fin {
+                    return text(frame.payload.into());
+                }
+                let payload = frame.payload.to_vec();
+                self.accumulate(false, Vec::new(), &payload)
             }
             OpCode::Continuation => {
                 let (fin, payload) = (frame.fin, frame.payload.to_vec());
@@ -120,8 +123,12 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             self.partial = Some(message);
             return Ok(None);
         }
-        String::from_utf8(message)
-            .map(|text| Some(Message::Text(text)))
-            .map_err(|_| MessageError::Invalid(WebSocketError::InvalidUTF8))
+        text(message)
     }
+}
+
+fn text(payload: Vec<u8>) -> Result<Option<Message>, MessageError> {
+    String::from_utf8(payload)
+        .map(|text| Some(Message::Text(text)))
+        .map_err(|_| MessageError::Invalid(WebSocketError::InvalidUTF8))
 }

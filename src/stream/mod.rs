@@ -22,6 +22,7 @@ mod signal;
 mod subscription;
 mod writer;
 
-pub use connection::{Feeds, Options, serve};
+pub use connection::{Feeds, Leave, Options, serve};
 pub use message::{Message, MessageError, MessageReader};
+pub use subscription::Frames;
 pub use writer::{STALL_TIMEOUT, client_text_frame, close_frame};

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::agent_log::{Position, Subject};
+use crate::agent_log::{EventView, Position, Subject, text_payload};
 use crate::model::{AgentId, Epoch};
 
 /// The subprotocol's version, told in `hello`.
@@ -104,6 +104,19 @@ pub(super) fn ended(subject: Subject) -> String {
     format!(r#"{{"type":"ended",{}}}"#, subject.fields())
 }
 
+/// An event's message with its type under `event` too, as older clients read it.
+pub(super) fn with_event(frame: &[u8]) -> String {
+    let payload = text_payload(frame).unwrap_or_default();
+    let event_type = EventView::of_frame(frame).map(|event| event.event_type.into_owned());
+    match (payload.strip_prefix('{'), event_type) {
+        (Some(fields), Some(event_type)) => {
+            let event_type = serde_json::Value::from(event_type);
+            format!(r#"{{"event":{event_type},{fields}"#)
+        }
+        _ => payload.to_owned(),
+    }
+}
+
 pub(super) fn pong(id: &serde_json::Value) -> String {
     format!(r#"{{"type":"pong","id":{id}}}"#)
 }
@@ -119,6 +132,15 @@ pub(super) fn error(code: &str, message: &str, subject: Option<Subject>) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_client_reads_the_type_as_event() {
+        let payload = r#"{"agentId":"a","id":1,"type":"a\"b","data":{"x":[1]},"timestamp":"t"}"#;
+        let frame = crate::agent_log::text_frame(payload);
+        let older = with_event(&frame);
+        assert_eq!(older, format!(r#"{{"event":"a\"b",{}"#, &payload[1..]));
+        assert_eq!(with_event(&[]), "");
+    }
 
     #[test]
     fn requests_are_parsed_or_refused() {

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::agent_log::{Log, Position, Subject, WatchId};
+use bytes::Bytes;
+
+use crate::agent_log::{Log, Position, Subject, WatchId, frames_in};
 use crate::model::Epoch;
 use crate::storage;
+use crate::telemetry::metrics;
 
 use super::protocol;
-use super::signal::Signal;
+use super::signal::{Signal, Waker};
 use super::writer::Outbox;
 
 /// What is left to do after a subscription was served.
@@ -21,10 +24,34 @@ pub(super) enum Served {
     Ended,
 }
 
+/// How events are written to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// As they are stored: the same bytes for everybody.
+    Shared,
+    /// With the type under `event` as well, for older clients; each is written anew.
+    WithEvent,
+}
+
+impl Frames {
+    /// Puts stored frames, back to back, into `out`.
+    fn put(self, bytes: Bytes, out: &mut Outbox) {
+        match self {
+            Self::Shared => out.push(bytes),
+            Self::WithEvent => {
+                for frame in frames_in(&bytes) {
+                    out.push_text(&protocol::with_event(frame));
+                }
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Subscription {
     log: Log,
     watch: WatchId,
+    waker: Arc<Waker>,
     /// The next id to send.
     next: u64,
     /// Whether the client was told that it has caught up.
@@ -41,13 +68,15 @@ impl Subscription {
         epoch: Option<Epoch>,
         out: &mut Outbox,
     ) -> Self {
-        let watch = log.watch(signal.clone(), token);
+        let waker = Arc::new(Waker::new(signal.clone()));
+        let watch = log.watch(waker.clone(), token);
         let position = log.position();
         let (next, recovered) = start(position, after, epoch);
         out.push_text(&protocol::subscribed(log.subject(), position, recovered));
         Self {
             log,
             watch,
+            waker,
             next,
             live: false,
         }
@@ -57,25 +86,51 @@ impl Subscription {
         self.log.subject()
     }
 
-    /// Puts the next frames behind the cursor into `out`: at most one read of the log.
-    pub(super) async fn serve(&mut self, out: &mut Outbox) -> Result<Served, storage::Error> {
-        if self.log.has_ended() {
+    /// Puts the next frames behind the cursor into `out`: at most one read of the log, of about
+    /// `bytes_max`.
+    pub(super) async fn serve(
+        &mut self,
+        out: &mut Outbox,
+        bytes_max: usize,
+        frames: Frames,
+    ) -> Result<Served, storage::Error> {
+        self.waker.rest();
+        let look = self
+            .log
+            .look(self.next, bytes_max, |bytes| frames.put(bytes, out));
+        if look.ended {
             out.push_text(&protocol::ended(self.subject()));
             return Ok(Served::Ended);
         }
-        for slice in self.log.read_from(self.next).await? {
-            self.next = slice.last_id() + 1;
-            out.push(slice.bytes());
+        metrics::EVENTS_DELIVERED.add(look.next.saturating_sub(self.next));
+        self.next = look.next;
+        if !look.in_memory {
+            for slice in self.log.read_from_disk(self.next, bytes_max).await? {
+                if slice.first_id() > self.next {
+                    self.overtaken(out);
+                }
+                let next = slice.last_id() + 1;
+                metrics::EVENTS_DELIVERED.add(next.saturating_sub(self.next));
+                self.next = next;
+                frames.put(slice.bytes(), out);
+            }
+            return Ok(Served::More);
         }
-        let last_id = self.log.position().last_id;
-        if self.next <= last_id {
+        if self.next <= look.last_id {
             return Ok(Served::More);
         }
         if !self.live {
             self.live = true;
-            out.push_text(&protocol::live(self.subject(), last_id));
+            out.push_text(&protocol::live(self.subject(), look.last_id));
         }
         Ok(Served::CaughtUp)
+    }
+
+    /// Retention has removed what the client was to get next: it is told, and goes on at the floor.
+    fn overtaken(&mut self, out: &mut Outbox) {
+        let position = self.log.position();
+        out.push_text(&protocol::subscribed(self.subject(), position, false));
+        self.live = false;
     }
 }
 

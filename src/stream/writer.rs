@@ -1,10 +1,14 @@
 //! Prepared frames to a socket: vectored, and never waiting for ever.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 /// A socket that accepts no byte for this long is given up; its client resumes where it was.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,28 +46,64 @@ impl Outbox {
         self.bytes
     }
 
-    /// Writes everything.
+    /// Writes everything; the longest time that the socket let it wait.
     ///
     /// # Errors
     /// `TimedOut` if the socket accepted nothing for [`STALL_TIMEOUT`]; otherwise the socket's own.
-    pub(super) async fn write_to(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(super) async fn write_to(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<Duration> {
+        let mut waited = Duration::ZERO;
         while !self.slices.is_empty() {
-            let written = {
-                let mut batch = [IoSlice::new(&[]); SLICES_MAX];
-                let count = self.slices.len().min(SLICES_MAX);
-                for (slot, slice) in batch.iter_mut().zip(&self.slices) {
-                    *slot = IoSlice::new(slice);
+            let written = match self.try_write(io).await {
+                Some(written) => written?,
+                None => {
+                    let begun = Instant::now();
+                    let written = tokio::time::timeout(STALL_TIMEOUT, self.write(io))
+                        .await
+                        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    waited = waited.max(begun.elapsed());
+                    written
                 }
-                tokio::time::timeout(STALL_TIMEOUT, io.write_vectored(&batch[..count]))
-                    .await
-                    .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
             };
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.advance(written);
         }
-        Ok(())
+        // What a burst needed is not kept by a connection that is idle from now on.
+        if self.slices.capacity() > SLICES_MAX {
+            self.slices = std::collections::VecDeque::new();
+        }
+        Ok(waited)
+    }
+
+    /// Writes what the socket takes at once; `None` if it takes nothing.
+    async fn try_write(&self, io: &mut (impl AsyncWrite + Unpin)) -> Option<io::Result<usize>> {
+        poll_fn(|context| match self.poll_write(io, context) {
+            Poll::Ready(written) => Poll::Ready(Some(written)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    async fn write(&self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+        poll_fn(|context| self.poll_write(io, context)).await
+    }
+
+    /// The slices live on the stack, so that a connection that waits does not keep them.
+    fn poll_write(
+        &self,
+        io: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut batch = [IoSlice::new(&[]); SLICES_MAX];
+        let count = self.slices.len().min(SLICES_MAX);
+        for (slot, slice) in batch.iter_mut().zip(&self.slices) {
+            *slot = IoSlice::new(slice);
+        }
+        Pin::new(io).poll_write_vectored(context, &batch[..count])
     }
 
     fn advance(&mut self, mut written: usize) {

@@ -7,6 +7,7 @@
 //! stderr), and colour anywhere but on a terminal.
 
 mod chain;
+pub mod metrics;
 
 pub use chain::chain;
 

@@ -5,33 +5,42 @@
 //! once the batch is durable. So a town's throughput is not bound by the disk's latency, and still
 //! nothing is told before it is safe.
 
+mod carry_out;
+
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::agent_log::Log;
+use crate::agent_log::{Log, NewEvent};
 use crate::clock::Clock;
-use crate::container::LinkState;
-use crate::model::{Timestamp, TownId};
-use crate::storage::{self, AlarmKey, Batch, Kept, Once, Recalled, Tree};
-use crate::telemetry;
+use crate::model::{BeadId, Timestamp, TownId};
+use crate::storage::{self, Batch, Kept, Once, Recalled, Tree};
+use crate::telemetry::{self, metrics};
 
 use super::answers::Answer;
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
-use super::reconcile::{self, Action, Container, Live, Plan, Told, View};
+use super::reconcile::{self, Container, Live, Told, View};
+use super::recorder::Record;
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
-use super::{
-    agents, beads, convoys, dependencies, dispatch, escalations, link, mail, molecules, reviews,
-    rigs,
-};
 
 /// How often an agent's activity is written: often enough for people and patrols, rarely enough
 /// to cost nothing.
 pub(super) const ACTIVITY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Commands that are taken one after another before the town is looked at.
+const TAKEN_MAX: usize = 64;
+
+/// The time between two looks that something woke. Many facts in a row cost one look; the first
+/// after a quiet time is looked at without delay.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// When to look again if a look was not possible.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 pub(super) struct Actor {
     pub(super) town_id: TownId,
@@ -43,13 +52,22 @@ pub(super) struct Actor {
     pub(super) container: Container,
     /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
     pub(super) being_told: Vec<Told>,
+    /// Escalations for which the notification hook runs or waits; lost in a crash, when it is run
+    /// again.
+    pub(super) being_notified: Vec<BeadId>,
     /// The feed's next id: staged facts are ahead of what is durable.
     pub(super) next_fact: u64,
     pub(super) alarm: Timestamp,
+    /// Whether something happened since the last look that may mean work.
+    pub(super) woken: bool,
+    /// Since when the container's link is up.
+    pub(super) up_since: Option<Timestamp>,
     /// The key of the request that is being carried out, if it has one.
     pub(super) once: Option<Once>,
     /// Whether the alarm may start anything.
     pub(super) quiet: bool,
+    /// Where looks are written down, if they are.
+    pub(super) record: Option<Record>,
 }
 
 impl Actor {
@@ -58,287 +76,117 @@ impl Actor {
         mut commands: mpsc::Receiver<Command>,
         mut stop: oneshot::Receiver<()>,
     ) {
-        self.alarm = match self.tree.get(&AlarmKey {}) {
-            Ok(alarm) => alarm.map_or(self.clock.now(), |alarm| alarm.due_at),
-            Err(_) => self.clock.now(),
-        };
-        self.tick();
+        self.guarded("the first look", Self::tick);
+        let mut looked_at = Instant::now();
         loop {
-            let wait = self.alarm.since(self.clock.now());
             tokio::select! {
                 biased;
                 _ = &mut stop => return,
-                command = commands.recv() => match command {
-                    Some(command) => {
-                        if self.carry_out(command) {
-                            self.tick();
-                        }
+                command = commands.recv() => {
+                    let Some(command) = command else { return };
+                    self.take(command);
+                    // What waits already is taken before the town is looked at: one look for all.
+                    for _ in 1..TAKEN_MAX {
+                        let Ok(command) = commands.try_recv() else { break };
+                        self.take(command);
                     }
-                    None => return,
-                },
-                () = tokio::time::sleep_until(Instant::now() + wait) => self.tick(),
+                }
+                () = tokio::time::sleep_until(self.rings_at(looked_at)) => {}
+            }
+            if self.is_due(looked_at) {
+                self.guarded("a look", Self::tick);
+                looked_at = Instant::now();
             }
         }
     }
 
-    /// Carries out one command; says whether something happened that may mean work.
-    fn carry_out(&mut self, command: Command) -> bool {
-        match command {
-            Command::Once(once, command) => {
-                self.once = Some(once);
-                let acted = self.carry_out(*command);
-                self.once = None;
-                acted
-            }
-            Command::CreateRig(new, reply) => self.apply(reply, |draft| rigs::create(draft, new)),
-            Command::DeleteRig(rig_id, reply) => {
-                self.apply(reply, |draft| rigs::delete(draft, rig_id))
-            }
-            Command::SetConfig(patch, reply) => {
-                self.apply(reply, |draft| super::settings::patch_config(draft, &patch))
-            }
-            Command::CreateBead(rig_id, new, reply) => {
-                self.apply(reply, |draft| beads::create(draft, Some(rig_id), new))
-            }
-            Command::SetBeadStatus(rig_id, bead_id, change, reply) => self.apply(reply, |draft| {
-                beads::set_status(draft, rig_id, bead_id, change)
-            }),
-            Command::DeleteBead(rig_id, bead_id, reply) => {
-                self.apply(reply, |draft| beads::delete(draft, rig_id, bead_id))
-            }
-            Command::AddDependency(rig_id, bead_id, on, by, reply) => self.apply(reply, |draft| {
-                dependencies::add(draft, rig_id, bead_id, on, by)
-            }),
-            Command::RemoveDependency(rig_id, bead_id, on, by, reply) => self
-                .apply(reply, |draft| {
-                    dependencies::remove(draft, rig_id, bead_id, on, by)
-                }),
-            Command::CreateConvoy(new, reply) => {
-                self.apply(reply, |draft| convoys::create(draft, new))
-            }
-            Command::ConvoyBeadClosed(convoy_id, bead_id, reply) => self.apply(reply, |draft| {
-                convoys::bead_closed(draft, convoy_id, bead_id)
-            }),
-            Command::CreateMolecule(rig_id, bead_id, steps, reply) => self.apply(reply, |draft| {
-                molecules::create(draft, rig_id, bead_id, steps)
-            }),
-            Command::AdvanceMolecule(rig_id, agent_id, summary, reply) => self
-                .apply(reply, |draft| {
-                    molecules::advance(draft, rig_id, agent_id, summary)
-                }),
-            Command::Sling(rig_id, order, reply) => {
-                self.apply(reply, |draft| agents::sling(draft, rig_id, order))
-            }
-            Command::CreateAgent(rig_id, new, reply) => {
-                self.apply(reply, |draft| agents::create(draft, rig_id, new))
-            }
-            Command::GetOrCreateAgent(rig_id, role, reply) => {
-                self.apply(reply, |draft| agents::get_or_create(draft, rig_id, role))
-            }
-            Command::DeleteAgent(rig_id, agent_id, reply) => {
-                self.apply(reply, |draft| agents::delete(draft, rig_id, agent_id))
-            }
-            Command::Hook(rig_id, agent_id, bead_id, reply) => self.apply(reply, |draft| {
-                agents::hook(draft, rig_id, agent_id, bead_id)
-            }),
-            Command::Unhook(rig_id, agent_id, reply) => {
-                self.apply(reply, |draft| agents::unhook(draft, rig_id, agent_id))
-            }
-            Command::Prime(rig_id, agent_id, reply) => {
-                self.apply(reply, |draft| agents::prime(draft, rig_id, agent_id))
-            }
-            Command::Done(rig_id, agent_id, done, reply) => {
-                self.apply(reply, |draft| agents::done(draft, rig_id, agent_id, done))
-            }
-            Command::Completed(rig_id, agent_id, status, reason, reply) => self
-                .apply(reply, |draft| {
-                    agents::completed(draft, rig_id, agent_id, status, reason)
-                }),
-            Command::Checkpoint(rig_id, agent_id, data, reply) => self.apply(reply, |draft| {
-                agents::checkpoint(draft, rig_id, agent_id, data)
-            }),
-            Command::Heartbeat(rig_id, agent_id, reply) => {
-                self.apply(reply, |draft| agents::heartbeat(draft, rig_id, agent_id))
-            }
-            Command::SendMail(rig_id, new, reply) => {
-                self.apply(reply, |draft| mail::send(draft, rig_id, new).map(drop))
-            }
-            Command::CheckMail(rig_id, agent_id, reply) => {
-                self.apply(reply, |draft| mail::check(draft, rig_id, agent_id))
-            }
-            Command::SubmitReview(rig_id, new, reply) => {
-                self.apply(reply, |draft| reviews::submit(draft, rig_id, new))
-            }
-            Command::CompleteReview(rig_id, entry_id, outcome, reply) => self
-                .apply(reply, |draft| {
-                    reviews::complete(draft, rig_id, entry_id, outcome)
-                }),
-            Command::Escalate(rig_id, escalation, reply) => {
-                self.apply(reply, |draft| escalations::raise(draft, rig_id, escalation))
-            }
-            Command::Acknowledge(escalation_id, reply) => self.apply(reply, |draft| {
-                escalations::acknowledge(draft, escalation_id)
-            }),
-            Command::TellMayor(message, reply) => {
-                self.apply(reply, |draft| mail::tell_mayor(draft, message))
-            }
-            Command::Report(place, agent_id, report, reply) => self.apply(reply, |draft| {
-                link::take_over(draft, place, |draft| link::report(draft, agent_id, report))
-            }),
-            Command::Merged(place, merge, reply) => self.apply(reply, |draft| {
-                link::take_over(draft, place, |draft| link::merged(draft, merge))
-            }),
-            Command::Link(state) => self.link_changed(&state),
-            Command::Activity(agent_id) => {
-                self.apply_own("activity", |draft| agents::touch(draft, agent_id))
-            }
-            Command::StartFailed(agent_id, reason) => self.apply_own("failed start", |draft| {
-                dispatch::failed(
-                    draft,
-                    agent_id,
-                    crate::container::ExitKind::AgentServer,
-                    &reason,
-                )
-            }),
-            Command::StartDeferred(agent_id) => self.apply_own("deferred start", |draft| {
-                dispatch::deferred(draft, agent_id)
-            }),
-            Command::NotRunning(agent_id) => {
-                self.apply_own("agent not running", |draft| {
-                    match draft.find_agent(agent_id)? {
-                        Some(agent) if agent.dispatch.requested_at.is_some() => {
-                            dispatch::stopped(draft, agent_id, "the container does not run it")
-                        }
-                        _ => Ok(()),
-                    }
-                })
-            }
-            Command::Told(agent_id, mails, went_well) => {
-                self.being_told.retain(|told| told.agent_id != agent_id);
-                self.apply_own("told the mayor", |draft| {
-                    if went_well {
-                        return mail::mark_told(draft, agent_id, &mails);
-                    }
-                    dispatch::not_told(draft, agent_id)
-                });
-                went_well
-            }
-            Command::Quiesce => {
-                self.quiet = true;
-                false
-            }
-            Command::FoundIdle(agent_id) => {
-                self.apply_own("found idle", |draft| dispatch::found_idle(draft, agent_id))
-            }
-            Command::RemindFailed(agent_id) => self.apply_own("failed reminder", |draft| {
-                // Its exit brings it back to the queue.
-                draft.effect(Effect::StopAgent(agent_id));
-                Ok(())
-            }),
-            Command::MergeFailed(entry_id, reason) => self.apply_own("failed merge", |draft| {
-                link::merge_failed(draft, entry_id, &reason)
-            }),
+    /// Whether the town is to be looked at now.
+    fn is_due(&self, looked_at: Instant) -> bool {
+        self.alarm <= self.clock.now() || self.woken && looked_at + LOOK_PAUSE <= Instant::now()
+    }
+
+    /// When the town is to be looked at next.
+    fn rings_at(&self, looked_at: Instant) -> Instant {
+        let alarm = Instant::now() + self.alarm.since(self.clock.now());
+        if self.woken {
+            alarm.min(looked_at + LOOK_PAUSE)
+        } else {
+            alarm
         }
     }
 
-    fn link_changed(&mut self, state: &LinkState) -> bool {
-        self.container = Container::of(state);
-        self.apply_own("link change", |draft| match state {
-            LinkState::Up { epoch } => link::up(draft, *epoch),
-            LinkState::Down { reason } => link::down(draft, reason),
-            LinkState::StartFailed { reason } => link::start_failed(draft, reason),
-        });
-        true
+    fn take(&mut self, command: Command) {
+        let woken = self.guarded("a command", |actor| actor.carry_out(command));
+        self.woken |= woken.unwrap_or(true);
+    }
+
+    /// Runs a step of the actor. If it panics, its caller gets no answer and the town goes on: the
+    /// tree is the state, and a step changes it by one batch or not at all.
+    pub(super) fn guarded<T>(
+        &mut self,
+        what: &'static str,
+        step: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| step(self)));
+        if outcome.is_err() {
+            tracing::error!(town = %self.town_id, what, "a step of the town panicked; it goes on without");
+            // What was staged for a batch that never came.
+            self.feed.take_back(self.next_fact);
+            self.once = None;
+        }
+        outcome.ok()
     }
 
     /// Looks at the town and does what should be done.
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
+        self.woken = false;
         let now = self.clock.now();
+        // Should this look come to no plan.
+        self.alarm = now.after(LOOK_AGAIN_AFTER);
         if self.quiet {
-            self.alarm = now.after(Duration::from_secs(60));
             return;
         }
         let plan = match self.view() {
-            Ok(view) => reconcile::reconcile(&view, now),
+            Ok(view) => {
+                let plan = reconcile::reconcile(&view, now);
+                if let Some(record) = &mut self.record {
+                    record.note(now, view, &plan);
+                }
+                plan
+            }
             Err(error) => {
                 tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "the alarm can't see the town");
                 // Not at once again: whatever is wrong with the disk won't be mended by haste.
-                Plan {
-                    actions: Vec::new(),
-                    due_at: now.after(Duration::from_secs(60)),
-                }
+                return;
             }
         };
+        self.alarm = plan.due_at;
         for planned in &plan.actions {
             tracing::debug!(town = %self.town_id, action = ?planned.action, why = planned.why, "the reconciler acts");
             self.act(&planned.action);
         }
-        self.set_alarm(plan.due_at, !plan.actions.is_empty());
     }
 
-    /// Each action fails alone.
-    fn act(&mut self, action: &Action) {
-        match action {
-            Action::WakeContainer => {
-                self.container = Container::Waking;
-                self.apply_own("wake", |draft| {
-                    draft.effect(Effect::WakeContainer);
-                    Ok(())
-                });
-            }
-            Action::Dispatch { agent_id } => {
-                self.apply_own("dispatch", |draft| dispatch::request(draft, *agent_id));
-            }
-            Action::TellMayor { agent_id } => {
-                let agent_id = *agent_id;
-                self.being_told.push(Told { agent_id });
-                self.apply_own("tell the mayor", |draft| {
-                    let agent = draft.agent(agent_id)?;
-                    draft.effect(Effect::TellMayor(agent_id));
-                    agents::set_status(draft, agent, crate::model::AgentStatus::Working, None)
-                });
-            }
-            Action::Merge { entry_id } => {
-                self.apply_own("merge", |draft| {
-                    reviews::start(draft, *entry_id)?;
-                    draft.effect(Effect::Merge(*entry_id));
-                    Ok(())
-                });
-            }
-            Action::LandConvoy { convoy_id } => {
-                self.apply_own("land a convoy", |draft| {
-                    convoys::land_if_due(draft, *convoy_id)
-                });
-            }
-            Action::RequeueStuck { entry_id } => {
-                self.apply_own("stuck merge", |draft| {
-                    let now = draft.now;
-                    reviews::requeue(draft, *entry_id, now, "the merge did not end in time")
-                });
-            }
-        }
+    /// What a look would do now, and what it sees.
+    fn dry_run(&self) -> Result<serde_json::Value, Error> {
+        let now = self.clock.now();
+        let view = self.view()?;
+        let plan = reconcile::reconcile(&view, now);
+        Ok(serde_json::json!({
+            "now": now.to_string(), "due_at": plan.due_at.to_string(), "quiet": self.quiet,
+            "actions": plan.actions, "view": view,
+        }))
     }
 
     fn view(&self) -> Result<View, Error> {
         let live = Live {
             container: self.container,
             being_told: self.being_told.clone(),
+            being_notified: self.being_notified.clone(),
+            ask_patience: self.settings.ask_patience,
+            up_since: self.up_since,
         };
-        View::observe(&self.tree, &live)
-    }
-
-    /// Remembers when to look again. What is on disk may be later than what is in memory, never
-    /// the other way round by more than a routine interval, so it is written only when it moves
-    /// to earlier or together with other changes.
-    fn set_alarm(&mut self, due_at: Timestamp, changed: bool) {
-        let earlier = due_at < self.alarm;
-        self.alarm = due_at;
-        if earlier || changed {
-            self.apply_own("alarm", |draft| {
-                draft.set_alarm(due_at);
-                Ok(())
-            });
-        }
+        View::observe(&self.tree, &live, &self.settings)
     }
 
     /// Runs a transition and answers `reply` once its outcome is durable. True if something
@@ -376,17 +224,22 @@ impl Actor {
             return false;
         }
         let has_facts = !staged.facts.is_empty();
+        let counted = counted(&staged.facts);
         let first_fact = self.next_fact;
         let facts = self.feed.stage(&mut batch, &staged.facts);
         self.next_fact += staged.facts.len() as u64;
         let (feed, effects) = (self.feed.clone(), self.effects.clone());
-        let wakes = has_facts || !staged.effects.is_empty();
-        let committed = self.tree.commit(
+        let wakes = has_facts || staged.wakes || !staged.effects.is_empty();
+        let offered = self.tree.offer(
             batch,
             Box::new(move |durable| {
                 let outcome = match durable {
                     Ok(()) => {
                         feed.publish(facts);
+                        for (fact_type, failed) in counted {
+                            metrics::FACTS.add(&fact_type);
+                            metrics::RUNS_FAILED.add(u64::from(failed));
+                        }
                         for effect in staged.effects {
                             // The runner ends only with the town.
                             let _ = effects.send(effect);
@@ -399,11 +252,12 @@ impl Actor {
                 let _ = reply.send(outcome);
             }),
         );
-        // The reply was dropped with the batch, which its receiver understands.
-        if let Err(error) = committed {
-            tracing::error!(town = %self.town_id, error = telemetry::chain(&error), "a change could not be written");
+        if let Err(refused) = offered {
+            tracing::error!(town = %self.town_id, error = telemetry::chain(&refused.error), "a change could not be written");
             self.feed.take_back(first_fact);
             self.next_fact = first_fact;
+            refused.tell();
+            return false;
         }
         wakes
     }
@@ -454,4 +308,15 @@ impl Actor {
             })
         })
     }
+}
+
+/// What is counted of facts: their types, and whether they tell of a run that failed.
+fn counted(facts: &[NewEvent]) -> Vec<(String, bool)> {
+    let failed = |fact: &NewEvent| {
+        fact.event_type == "agent.exited" && fact.data.contains(r#""status":"failed""#)
+    };
+    facts
+        .iter()
+        .map(|fact| (fact.event_type.clone(), failed(fact)))
+        .collect()
 }

@@ -3,15 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, Dispatch, Json, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, BeadType, Dispatch, Json, MailType,
+    ReviewStatus, RigId,
 };
+use crate::storage::CountedKey;
 
-use super::beads;
-use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, SlingOrder, Slung};
+use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, Verdict};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{bead_lists, command::NewBead, dispatch, mail, molecules, names, reviews};
+use super::{asks, beads};
+use super::{bead_lists, breaker, dispatch, mail, molecules, names, patrol, refinery, reviews};
 
 /// Open beads shown to an agent that primes: enough to choose from, little enough to read.
 const PRIME_OPEN_BEADS_MAX: usize = 50;
@@ -124,7 +126,7 @@ pub(super) fn get_or_create(
 }
 
 /// Free for new work: nothing on its hook and nothing running for it.
-fn is_free(agent: &Agent) -> bool {
+pub(super) fn is_free(agent: &Agent) -> bool {
     agent.status == AgentStatus::Idle
         && agent.hook.is_none()
         && agent.dispatch.requested_at.is_none()
@@ -154,15 +156,29 @@ pub(super) fn mayor(draft: &mut Draft<'_>) -> Result<Agent, Error> {
 /// Removes an agent. Only its in-progress bead is reopened; closed beads and mail it sent stay.
 pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    if agent.hook.is_some() {
+    remove(draft, &agent)
+}
+
+/// The same for an agent of any rig or none.
+pub(super) fn remove(draft: &mut Draft<'_>, agent: &Agent) -> Result<(), Error> {
+    let agent_id = agent.agent_id;
+    if let (Some(rig_id), Some(bead_id)) = (agent.rig_id, agent.hook) {
+        let slung = draft.find_bead(bead_id)?.is_some_and(|bead| bead.slung);
         unhook(draft, rig_id, agent_id)?;
+        // The town gave it the work, so the town finds another polecat.
+        if let Some(mut bead) = draft.find_bead(bead_id)? {
+            bead.slung = slung;
+            draft.set_bead(bead)?;
+        }
     }
+    asks::forget(draft, agent_id)?;
     for mut bead in draft.beads_of_agent(agent_id)? {
         // A bead that waits for its merge goes on without its author.
         bead.assignee_agent_id = None;
         draft.set_bead(bead)?;
     }
     draft.remove_mail_of(agent_id)?;
+    draft.remove(&CountedKey { agent_id });
     draft.remove_agent(agent_id)?;
     draft.effect(Effect::RemoveAgent {
         agent_id,
@@ -175,7 +191,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
         Fact {
             metadata,
             bead_id: None,
-            ..fact_of(&agent)
+            ..fact_of(agent)
         },
     );
     Ok(())
@@ -200,11 +216,17 @@ pub(super) fn hook(
     if let Some(holder) = beads::holder(draft, &bead)? {
         return Err(Refusal::BeadHooked(bead_id, holder).into());
     }
-    if !bead.is_ready() {
-        return Err(Refusal::BeadBlocked(bead_id, bead.blockers_open).into());
+    match reviews::unfinished(draft, bead_id)? {
+        // What must be mended was begun before it was blocked.
+        Some(review) if review.status == ReviewStatus::Rework => {}
+        Some(review) => return Err(Refusal::BeadInReview(bead_id, review.entry_id).into()),
+        None if !bead.is_ready() => {
+            return Err(Refusal::BeadBlocked(bead_id, bead.blockers_open).into());
+        }
+        None => {}
     }
-    if let Some(review) = reviews::unfinished_of(draft, bead_id)? {
-        return Err(Refusal::BeadInReview(bead_id, review).into());
+    if bead.bead_type == BeadType::MergeRequest {
+        refinery::hooked(draft, agent_id, bead_id)?;
     }
     agent.hook = Some(bead_id);
     // What ran for the former hook may still be ending; the next try waits for that.
@@ -212,6 +234,7 @@ pub(super) fn hook(
     agent.dispatch.reminders = 0;
     agent.dispatch.due_at = draft.now;
     agent.dispatch.last_error = None;
+    agent.dispatch.given_up = None;
     agent.last_activity_at = Some(draft.now);
     if bead.assignee_agent_id != Some(agent_id) {
         draft.fact(
@@ -253,6 +276,8 @@ pub(super) fn unhook(draft: &mut Draft<'_>, rig_id: RigId, agent_id: AgentId) ->
     };
     release(draft, agent_id)?;
     draft.effect(Effect::StopAgent(agent_id));
+    refinery::unhooked(draft, bead_id)?;
+    reviews::abandon_rework(draft, bead_id)?;
     if let Some(mut bead) = draft.find_bead(bead_id)? {
         bead.assignee_agent_id = None;
         if bead.status == BeadStatus::InProgress {
@@ -280,6 +305,10 @@ pub(super) fn release(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     agent.hook = None;
     agent.dispatch.attempts = 0;
     agent.dispatch.reminders = 0;
+    if agent.dispatch.requested_at.is_some() {
+        // Its stop is asked for by whoever takes the work away, and again after this time.
+        agent.dispatch.due_at = draft.now.after(dispatch::LEFTOVER_PAUSE);
+    }
     set_status(draft, agent, AgentStatus::Idle, None)
 }
 
@@ -291,6 +320,9 @@ pub(super) fn set_status(
     reason: Option<&str>,
 ) -> Result<(), Error> {
     let old = std::mem::replace(&mut agent.status, status);
+    if old == AgentStatus::Stalled && status != old {
+        patrol::is_well(draft, agent.agent_id)?;
+    }
     if old != status {
         draft.fact(
             "agent.status_changed",
@@ -303,36 +335,6 @@ pub(super) fn set_status(
         );
     }
     draft.set_agent(agent)
-}
-
-/// A bead on a polecat's hook, in one step.
-pub(super) fn sling(
-    draft: &mut Draft<'_>,
-    rig_id: RigId,
-    order: SlingOrder,
-) -> Result<Slung, Error> {
-    let agent = get_or_create(draft, rig_id, AgentRole::Polecat)?;
-    let bead = beads::create(
-        draft,
-        Some(rig_id),
-        NewBead {
-            bead_type: crate::model::BeadType::Issue,
-            title: order.title,
-            body: order.body,
-            priority: order.priority,
-            labels: Vec::new(),
-            metadata: order.metadata,
-            assignee_agent_id: Some(agent.agent_id),
-            parent_bead_id: None,
-            created_by: order.created_by,
-            convoy_id: None,
-            depends_on: Vec::new(),
-        },
-    )?;
-    Ok(Slung {
-        agent: draft.agent(agent.agent_id)?,
-        bead,
-    })
 }
 
 pub(super) fn prime(
@@ -379,14 +381,20 @@ pub(super) fn done(
     let Some(bead_id) = agent.hook else {
         return Err(Refusal::HookEmpty(agent_id).into());
     };
+    if draft.find_review(bead_id)?.is_some() {
+        // A reviewer that is done has found nothing to be changed.
+        let note = done.summary.unwrap_or_default();
+        return refinery::judge(draft, rig_id, agent_id, None, Verdict::Approve, note);
+    }
     molecules::refuse_unfinished(draft, bead_id)?;
     let metadata = json!({"branch": done.branch, "summary": done.summary});
     record(draft, "agent.done", &agent, metadata);
     release(draft, agent_id)?;
     let mut agent = draft.agent(agent_id)?;
     agent.dispatch.last_error = None;
-    draft.set_agent(agent)?;
+    draft.set_agent(agent.clone())?;
     dispatch::works_again(draft, rig_id)?;
+    breaker::worked(draft, agent_id)?;
     let AgentDone {
         branch,
         pr_url,
@@ -403,8 +411,27 @@ pub(super) fn done(
             summary,
         },
     )?;
+    if let Some(witness) = of_role(draft, rig_id, AgentRole::Witness)? {
+        let (subject, body) = (
+            format!("{} has handed in its work", agent.name),
+            format!("bead {bead_id}"),
+        );
+        mail::send_system(
+            draft,
+            witness.agent_id,
+            MailType::PolecatDone,
+            subject,
+            body,
+        )?;
+    }
     draft.effect(Effect::StopAgent(agent_id));
     Ok(())
+}
+
+/// The one agent of that role in the rig, if there is one.
+fn of_role(draft: &mut Draft<'_>, rig_id: RigId, role: AgentRole) -> Result<Option<Agent>, Error> {
+    let agents = draft.agents_of(rig_id)?;
+    Ok(agents.into_iter().find(|agent| agent.role == role))
 }
 
 /// An agent of an older client says that its run is over.
@@ -416,14 +443,15 @@ pub(super) fn completed(
     reason: Option<String>,
 ) -> Result<(), Error> {
     let agent = draft.agent_of(rig_id, agent_id)?;
-    let metadata = json!({"status": match status {
-        CompletedStatus::Completed => "completed",
-        CompletedStatus::Failed => "failed",
-    }, "reason": reason});
+    let metadata = json!({"status": status.as_str(), "reason": reason});
     record(draft, "agent.completed", &agent, metadata);
     let Some(bead_id) = agent.hook else {
         return set_status(draft, agent, AgentStatus::Idle, None);
     };
+    if draft.find_review(bead_id)?.is_some() {
+        let reason = reason.unwrap_or_else(|| "its run ended without a verdict".to_owned());
+        return refinery::gave_up(draft, bead_id, &reason);
+    }
     let by = Some(agent_id.to_string());
     match status {
         CompletedStatus::Completed => beads::finish(draft, bead_id, BeadStatus::Closed, None, by),
@@ -465,9 +493,12 @@ pub(super) fn limited(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
 
 /// Notes that an agent has shown life.
 pub(super) fn touch(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
-    if let Some(mut agent) = draft.find_agent(agent_id)? {
-        agent.last_activity_at = Some(draft.now);
-        draft.set_agent(agent)?;
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    agent.last_activity_at = Some(draft.now);
+    if agent.status == AgentStatus::Stalled {
+        return set_status(draft, agent, AgentStatus::Working, None);
     }
-    Ok(())
+    draft.set_agent(agent)
 }

@@ -3,7 +3,10 @@
 use crate::config::TownConfig;
 use crate::storage::{Once, Record, Text};
 
-use super::command::{Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung};
+use super::command::{
+    Advanced, Command, ConvoyState, MayorSession, Prime, SessionStatus, Slung, StoppedRun,
+};
+use super::queries::AskView;
 
 /// The answer of a command. It is kept with the change that it tells of when the request had a key.
 pub(super) trait Answer: Sized + Send + 'static {
@@ -47,9 +50,10 @@ macro_rules! answers {
 }
 
 answers! {
-    Slung { bead: crate::model::Bead, agent: crate::model::Agent }
-    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
+    StoppedRun { agent_id: crate::model::AgentId, bead_id: Option<crate::model::BeadId> }
     Advanced { molecule: crate::model::Molecule, previous_step: u32 }
+    ConvoyState { convoy: crate::model::Convoy, bead: crate::model::Bead }
+    Slung { bead: crate::model::Bead, agent: Option<crate::model::Agent> }
     Prime {
         agent: crate::model::Agent,
         hooked_bead: Option<crate::model::Bead>,
@@ -57,6 +61,7 @@ answers! {
         undelivered_mail: Vec<crate::model::Mail>,
         open_beads: Vec<crate::model::Bead>
     }
+    AskView { ask: crate::model::Ask, agent: crate::model::Agent }
 }
 
 impl Answer for Option<Advanced> {

@@ -11,7 +11,7 @@ use super::command::{BeadActor, NewBead, StatusChange};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::{agents, convoys, dependencies, molecules, reviews};
+use super::{agents, convoys, dependencies, escalations, molecules, reviews};
 
 /// The fact about a bead, with its rig filled in.
 pub(super) fn fact_of(bead: &Bead) -> Fact {
@@ -53,6 +53,7 @@ pub(super) fn create(
         created_at: draft.now,
         updated_at: draft.now,
         closed_at: None,
+        slung: false,
         convoy_id: None,
         molecule_id: None,
         dependencies: Vec::new(),
@@ -120,9 +121,6 @@ pub(super) fn set_status(
     if status == BeadStatus::Closed && matches!(actor, BeadActor::Agent(_)) {
         molecules::refuse_unfinished(draft, bead_id)?;
     }
-    if status.is_terminal() && bead.bead_type == BeadType::MergeRequest {
-        reviews::withdraw(draft, bead_id)?;
-    }
     let by = match &actor {
         BeadActor::Agent(agent_id) => Some(agent_id.to_string()),
         BeadActor::User(name) => name.clone(),
@@ -145,8 +143,13 @@ pub(super) fn change_status(
     status: BeadStatus,
     by: Option<String>,
 ) -> Result<(), Error> {
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
+    // Whoever puts a bead back takes it out of the scheduler's hands.
+    if status == BeadStatus::Open {
+        bead.slung = false;
+    }
     if old.is_terminal() {
         bead.closed_at = None;
         bead.failure = None;
@@ -188,7 +191,11 @@ pub(super) fn finish(
         agents::release(draft, agent_id)?;
         draft.effect(Effect::StopAgent(agent_id));
     }
+    // However a merge request ends, by its review or in any other way, the review does not outlast it.
+    reviews::withdraw(draft, bead_id)?;
+    reviews::abandon_rework(draft, bead_id)?;
     let mut bead = draft.bead(bead_id)?;
+    escalations::settled(draft, &bead);
     let old = std::mem::replace(&mut bead.status, status);
     bead.updated_at = draft.now;
     bead.failure.clone_from(&failure);
@@ -230,7 +237,10 @@ pub(super) fn delete(draft: &mut Draft<'_>, rig_id: RigId, bead_id: BeadId) -> R
     if bead.bead_type == BeadType::MergeRequest {
         reviews::withdraw(draft, bead_id)?;
         draft.remove_review(bead_id)?;
+        draft.set_review_output(bead_id, None);
     }
+    reviews::abandon_rework(draft, bead_id)?;
+    escalations::settled(draft, &bead);
     for row in draft.tree.scan(&BeadByParent::of_parent(bead_id)) {
         if let Some(mut part) = draft.find_bead(row?.1.id)? {
             part.parent_bead_id = None;

@@ -4,11 +4,14 @@ use tokio::sync::oneshot;
 
 use crate::container::{AgentReport, LinkState, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json, Mail,
-    MailId, Molecule, MoleculeStep, Priority, ReviewStatus, Rig, RigId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json,
+    Mail, MailId, MailType, Molecule, MoleculeStep, Priority, ReviewStatus, Rig, RigId,
+    UnknownVariant,
 };
 use crate::storage::{LinkPosition, Once};
 
+use super::asks::AskReply;
+use super::queries::AskView;
 use super::refusal::Error;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -42,11 +45,36 @@ pub(super) enum Command {
     Heartbeat(RigId, AgentId, Reply<()>),
     SendMail(Option<RigId>, NewMail, Reply<()>),
     CheckMail(RigId, AgentId, Reply<Vec<Mail>>),
+    Nudge(Option<RigId>, AgentId, NewNudge, Reply<Mail>),
     SubmitReview(RigId, NewReview, Reply<Bead>),
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
+    /// What the agent that reviews a branch says of it; `None` is the one on its hook.
+    JudgeReview(RigId, AgentId, Option<BeadId>, Verdict, String, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
     Acknowledge(BeadId, Reply<Bead>),
+    PauseTown(bool, Reply<()>),
+    PauseRig(RigId, bool, Reply<()>),
+    StopAll(Reply<Vec<AgentId>>),
+    StopAgent(RigId, AgentId, Reply<StoppedRun>),
+    Retry(RigId, BeadId, Option<String>, Reply<Bead>),
+    /// What the alarm would do now, as JSON; nothing is done.
+    DryRun(Reply<serde_json::Value>),
     TellMayor(String, Reply<MayorSession>),
+    ConfigureMayor(Reply<Agent>),
+    MayorCompleted(CompletedStatus, Option<String>, Reply<Agent>),
+    DestroyMayor(Reply<()>),
+    StartRun(AgentId, Reply<Agent>),
+    StopRun(AgentId, Reply<Agent>),
+    MessageAgent(AgentId, String, Reply<Agent>),
+    /// A message did not get to an agent's session.
+    MessageFailed(AgentId, String),
+    AnswerAsk(AskId, AskReply, Reply<AskView>),
+    /// An answer did not get to the agent server.
+    AnswerFailed(AskId, String),
+    /// The container knows no such ask.
+    AskUnknown(AskId),
+    /// The notification hook was run for an escalation.
+    Notified(BeadId, Result<(), String>),
     /// The container's link came up or went down, as the supervisor saw it.
     Link(LinkState),
     /// A message of the container; taken over once, by its place in the stream.
@@ -202,8 +230,17 @@ pub struct SlingOrder {
 pub struct Slung {
     /// The bead.
     pub bead: Bead,
-    /// The polecat.
-    pub agent: Agent,
+    /// The polecat; `None` while the bead waits for one.
+    pub agent: Option<Agent>,
+}
+
+/// An agent whose run was stopped.
+#[derive(Clone, Debug)]
+pub struct StoppedRun {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The bead that was on its hook.
+    pub bead_id: Option<BeadId>,
 }
 
 /// An agent to be made.
@@ -252,6 +289,30 @@ pub enum CompletedStatus {
     Failed,
 }
 
+impl CompletedStatus {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::str::FromStr for CompletedStatus {
+    type Err = UnknownVariant;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVariant> {
+        [Self::Completed, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(UnknownVariant {
+                allowed: "completed, failed",
+            })
+    }
+}
+
 /// A mail to be sent.
 #[derive(Clone, Debug)]
 pub struct NewMail {
@@ -263,6 +324,19 @@ pub struct NewMail {
     pub subject: String,
     /// The text.
     pub body: String,
+    /// What it is about.
+    pub mail_type: MailType,
+}
+
+/// A word to an agent that is worth nothing when it comes late.
+#[derive(Clone, Debug)]
+pub struct NewNudge {
+    /// Who sends it; an agent's id or a word like `user`.
+    pub from_agent_id: String,
+    /// The text.
+    pub message: String,
+    /// How long it is worth something.
+    pub time_to_live: std::time::Duration,
 }
 
 /// A branch to be merged.
@@ -278,6 +352,15 @@ pub struct NewReview {
     pub pr_url: Option<String>,
     /// What was done.
     pub summary: Option<String>,
+}
+
+/// What a reviewer says of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sound.
+    Approve,
+    /// It must be mended first.
+    RequestChanges,
 }
 
 /// How a review ended.

@@ -219,6 +219,7 @@ pub(super) fn land_if_due(draft: &mut Draft<'_>, convoy_id: BeadId) -> Result<()
             "All beads of the convoy \"{}\" ({convoy_id}) are closed: {} of {}.",
             bead.title, convoy.closed, convoy.total
         ),
+        mail_type: crate::model::MailType::Message,
     };
     mail::send(draft, None, letter).map(drop)
 }

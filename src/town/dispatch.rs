@@ -10,7 +10,7 @@ use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority,
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, beads, escalations};
+use super::{agents, asks, beads, breaker, escalations, mail, refinery};
 
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
@@ -20,11 +20,15 @@ const REMINDERS_MAX: u32 = 3;
 /// work, and its end is told.
 const DEFERRAL: Duration = Duration::from_secs(2);
 
+/// What was asked to stop is not asked again within this time: its turn may go on for a minute.
+pub(super) const LEFTOVER_PAUSE: Duration = Duration::from_secs(120);
+
 /// The container is to be asked to start the agent.
 pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     let mut agent = draft.agent(agent_id)?;
     agent.dispatch.attempts += 1;
     agent.dispatch.requested_at = Some(draft.now);
+    agent.dispatch.given_up = None;
     if agent.dispatch.session_bead_id != agent.hook {
         // A new bead gets a fresh session; the old conversation would only mislead.
         agent.dispatch.session_id = None;
@@ -34,6 +38,11 @@ pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Er
     agents::record(draft, "agent.dispatched", &agent, metadata);
     draft.effect(Effect::StartAgent(agent_id));
     agents::set_status(draft, agent, AgentStatus::Working, None)
+}
+
+/// Its turn ended because its run is about to: its exit follows.
+pub(super) fn idle_at_end(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    agents::touch(draft, agent_id)
 }
 
 /// The agent has its session.
@@ -48,9 +57,14 @@ pub(super) fn started(
     };
     let metadata = json!({"session_id": session_id, "resumed": resumed});
     agents::record(draft, "agent.started", &agent, metadata);
-    agent.dispatch.session_id = Some(session_id);
     agent.last_activity_at = Some(draft.now);
-    let status = if agent.role == AgentRole::Mayor {
+    if !runs_for_hook(&agent) {
+        draft.effect(Effect::StopAgent(agent_id));
+        return agents::set_status(draft, agent, AgentStatus::Idle, None);
+    }
+    agent.dispatch.session_id = Some(session_id);
+    // A mayor that was started to be spoken to waits; one with a bead works like everybody.
+    let status = if agent.hook.is_none() {
         agent.dispatch.attempts = 0;
         AgentStatus::Idle
     } else {
@@ -59,15 +73,48 @@ pub(super) fn started(
     agents::set_status(draft, agent, status, None)
 }
 
+/// Whether what runs for the agent was started for what is on its hook now. If not, its stop was
+/// asked for, but that may have been lost with the server that was to carry it out.
+pub(super) fn runs_for_hook(agent: &Agent) -> bool {
+    agent.role == AgentRole::Mayor
+        || agent.hook.is_some() && agent.hook == agent.dispatch.session_bead_id
+}
+
+/// What runs for work that was taken away is asked to stop once more.
+pub(super) fn stop_leftover(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let mut agent = draft.agent(agent_id)?;
+    agent.dispatch.due_at = draft.now.after(LEFTOVER_PAUSE);
+    draft.effect(Effect::StopAgent(agent_id));
+    draft.set_agent(agent)
+}
+
 /// The agent's turn ended. One with work left is told to go on, a few times.
 pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    asks::forget(draft, agent_id)?;
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
     agent.last_activity_at = Some(draft.now);
-    let has_work = agent.hook.is_some() && agent.dispatch.requested_at.is_some();
-    if agent.role == AgentRole::Mayor || !has_work {
+    breaker::worked(draft, agent_id)?;
+    if agent.status == AgentStatus::Stalled {
+        agents::set_status(draft, agent.clone(), AgentStatus::Working, None)?;
+        agent.status = AgentStatus::Working;
+    }
+    let runs = agent.dispatch.requested_at.is_some();
+    let converses = agent.role == AgentRole::Mayor && agent.hook.is_none();
+    if converses || !runs {
         return agents::set_status(draft, agent, AgentStatus::Idle, None);
+    }
+    if !runs_for_hook(&agent) {
+        draft.effect(Effect::StopAgent(agent_id));
+        return agents::set_status(draft, agent, AgentStatus::Idle, None);
+    }
+    if mail::is_to_be_told(draft, &agent)? {
+        // News may be all that it waits for, so this is no reminder.
+        agents::record(draft, "agent.told", &agent, json!({}));
+        draft.effect(Effect::Tell(agent_id));
+        // It may have waited for an answer when its turn ended.
+        return agents::set_status(draft, agent, AgentStatus::Working, None);
     }
     if agent.dispatch.reminders < REMINDERS_MAX {
         agent.dispatch.reminders += 1;
@@ -75,13 +122,14 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
         agents::record(draft, "agent.reminded", &agent, metadata);
         draft.effect(Effect::Remind(agent_id));
     } else {
-        agent.dispatch.last_error = Some(format!(
+        agent.dispatch.given_up = Some(format!(
             "stopped {} times without calling gt_done",
             REMINDERS_MAX + 1
         ));
         draft.effect(Effect::StopAgent(agent_id));
     }
-    draft.set_agent(agent)
+    // It may have waited for an answer when its turn ended.
+    agents::set_status(draft, agent, AgentStatus::Working, None)
 }
 
 /// The container runs the agent, but its turn is over: if the town still takes it for working, what
@@ -89,9 +137,7 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
 pub(super) fn found_idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     match draft.find_agent(agent_id)? {
         // One without a session yet has not been prompted.
-        Some(agent) if agent.hook.is_some() && agent.dispatch.session_id.is_some() => {
-            idle(draft, agent_id)
-        }
+        Some(agent) if agent.dispatch.session_id.is_some() => idle(draft, agent_id),
         _ => Ok(()),
     }
 }
@@ -105,46 +151,14 @@ pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
     if agent.dispatch.requested_at.is_none() {
         return Ok(());
     }
+    if agent.role != AgentRole::Mayor {
+        // Its exit brings it back to the queue, and its next run hands the mail over.
+        draft.effect(Effect::StopAgent(agent_id));
+        return Ok(());
+    }
     agent.dispatch.due_at = draft.now.after(draft.settings.backoff(1));
     draft.effect(Effect::Verify(agent_id));
     agents::set_status(draft, agent, AgentStatus::Idle, None)
-}
-
-/// The agent asked a person something.
-pub(super) fn waiting(
-    draft: &mut Draft<'_>,
-    agent_id: AgentId,
-    ask_id: &str,
-    title: &str,
-) -> Result<(), Error> {
-    let Some(agent) = draft.find_agent(agent_id)? else {
-        return Ok(());
-    };
-    let metadata = json!({"ask_id": ask_id, "title": title});
-    agents::record(draft, "agent.waiting", &agent, metadata);
-    let (rig_id, name) = (agent.rig_id, agent.name.clone());
-    agents::set_status(draft, agent, AgentStatus::Waiting, Some(title))?;
-    escalations::raise_own(
-        draft,
-        rig_id,
-        Priority::High,
-        format!("ask:{ask_id}"),
-        format!("{name} waits for an answer: {title}"),
-        format!("Agent {name} asked and waits: {title}"),
-    )
-}
-
-/// The ask was answered or withdrawn.
-pub(super) fn resumed(draft: &mut Draft<'_>, agent_id: AgentId, ask_id: &str) -> Result<(), Error> {
-    if let Some(escalation) = draft.escalation_about(&format!("ask:{ask_id}"))? {
-        beads::finish(draft, escalation.bead_id, BeadStatus::Closed, None, None)?;
-    }
-    match draft.find_agent(agent_id)? {
-        Some(agent) if agent.status == AgentStatus::Waiting => {
-            agents::set_status(draft, agent, AgentStatus::Working, None)
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The agent's run was stopped or drained: nothing went wrong.
@@ -153,13 +167,12 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         return Ok(());
     };
     // Given up on after its reminders: that is a failed run, only stopped politely.
-    if agent.hook.is_some()
-        && agent.dispatch.reminders >= REMINDERS_MAX
-        && let Some(error) = agent.dispatch.last_error.take()
-    {
+    let given_up = agent.dispatch.given_up.take();
+    if let (Some(reason), Some(_)) = (given_up, agent.hook) {
         draft.set_agent(agent)?;
-        return failed(draft, agent_id, ExitKind::Session, &error);
+        return failed_try(draft, agent_id, ExitKind::Session, &reason);
     }
+    asks::forget(draft, agent_id)?;
     let metadata = json!({"status": "stopped", "reason": reason});
     agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
@@ -181,7 +194,19 @@ pub(super) fn deferred(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
     draft.set_agent(agent)
 }
 
-/// A try failed: the next one waits, and after the last one the bead fails.
+/// A try failed, and the breaker counts it.
+pub(super) fn failed_try(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    kind: ExitKind,
+    reason: &str,
+) -> Result<(), Error> {
+    failed(draft, agent_id, kind, reason)?;
+    breaker::failed(draft, Some(agent_id), reason)
+}
+
+/// A try failed: the next one waits, and after the last one the bead fails. What failed many
+/// agents at once is counted once by the caller.
 pub(super) fn failed(
     draft: &mut Draft<'_>,
     agent_id: AgentId,
@@ -191,6 +216,7 @@ pub(super) fn failed(
     let Some(mut agent) = draft.find_agent(agent_id)? else {
         return Ok(());
     };
+    asks::forget(draft, agent_id)?;
     let attempts = agent.dispatch.attempts;
     let metadata = json!({
         "status": "failed", "kind": kind.as_str(), "reason": reason, "attempt": attempts,
@@ -198,6 +224,7 @@ pub(super) fn failed(
     agents::record(draft, "agent.exited", &agent, metadata);
     agent.dispatch.requested_at = None;
     agent.dispatch.reminders = 0;
+    agent.dispatch.given_up = None;
     agent.dispatch.last_error = Some(reason.to_owned());
     agent.dispatch.due_at = draft.now.after(draft.settings.backoff(attempts));
     let given_up = attempts >= draft.settings.attempts_max;
@@ -211,6 +238,9 @@ pub(super) fn failed(
     };
     let bead = draft.bead(bead_id)?;
     let failure = format!("{attempts} tries failed; the last one: {reason}");
+    if draft.find_review(bead_id)?.is_some() {
+        return refinery::gave_up(draft, bead_id, &failure);
+    }
     beads::finish(
         draft,
         bead_id,
@@ -224,9 +254,7 @@ pub(super) fn failed(
         Priority::High,
         format!("bead:{bead_id}"),
         format!("gave up on: {}", bead.title),
-        format!(
-            "{failure}\n\nMend the cause, set the bead's status to \"open\" and sling it again."
-        ),
+        format!("{failure}\n\nMend the cause and retry the bead."),
     )
 }
 

@@ -3,25 +3,24 @@
 //! A draft reads through its own changes to the tree. Nothing is written until the actor stages
 //! the whole draft into one batch; a refused one is simply dropped.
 
-use std::collections::HashMap;
-
 use serde_json::{Value, json};
 
 use crate::agent_log::NewEvent;
 use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, Convoy, Mail, Molecule, MoleculeId, Review, Rig,
-    RigId, Timestamp, TownId,
+    RigId, Scheduler, Timestamp, Town, TownId,
 };
 use crate::storage::{
-    self, AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadDependent,
-    BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey, LinkPosition, MailKey, Pointer,
-    RigByName, Tree,
+    self, AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, Batch,
+    BeadByAssignee, BeadDependent, BeadKey, Count, CounterKey, EscalationFold, Key, LinkKey,
+    LinkPosition, MailKey, Pointer, ReviewBySource, RigByName, Tree,
 };
 
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
-use super::rows::{self, Row};
+use super::rows;
 use super::settings::TownSettings;
+use super::tables::{Single, Table};
 
 /// A change in the making.
 pub(super) struct Draft<'a> {
@@ -33,22 +32,21 @@ pub(super) struct Draft<'a> {
     agents: Table<Agent>,
     beads: Table<Bead>,
     reviews: Table<Review>,
+    town: Single<Town>,
+    scheduler: Single<Scheduler>,
     convoys: Table<Convoy>,
     molecules: Table<Molecule>,
     /// Rows without a table: written once per command and not read back within it.
     extra: Batch,
     next_seq: Option<u64>,
     /// Each with the bead it is about, and that bead's rig.
-    facts: Vec<(NewEvent, Option<(BeadId, Option<RigId>)>)>,
+    facts: Vec<(NewEvent, Option<AboutBead>)>,
     effects: Vec<Effect>,
+    wakes: bool,
 }
 
-struct Table<R: Row>(HashMap<R::Id, Change<R>>);
-
-struct Change<R> {
-    before: Option<R>,
-    after: Option<R>,
-}
+/// The bead that a fact is about, and that bead's rig.
+type AboutBead = (BeadId, Option<RigId>);
 
 /// Something that happened, for the town's feed and its ledger.
 #[derive(Debug, Default)]
@@ -68,48 +66,8 @@ pub(super) struct Staged {
     pub(super) batch: Batch,
     pub(super) facts: Vec<NewEvent>,
     pub(super) effects: Vec<Effect>,
-}
-
-impl<R: Row> Table<R> {
-    fn new() -> Self {
-        Self(HashMap::new())
-    }
-
-    fn get(&mut self, tree: &Tree, id: R::Id) -> Result<Option<R>, storage::Error> {
-        if let Some(change) = self.0.get(&id) {
-            return Ok(change.after.clone());
-        }
-        let row = R::load(tree, id)?;
-        self.0.insert(
-            id,
-            Change {
-                before: row.clone(),
-                after: row.clone(),
-            },
-        );
-        Ok(row)
-    }
-
-    fn set(&mut self, tree: &Tree, id: R::Id, row: Option<R>) -> Result<(), storage::Error> {
-        self.get(tree, id)?;
-        if let Some(change) = self.0.get_mut(&id) {
-            change.after = row;
-        }
-        Ok(())
-    }
-
-    fn stage(self, batch: &mut Batch) {
-        for Change { before, after } in self.0.into_values() {
-            if before != after {
-                R::stage(batch, before.as_ref(), after.as_ref());
-            }
-        }
-    }
-
-    /// Rows that this draft has set, as they are now.
-    fn touched(&self) -> impl Iterator<Item = &R> {
-        self.0.values().filter_map(|change| change.after.as_ref())
-    }
+    /// Whether the alarm has to look although nothing is told or asked for.
+    pub(super) wakes: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -128,12 +86,15 @@ impl<'a> Draft<'a> {
             agents: Table::new(),
             beads: Table::new(),
             reviews: Table::new(),
+            town: Single::default(),
+            scheduler: Single::default(),
             convoys: Table::new(),
             molecules: Table::new(),
             extra: Batch::new(),
             next_seq: None,
             facts: Vec::new(),
             effects: Vec::new(),
+            wakes: false,
         }
     }
 
@@ -143,18 +104,17 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        fn same<R: Row>(table: &Table<R>) -> bool {
-            table.0.values().all(|change| change.before == change.after)
-        }
         self.facts.is_empty()
             && self.extra.is_empty()
             && self.effects.is_empty()
-            && same(&self.rigs)
-            && same(&self.agents)
-            && same(&self.beads)
-            && same(&self.reviews)
-            && same(&self.convoys)
-            && same(&self.molecules)
+            && self.rigs.is_same()
+            && self.agents.is_same()
+            && self.beads.is_same()
+            && self.reviews.is_same()
+            && self.town.is_same()
+            && self.scheduler.is_same()
+            && self.convoys.is_same()
+            && self.molecules.is_same()
     }
 
     /// Turns the draft into one batch. `first_fact` is the id the town's feed gives next.
@@ -164,6 +124,8 @@ impl<'a> Draft<'a> {
         self.agents.stage(&mut batch);
         self.beads.stage(&mut batch);
         self.reviews.stage(&mut batch);
+        self.town.stage(&mut batch, &storage::TownKey {});
+        self.scheduler.stage(&mut batch, &storage::SchedulerKey {});
         self.convoys.stage(&mut batch);
         self.molecules.stage(&mut batch);
         if let Some(value) = self.next_seq {
@@ -180,6 +142,7 @@ impl<'a> Draft<'a> {
             batch,
             facts,
             effects: self.effects,
+            wakes: self.wakes,
         }
     }
 
@@ -233,6 +196,41 @@ impl<'a> Draft<'a> {
     /// Asks for a side effect once the batch is durable.
     pub(super) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    /// Makes the alarm look although no fact is recorded.
+    pub(super) fn wake(&mut self) {
+        self.wakes = true;
+    }
+
+    /// The town's own row.
+    pub(super) fn town(&mut self) -> Result<Town, Error> {
+        let town = self.town.get(self.tree, &storage::TownKey {})?;
+        Ok(town.ok_or(Refusal::TownNotFound)?)
+    }
+
+    pub(super) fn set_town(&mut self, town: Town) {
+        self.town.set(town);
+    }
+
+    /// The scheduler's notes.
+    pub(super) fn scheduler(&mut self) -> Result<Scheduler, Error> {
+        let notes = self.scheduler.get(self.tree, &storage::SchedulerKey {})?;
+        Ok(notes.unwrap_or_default())
+    }
+
+    pub(super) fn set_scheduler(&mut self, scheduler: Scheduler) {
+        self.scheduler.set(scheduler);
+    }
+
+    /// Stages a row that no transition reads back within its command.
+    pub(super) fn put<K: Key>(&mut self, key: &K, row: &K::Row) {
+        self.extra.put(key, row);
+    }
+
+    /// Stages the removal of such a row.
+    pub(super) fn remove<K: Key>(&mut self, key: &K) {
+        self.extra.delete(key);
     }
 
     pub(super) fn rig(&mut self, rig_id: RigId) -> Result<Rig, Error> {
@@ -391,11 +389,11 @@ impl<'a> Draft<'a> {
         Ok(agents)
     }
 
-    /// All agents of the town, as this draft leaves them.
-    pub(super) fn all_agents(&mut self) -> Result<Vec<Agent>, Error> {
-        let rows = self.tree.scan(&AgentKey::all());
-        let ids = rows
-            .map(|row| row.map(|(key, _)| key.agent_id))
+    /// Agents that had a bead on their hook or something running when the draft began, oldest first.
+    pub(super) fn active_agents(&mut self) -> Result<Vec<Agent>, Error> {
+        let pointers = self.tree.scan(&AgentActive::all());
+        let ids = pointers
+            .map(|row| row.map(|(_, to)| to.id))
             .collect::<Result<Vec<_>, _>>()?;
         let mut agents = Vec::with_capacity(ids.len());
         for agent_id in ids {
@@ -413,10 +411,14 @@ impl<'a> Draft<'a> {
         if in_draft.is_some() {
             return Ok(in_draft);
         }
-        Ok(self
-            .all_agents()?
-            .into_iter()
-            .find(|agent| agent.role == AgentRole::Mayor))
+        let first = self
+            .tree
+            .scan(&AgentByRole::of_role(AgentRole::Mayor))
+            .next();
+        match first.transpose()? {
+            Some((_, to)) => self.find_agent(to.id),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn agent_name_taken(&mut self, name: &str) -> Result<bool, Error> {
@@ -485,6 +487,37 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// The merge request of a bead that is not finished, as this draft leaves it; it may also be
+    /// one that this draft has finished.
+    pub(super) fn review_of_source(&mut self, bead_id: BeadId) -> Result<Option<Review>, Error> {
+        let in_draft = self
+            .reviews
+            .touched()
+            .filter(|review| review.source_bead_id == bead_id)
+            .max_by_key(|review| review.seq)
+            .map(|review| review.entry_id);
+        let entry_id = match in_draft {
+            Some(entry_id) => Some(entry_id),
+            None => self
+                .tree
+                .get(&ReviewBySource {
+                    source_bead_id: bead_id,
+                })?
+                .map(|pointer| pointer.id),
+        };
+        match entry_id {
+            Some(entry_id) => self.find_review(entry_id),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps what a merge request's gates printed, in place of what they printed before.
+    pub(super) fn set_review_output(&mut self, entry_id: BeadId, output: Option<String>) {
+        let output = output.map(|value| storage::Text { value });
+        self.extra
+            .set(&storage::ReviewOutput { entry_id }, output.as_ref());
+    }
+
     /// The open escalation about `matter`, if there is one.
     pub(super) fn escalation_about(&mut self, matter: &str) -> Result<Option<Bead>, Error> {
         let key = EscalationFold {
@@ -511,11 +544,6 @@ impl<'a> Draft<'a> {
 
     pub(super) fn set_link(&mut self, position: LinkPosition) {
         self.extra.put(&LinkKey {}, &position);
-    }
-
-    pub(super) fn set_alarm(&mut self, due_at: Timestamp) {
-        self.extra
-            .put(&storage::AlarmKey {}, &storage::Alarm { due_at });
     }
 
     pub(super) fn config(&self) -> Result<crate::config::TownConfig, Error> {

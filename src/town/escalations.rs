@@ -1,13 +1,28 @@
 //! Transitions of escalations: matters that a person must look at.
+//!
+//! Severity says who hears of it: a low one is only recorded, from medium on the mayor gets a mail,
+//! and high and critical ones also go to the notification hook. One that nobody takes up is raised
+//! again a few times, each time one step more severe; one that was taken up or closed never is.
+
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::model::{Bead, BeadId, BeadStatus, BeadType, Priority, RigId};
+use crate::model::{
+    Bead, BeadId, BeadStatus, BeadType, MailType, Priority, Raised, RigId, Timestamp,
+};
+use crate::storage::{self, RaisedKey, Tree};
 
-use super::beads;
 use super::command::{Escalation, NewBead};
 use super::draft::{Draft, Fact};
+use super::effects::Effect;
 use super::refusal::{Error, Refusal};
+use super::{beads, mail};
+
+/// How long an escalation may wait until it is raised again.
+pub(super) const PATIENCE: Duration = Duration::from_secs(4 * 60 * 60);
+/// How often it is raised again at most.
+pub(super) const RAISED_AGAIN_MAX: u32 = 3;
 
 /// Raises an escalation, or folds it into the open one about the same matter.
 pub(super) fn raise(
@@ -48,19 +63,122 @@ pub(super) fn raise(
             depends_on: Vec::new(),
         },
     )?;
-    let metadata = json!({"title": bead.title, "severity": bead.priority.as_str()});
-    draft.fact(
-        "escalation.created",
-        Fact {
-            metadata,
-            actor: bead.created_by.clone(),
-            ..beads::fact_of(&bead)
-        },
-    );
+    record(draft, "escalation.created", &bead, bead.created_by.clone());
     if let Some(matter) = matter {
         draft.set_escalation_about(&matter, bead.bead_id);
     }
+    tell(draft, &bead, 0)?;
     Ok(bead)
+}
+
+/// Tells whom the severity names, and remembers when.
+fn tell(draft: &mut Draft<'_>, bead: &Bead, again: u32) -> Result<(), Error> {
+    let notify = draft.settings.notifies && bead.priority >= Priority::High;
+    let raised = Raised {
+        bead_id: bead.bead_id,
+        raised_at: draft.now,
+        again,
+        notify,
+    };
+    set_raised(draft, &raised);
+    if bead.priority >= Priority::Medium {
+        tell_mayor(draft, bead)?;
+    }
+    Ok(())
+}
+
+/// The mayor hears of what others raised; what it raised itself is for people.
+fn tell_mayor(draft: &mut Draft<'_>, bead: &Bead) -> Result<(), Error> {
+    let Some(mayor) = draft.mayor()? else {
+        return Ok(());
+    };
+    if bead.created_by.as_deref() == Some(&*mayor.agent_id.to_string()) {
+        return Ok(());
+    }
+    let body = format!(
+        "Escalation ({}): {}\n\n{}\n\nEscalation id: {}",
+        bead.priority,
+        bead.title,
+        bead.body.as_deref().unwrap_or("No more was said."),
+        bead.bead_id,
+    );
+    let subject = format!("Escalation: {}", bead.title);
+    mail::send_system(draft, mayor.agent_id, MailType::Message, subject, body)
+}
+
+/// Nobody took it up: it is raised again, one step more severe.
+pub(super) fn raise_again(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<(), Error> {
+    let Some(raised) = draft.tree.get(&RaisedKey { bead_id })? else {
+        return Ok(());
+    };
+    let open = draft
+        .find_bead(bead_id)?
+        .filter(|bead| bead.status == BeadStatus::Open);
+    let Some(mut bead) = open else {
+        draft.remove(&RaisedKey { bead_id });
+        return Ok(());
+    };
+    if raised.again >= RAISED_AGAIN_MAX {
+        return Ok(());
+    }
+    bead.priority = more_severe(bead.priority);
+    bead.updated_at = draft.now;
+    draft.set_bead(bead.clone())?;
+    record(
+        draft,
+        "escalation.raised_again",
+        &bead,
+        Some(mail::SYSTEM.to_owned()),
+    );
+    tell(draft, &bead, raised.again + 1)
+}
+
+const fn more_severe(priority: Priority) -> Priority {
+    match priority {
+        Priority::Low => Priority::Medium,
+        Priority::Medium => Priority::High,
+        Priority::High | Priority::Critical => Priority::Critical,
+    }
+}
+
+/// When it is to be raised again; `None` if never.
+pub(super) fn raised_again_at(raised: &Raised) -> Option<Timestamp> {
+    (raised.again < RAISED_AGAIN_MAX).then(|| raised.raised_at.after(PATIENCE))
+}
+
+/// The notification hook is to be run.
+pub(super) fn notify(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<(), Error> {
+    match draft.find_bead(bead_id)? {
+        Some(_) => draft.effect(Effect::Notify(bead_id)),
+        None => draft.remove(&RaisedKey { bead_id }),
+    }
+    Ok(())
+}
+
+/// The notification hook has been run, well or not. It is not run again for that, but when the
+/// escalation is raised again.
+pub(super) fn notified(
+    draft: &mut Draft<'_>,
+    bead_id: BeadId,
+    outcome: Result<(), String>,
+) -> Result<(), Error> {
+    if let Some(mut raised) = draft.tree.get(&RaisedKey { bead_id })? {
+        raised.notify = false;
+        set_raised(draft, &raised);
+    }
+    let Some(bead) = draft.find_bead(bead_id)? else {
+        return Ok(());
+    };
+    let (event_type, metadata) = match outcome {
+        Ok(()) => ("escalation.notified", json!({})),
+        Err(error) => ("escalation.notify_failed", json!({"error": error})),
+    };
+    let fact = Fact {
+        metadata,
+        ..beads::fact_of(&bead)
+    };
+    draft.fact(event_type, fact);
+    Ok(())
 }
 
 /// A person has taken the matter up: it is in progress, and what repeats it still folds into it.
@@ -77,6 +195,15 @@ pub(super) fn acknowledge(draft: &mut Draft<'_>, escalation_id: BeadId) -> Resul
     draft.bead(escalation_id)
 }
 
+/// An escalation's status changes, or it is deleted: whatever comes, it is not raised again.
+pub(super) fn settled(draft: &mut Draft<'_>, bead: &Bead) {
+    if bead.bead_type == BeadType::Escalation {
+        draft.remove(&RaisedKey {
+            bead_id: bead.bead_id,
+        });
+    }
+}
+
 /// One of the town's own.
 pub(super) fn raise_own(
     draft: &mut Draft<'_>,
@@ -86,14 +213,48 @@ pub(super) fn raise_own(
     title: String,
     body: String,
 ) -> Result<(), Error> {
+    raise_about(draft, rig_id, priority, matter, title, body).map(drop)
+}
+
+/// One of the town's own, and its bead.
+pub(super) fn raise_about(
+    draft: &mut Draft<'_>,
+    rig_id: Option<RigId>,
+    priority: Priority,
+    matter: String,
+    title: String,
+    body: String,
+) -> Result<Bead, Error> {
     let metadata = crate::model::Json::from_valid(json!({"matter": matter}).to_string());
     let escalation = Escalation {
         title,
         body: Some(body),
         priority,
         metadata,
-        created_by: Some("gastownd".to_owned()),
+        created_by: Some(mail::SYSTEM.to_owned()),
         matter: Some(matter),
     };
-    raise(draft, rig_id, escalation).map(drop)
+    raise(draft, rig_id, escalation)
+}
+
+fn record(draft: &mut Draft<'_>, event_type: &str, bead: &Bead, actor: Option<String>) {
+    let metadata = json!({"title": bead.title, "severity": bead.priority.as_str()});
+    let fact = Fact {
+        metadata,
+        actor,
+        ..beads::fact_of(bead)
+    };
+    draft.fact(event_type, fact);
+}
+
+fn set_raised(draft: &mut Draft<'_>, raised: &Raised) {
+    let bead_id = raised.bead_id;
+    draft.put(&RaisedKey { bead_id }, raised);
+}
+
+/// Escalations that nobody has taken up.
+pub(super) fn unattended(tree: &Tree) -> Result<Vec<Raised>, storage::Error> {
+    tree.scan(&RaisedKey::all())
+        .map(|row| row.map(|(_, raised)| raised))
+        .collect()
 }

@@ -10,22 +10,26 @@ use crate::clock::Clock;
 use crate::config::TownConfig;
 use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep, Rig, RigId,
-    Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep,
+    Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
 };
-use crate::storage::{self, AgentKey, LinkPosition, Once, RigKey, TownKey, Tree};
+use crate::storage::{
+    self, AgentKey, LinkPosition, Once, ReviewKey, ReviewOutput, RigKey, TownKey, Tree,
+};
 use crate::{model::Json, stream::Feeds};
 
 use super::actor::ACTIVITY_INTERVAL;
 use super::answers::Request;
+use super::asks::AskReply;
 use super::bead_lists::{self, BeadFilter};
 use super::command::{
     Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
-    NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, Reply, ReviewOutcome, SlingOrder, Slung,
-    StatusChange,
+    NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime, Reply, ReviewOutcome,
+    SlingOrder, Slung, StatusChange, StoppedRun, Verdict,
 };
-use super::queries::{self, AgentFilter, Page};
+use super::queries::{self, AgentFilter, AskView, Page};
 use super::refusal::{Error, Refusal};
+use super::usage::{self, UsageReport};
 
 /// Commands that may wait for a town's actor. At some tens of microseconds each this is well
 /// under a second of work; beyond it callers are told to come back.
@@ -126,14 +130,44 @@ impl TownHandle {
         send_mail(rig_id: Option<RigId>, new: NewMail) -> () = SendMail;
         /// Hands over an agent's mail.
         check_mail(rig_id: RigId, agent_id: AgentId) -> Vec<Mail> = CheckMail;
-        /// Ends a review.
+        /// Sends a word that is worth something only for a while.
+        nudge(rig_id: Option<RigId>, agent_id: AgentId, new: NewNudge) -> Mail = Nudge;
+        /// An agent's verdict on the branch that it reviews; `None` is the one on its hook.
+        judge_review(rig_id: RigId, agent_id: AgentId, entry_id: Option<BeadId>, verdict: Verdict, text: String) -> () = JudgeReview;
+        /// A person's word on a merge request.
         complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome) -> () = CompleteReview;
         /// Raises an escalation.
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
         /// Notes that a person has taken up an escalation.
         acknowledge(escalation_id: BeadId) -> Bead = Acknowledge;
+        /// Holds or releases the whole town.
+        pause(paused: bool) -> () = PauseTown;
+        /// Holds or releases a rig.
+        pause_rig(rig_id: RigId, paused: bool) -> () = PauseRig;
+        /// Holds the town and stops every run; agents keep their hooks. Says whose.
+        stop_all() -> Vec<AgentId> = StopAll;
+        /// Stops an agent's run; its bead goes back to open.
+        stop_agent(rig_id: RigId, agent_id: AgentId) -> StoppedRun = StopAgent;
+        /// Opens a failed bead again; a slung one gets a polecat again.
+        retry(rig_id: RigId, bead_id: BeadId, by: Option<String>) -> Bead = Retry;
+        /// What the alarm would do now and what it sees, as JSON; nothing is done.
+        dry_run() -> serde_json::Value = DryRun;
         /// Says something to the mayor, who is made if there is none.
         tell_mayor(message: String) -> MayorSession = TellMayor;
+        /// The mayor, made if there is none.
+        configure_mayor() -> Agent = ConfigureMayor;
+        /// The mayor's run is over.
+        mayor_completed(status: CompletedStatus, reason: Option<String>) -> Agent = MayorCompleted;
+        /// Removes the mayor; the town stays.
+        destroy_mayor() -> () = DestroyMayor;
+        /// Has the scheduler start an agent now.
+        start_run(agent_id: AgentId) -> Agent = StartRun;
+        /// Ends an agent's run and takes its work off the hook.
+        stop_run(agent_id: AgentId) -> Agent = StopRun;
+        /// Puts a prompt to an agent's session once it is durable that it was asked to.
+        message_running(agent_id: AgentId, prompt: String) -> Agent = MessageAgent;
+        /// Answers what an agent asked.
+        answer_ask(ask_id: AskId, answer: AskReply) -> AskView = AnswerAsk;
     }
 
     /// Makes a rig.
@@ -280,6 +314,21 @@ impl TownHandle {
             .await
     }
 
+    /// What an agent has sent and received, newest first; nothing is marked.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn mailbox(
+        &self,
+        rig_id: RigId,
+        agent_id: AgentId,
+        page: Page,
+    ) -> Result<Vec<Mail>, Error> {
+        self.agent(rig_id, agent_id).await?;
+        self.read(|tree| queries::mailbox(tree, agent_id, page))
+            .await
+    }
+
     /// An agent, if it is that rig's.
     ///
     /// # Errors
@@ -289,6 +338,40 @@ impl TownHandle {
             .read(|tree| queries::agent(tree, rig_id, agent_id))
             .await?;
         Ok(agent.ok_or(Refusal::AgentNotFound(agent_id))?)
+    }
+
+    /// Merge requests of a rig, newest first: of one status, or all that are not finished.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reviews(
+        &self,
+        rig_id: RigId,
+        status: Option<ReviewStatus>,
+        page: Page,
+    ) -> Result<Vec<Review>, Error> {
+        self.rig(rig_id).await?;
+        self.read(|tree| queries::reviews(tree, rig_id, status, page))
+            .await
+    }
+
+    /// A merge request of that rig, with the end of what its gates printed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn review(
+        &self,
+        rig_id: RigId,
+        entry_id: BeadId,
+    ) -> Result<(Review, Option<String>), Error> {
+        let review = self.read(|tree| tree.get(&ReviewKey { entry_id })).await?;
+        let review = review
+            .filter(|review| review.rig_id == rig_id)
+            .ok_or(Refusal::ReviewNotFound(entry_id))?;
+        let output = self
+            .read(|tree| tree.get(&ReviewOutput { entry_id }))
+            .await?;
+        Ok((review, output.map(|text| text.value)))
     }
 
     /// Any agent of the town, the mayor included.
@@ -308,12 +391,29 @@ impl TownHandle {
         self.read(queries::all_agents).await
     }
 
+    /// What agents ask, oldest first; with `agent_id` only that one's.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn asks(&self, agent_id: Option<AgentId>, page: Page) -> Result<Vec<AskView>, Error> {
+        self.read(|tree| queries::asks(tree, agent_id, page)).await
+    }
+
     /// The mayor, if there is one.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn mayor(&self) -> Result<Option<Agent>, Error> {
         self.read(queries::mayor).await
+    }
+
+    /// What the town's agents used in the last `days` days, today included.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn usage(&self, days: u64) -> Result<UsageReport, Error> {
+        let now = self.now();
+        self.read(|tree| usage::report(tree, days, now)).await
     }
 
     /// Appends an event to an agent's log.

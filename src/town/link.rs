@@ -5,12 +5,13 @@ use crate::container::{AgentReport, ExitKind, MergeReport};
 use crate::model::{AgentId, Epoch, ReviewStatus};
 use crate::storage::{LinkPosition, ReviewByStatus};
 
+use super::breaker;
 use super::command::ReviewOutcome;
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::reviews;
-use super::{agents, dispatch};
+use super::usage;
+use super::{agents, asks, dispatch, reviews, rework};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -42,11 +43,13 @@ pub(super) fn take_over(
 /// asked of that; one of the same life is asked about what may not have reached it.
 pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
     let same_life = draft.link()?.is_some_and(|last| last.epoch == epoch);
-    for agent in draft.all_agents()? {
+    for agent in draft.active_agents()? {
         if agent.dispatch.requested_at.is_none() {
             continue;
         }
-        if same_life {
+        if same_life && !dispatch::runs_for_hook(&agent) {
+            draft.effect(Effect::StopAgent(agent.agent_id));
+        } else if same_life {
             draft.effect(Effect::Verify(agent.agent_id));
         } else {
             dispatch::stopped(draft, agent.agent_id, "the container was started anew")?;
@@ -60,7 +63,9 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
             reviews::requeue(draft, entry_id, now, "the container was started anew")?;
         }
     }
-    if !same_life {
+    if same_life {
+        asks::answer_again(draft)?;
+    } else {
         draft.set_link(LinkPosition { epoch, seq: 0 });
     }
     Ok(())
@@ -68,10 +73,16 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
 
 /// The container's process is gone.
 pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    for agent in draft.all_agents()? {
+    let mut ran = false;
+    for agent in draft.active_agents()? {
         if agent.dispatch.requested_at.is_some() {
             dispatch::failed(draft, agent.agent_id, ExitKind::AgentServer, reason)?;
+            ran = true;
         }
+    }
+    // One cause, however many it hit.
+    if ran {
+        breaker::failed(draft, None, reason)?;
     }
     for entry_id in running(draft)? {
         let now = draft.now;
@@ -82,7 +93,8 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
 
 /// The container could not be started: that is a failed try of everything that waits for it.
 pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    for mut agent in draft.all_agents()? {
+    let mut waited = false;
+    for mut agent in draft.active_agents()? {
         let waits = agent.hook.is_some()
             && agent.dispatch.requested_at.is_none()
             && agent.dispatch.due_at <= draft.now;
@@ -91,7 +103,11 @@ pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Er
             let agent_id = agent.agent_id;
             draft.set_agent(agent)?;
             dispatch::failed(draft, agent_id, ExitKind::Config, reason)?;
+            waited = true;
         }
+    }
+    if waited {
+        breaker::failed(draft, None, reason)?;
     }
     Ok(())
 }
@@ -101,21 +117,32 @@ pub(super) fn report(
     agent_id: AgentId,
     report: AgentReport,
 ) -> Result<(), Error> {
+    let goes_on = !matches!(
+        report,
+        AgentReport::Stopped { .. } | AgentReport::Failed { .. }
+    );
+    if goes_on && draft.find_agent(agent_id)?.is_none() {
+        // It was deleted, and the container was not told, or not yet.
+        draft.effect(Effect::StopAgent(agent_id));
+        return Ok(());
+    }
     match report {
         AgentReport::Started {
             session_id,
             resumed,
         } => dispatch::started(draft, agent_id, session_id, resumed),
         AgentReport::Stopped { reason } => dispatch::stopped(draft, agent_id, &reason),
-        AgentReport::Failed { kind, reason } => dispatch::failed(draft, agent_id, kind, &reason),
-        // An error ends the run; its exit follows and says the same.
-        AgentReport::Idle { failed: true } => Ok(()),
-        AgentReport::Idle { failed: false } => dispatch::idle(draft, agent_id),
-        AgentReport::Waiting { ask_id, title } => {
-            dispatch::waiting(draft, agent_id, &ask_id, &title)
+        AgentReport::Failed { kind, reason } => {
+            dispatch::failed_try(draft, agent_id, kind, &reason)
         }
+        AgentReport::Idle { ends: true } => dispatch::idle_at_end(draft, agent_id),
+        AgentReport::Idle { ends: false } => dispatch::idle(draft, agent_id),
+        AgentReport::Used { message_id, usage } => {
+            usage::count(draft, agent_id, &message_id, usage)
+        }
+        AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
         AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
-        AgentReport::Resumed { ask_id } => dispatch::resumed(draft, agent_id, &ask_id),
+        AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }
 
@@ -126,6 +153,7 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         message,
         commit_sha,
         retryable,
+        gates,
     } = merge;
     let review = match draft.review(entry_id) {
         Ok(review) => review,
@@ -133,9 +161,25 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         Err(Error::Refused(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
-    // A merge that was taken for stuck may still end well; a finished review stays finished.
-    if !matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running) {
+    // A merge that was taken for stuck may still end well. A finished review stays finished, and
+    // one that went elsewhere meanwhile is about other commits: if these are on the target, the next
+    // merge finds them there.
+    let is_about_this = match review.status {
+        ReviewStatus::Running => true,
+        ReviewStatus::Pending => review.attempts > 0,
+        _ => false,
+    };
+    if !is_about_this {
         return Ok(());
+    }
+    if let Some(gates) = gates {
+        draft.set_review_output(entry_id, Some(gates.output));
+        if !gates.passed {
+            return rework::send_back(draft, review, rework::Cause::Gate, &message);
+        }
+    }
+    if status == ReviewStatus::Conflict {
+        return rework::send_back(draft, review, rework::Cause::Conflict, &message);
     }
     if status == ReviewStatus::Failed && retryable && review.attempts < MERGE_ATTEMPTS_MAX {
         let due_at = draft.now.after(draft.settings.backoff(review.attempts));
@@ -146,7 +190,7 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         message,
         commit_sha,
     };
-    reviews::complete(draft, review.rig_id, entry_id, outcome)
+    reviews::end(draft, review, outcome)
 }
 
 /// A merge could not even be asked for.
@@ -164,7 +208,7 @@ pub(super) fn merge_failed(
             message: reason.to_owned(),
             commit_sha: None,
         };
-        return reviews::complete(draft, review.rig_id, entry_id, outcome);
+        return reviews::end(draft, review, outcome);
     }
     let due_at = draft.now.after(draft.settings.backoff(review.attempts));
     reviews::requeue(draft, entry_id, due_at, reason)

@@ -20,8 +20,11 @@
 mod actor;
 mod agents;
 mod answers;
+mod asks;
 mod bead_lists;
 mod beads;
+mod breaker;
+mod budget;
 mod command;
 mod convoys;
 mod dependencies;
@@ -33,32 +36,47 @@ mod handle;
 mod ledger;
 mod link;
 mod mail;
+mod mayor;
 mod molecules;
 mod names;
+mod patrol;
+mod pause;
 mod queries;
+mod queue;
 mod reconcile;
+mod recorder;
+mod refinery;
 mod refusal;
 mod registry;
 mod reindex;
+mod replay;
+mod retention;
 mod reviews;
+mod rework;
 mod rigs;
 mod rows;
+mod runs;
 mod settings;
+mod tables;
+mod usage;
 mod work_reads;
 
+pub use asks::AskReply;
 pub use bead_lists::BeadFilter;
 pub use command::{
     Advanced, AgentDone, BeadActor, CompletedStatus, ConvoyState, Escalation, MayorSession,
-    NewAgent, NewBead, NewConvoy, NewMail, NewReview, NewRig, Prime, ReviewOutcome, SessionStatus,
-    SlingOrder, Slung, StatusChange,
+    NewAgent, NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime, ReviewOutcome,
+    SessionStatus, SlingOrder, Slung, StatusChange, StoppedRun, Verdict,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;
 pub use ledger::{LedgerEvent, LedgerFilter};
-pub use queries::{AgentFilter, Page};
+pub use queries::{AgentFilter, AskView, Page};
 pub use refusal::{Error, Refusal};
 pub use registry::{Towns, TownsOptions};
+pub use replay::{ReplayError, Replayed, replay};
 pub use settings::TownSettings;
+pub use usage::UsageReport;
 pub use work_reads::Dependencies;
 
 #[cfg(test)]

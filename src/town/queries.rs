@@ -1,14 +1,17 @@
 //! Reads. They go straight to the tree and wait for no write; before they answer, what they may
 //! have seen is durable (see `Tree::settled`).
 
-use crate::config::TownConfig;
+use crate::config::{ResolvedTownConfig, TownConfig};
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Bead, BeadId, BeadStatus, BeadType, Mail, Rig, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, Mail, Review,
+    ReviewStatus, Rig, RigId,
 };
 use crate::storage::{
-    self, AgentByRig, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey, MailKey,
-    MailUndelivered, RigKey, Tree,
+    self, AgentByRig, AgentByRole, AgentKey, BeadByStatus, BeadByTown, BeadKey, ConfigKey,
+    MailBySender, MailKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey, Tree,
 };
+
+use super::asks;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -128,8 +131,92 @@ pub(super) fn all_agents(tree: &Tree) -> Result<Vec<Agent>, storage::Error> {
 }
 
 pub(super) fn mayor(tree: &Tree) -> Result<Option<Agent>, storage::Error> {
-    let mut agents = all_agents(tree)?.into_iter();
-    Ok(agents.find(|agent| agent.role == AgentRole::Mayor))
+    let first = tree.scan(&AgentByRole::of_role(AgentRole::Mayor)).next();
+    match first.transpose()? {
+        Some((_, to)) => tree.get(&AgentKey { agent_id: to.id }),
+        None => Ok(None),
+    }
+}
+
+/// An ask, and who asks it.
+#[derive(Clone, Debug)]
+pub struct AskView {
+    /// The ask.
+    pub ask: Ask,
+    /// Who asks.
+    pub agent: Agent,
+}
+
+/// What agents ask, oldest first.
+pub(super) fn asks(
+    tree: &Tree,
+    agent_id: Option<AgentId>,
+    page: Page,
+) -> Result<Vec<AskView>, storage::Error> {
+    let asks = match agent_id {
+        Some(agent_id) => asks::of_agent(tree, agent_id)?,
+        None => asks::all(tree)?,
+    };
+    let views = asks
+        .into_iter()
+        .filter_map(|ask| view(tree, ask).transpose());
+    views.skip(page.offset).take(page.limit).collect()
+}
+
+/// `None` if the agent was removed in this moment.
+fn view(tree: &Tree, ask: Ask) -> Result<Option<AskView>, storage::Error> {
+    let agent_id = ask.agent_id;
+    let agent = tree.get(&AgentKey { agent_id })?;
+    Ok(agent.map(|agent| AskView { ask, agent }))
+}
+
+/// The newest config, resolved for a rig.
+pub(super) fn resolved_config(
+    tree: &Tree,
+    rig_id: Option<RigId>,
+    api_url: &str,
+) -> Result<ResolvedTownConfig, storage::Error> {
+    let rig = match rig_id {
+        Some(rig_id) => tree.get(&RigKey { rig_id })?,
+        None => None,
+    };
+    let token = rig.as_ref().and_then(|rig| rig.kilocode_token.as_deref());
+    Ok(config_row(tree)?.resolve(rig_id, token, api_url))
+}
+
+/// Merge requests of a rig, newest first: of one status, or all that are not finished.
+pub(super) fn reviews(
+    tree: &Tree,
+    rig_id: RigId,
+    status: Option<ReviewStatus>,
+    page: Page,
+) -> Result<Vec<Review>, storage::Error> {
+    let of_status = |status: ReviewStatus| {
+        let entries = tree.scan(&ReviewByStatus::of_status(status)).rev();
+        let reviews = entries.filter_map(|row| {
+            row.and_then(|(_, entry)| tree.get(&ReviewKey { entry_id: entry.id }))
+                .transpose()
+        });
+        reviews.filter(move |review| {
+            review
+                .as_ref()
+                .map_or(true, |review| review.rig_id == rig_id)
+        })
+    };
+    if let Some(status) = status {
+        return of_status(status)
+            .skip(page.offset)
+            .take(page.limit)
+            .collect();
+    }
+    let unfinished = ReviewStatus::UNFINISHED.iter().copied();
+    let mut reviews: Vec<Review> = unfinished.flat_map(of_status).collect::<Result<_, _>>()?;
+    reviews.sort_by_key(|review| std::cmp::Reverse(review.seq));
+    Ok(reviews
+        .into_iter()
+        .skip(page.offset)
+        .take(page.limit)
+        .collect())
 }
 
 /// The mail that waits for an agent, oldest first.
@@ -138,6 +225,57 @@ pub(super) fn undelivered(tree: &Tree, agent_id: AgentId) -> Result<Vec<Mail>, s
     for row in tree.scan(&MailUndelivered::to(agent_id)) {
         let (MailUndelivered { to_agent_id, seq }, _) = row?;
         mails.extend(tree.get(&MailKey { to_agent_id, seq })?);
+    }
+    Ok(mails)
+}
+
+/// How much mail waits for an agent; counts no further than `max`.
+pub(super) fn undelivered_count(
+    tree: &Tree,
+    agent_id: AgentId,
+    max: usize,
+) -> Result<usize, storage::Error> {
+    let waiting = tree.scan(&MailUndelivered::to(agent_id)).take(max);
+    waiting.map(|row| row.map(|_| 1)).sum()
+}
+
+/// Everything an agent has sent and received, newest first. A mail to itself stands there once.
+pub(super) fn mailbox(
+    tree: &Tree,
+    agent_id: AgentId,
+    page: Page,
+) -> Result<Vec<Mail>, storage::Error> {
+    let received = tree.scan(&MailKey::to(agent_id)).rev();
+    let mut received = received.map(|row| row.map(|(key, _)| key)).peekable();
+    let sent = tree.scan(&MailBySender::from(agent_id)).rev();
+    let mut sent = sent
+        .map(|row| {
+            row.map(|(key, to)| MailKey {
+                to_agent_id: to.id,
+                seq: key.seq,
+            })
+        })
+        .peekable();
+    let mut newest = std::iter::from_fn(move || {
+        let seq = |key: Option<&Result<MailKey, storage::Error>>| match key {
+            None => 0,
+            // An error comes first, so that it is seen.
+            Some(Err(_)) => u64::MAX,
+            Some(Ok(key)) => key.seq + 1,
+        };
+        let (ours, theirs) = (seq(sent.peek()), seq(received.peek()));
+        if ours == theirs {
+            sent.next();
+        }
+        if ours > theirs {
+            sent.next()
+        } else {
+            received.next()
+        }
+    });
+    let mut mails = Vec::new();
+    for key in newest.by_ref().skip(page.offset).take(page.limit) {
+        mails.extend(tree.get(&key?)?);
     }
     Ok(mails)
 }

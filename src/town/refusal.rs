@@ -2,7 +2,7 @@
 
 use crate::agent_log::AppendError;
 use crate::config::Issue;
-use crate::model::{AgentId, BeadId, MoleculeId, RigId};
+use crate::model::{AgentId, AskId, BeadId, MoleculeId, RigId};
 use crate::{container, storage};
 
 /// The state or the content of a command forbids it; nothing was written.
@@ -23,6 +23,18 @@ pub enum Refusal {
     /// No such escalation in this town.
     #[error("there is no escalation {0} here")]
     EscalationNotFound(BeadId),
+    /// No agent asks this, or not any more.
+    #[error("no agent asks {0}, or not any more")]
+    AskNotFound(AskId),
+    /// The answer is on its way.
+    #[error("ask {0} has been answered; the agent is being told")]
+    AskAnswered(AskId),
+    /// The agent runs.
+    #[error("agent {0} is started already")]
+    AgentRunning(AgentId),
+    /// The agent does not run.
+    #[error("agent {0} does not run")]
+    AgentNotRunning(AgentId),
     /// No such merge request here.
     #[error("there is no merge request {0} here")]
     ReviewNotFound(BeadId),
@@ -44,6 +56,9 @@ pub enum Refusal {
     /// The bead is closed or failed.
     #[error("bead {0} is {1}; only status \"open\" sent by a user changes it")]
     BeadTerminal(BeadId, &'static str),
+    /// Only a failed bead can be tried again.
+    #[error("bead {0} is {1}, and only a failed one can be tried again")]
+    BeadNotFailed(BeadId, &'static str),
     /// The bead is on a hook.
     #[error("bead {0} is on the hook of agent {1}")]
     BeadHooked(BeadId, AgentId),
@@ -59,6 +74,12 @@ pub enum Refusal {
     /// The merge request is finished.
     #[error("merge request {0} is already {1}")]
     ReviewFinished(BeadId, &'static str),
+    /// The merge request is not where this can be done to it.
+    #[error("merge request {0} is {1}; that can't be done to it now")]
+    ReviewElsewhere(BeadId, &'static str),
+    /// Another agent, or none, reviews it.
+    #[error("merge request {0} is not on the hook of agent {1}")]
+    ReviewNotHeld(BeadId, AgentId),
     /// The rig has as many polecats as it may.
     #[error(
         "this rig already has {0} polecats and all are busy; max_polecats_per_rig allows no more"

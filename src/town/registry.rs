@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::agent_log::{Log, Logs, Subject};
+use crate::agent_log::Logs;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
 use crate::container::{ContainerHandle, Isolation, LaunchOptions, Launcher, Limits, limits};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
+use crate::notify::Notifier;
 use crate::storage::{
     self, AgentKey, Batch, Count, CounterKey, Database, DirectoryEntry, Kept, Once, Recalled,
     Record, TownDirectory, TownKey, Tree, TreeName,
@@ -23,6 +24,7 @@ use super::actor::Actor;
 use super::effects::{self, AgentTokens, Surroundings};
 use super::handle::{COMMANDS_MAX, CommandSender, Inner as HandleInner, TownHandle};
 use super::reconcile::Container;
+use super::recorder::Recorder;
 use super::refusal::{Error, Refusal};
 use super::reindex;
 use super::settings::TownSettings;
@@ -41,6 +43,8 @@ pub struct TownsOptions {
     pub api_url: Arc<str>,
     /// Makes agents' tokens.
     pub tokens: AgentTokens,
+    /// Tells people of what can't wait.
+    pub notifier: Notifier,
 }
 
 /// All towns; cheap to clone.
@@ -54,6 +58,7 @@ struct Inner {
     clock: Clock,
     options: TownsOptions,
     lifecycle: Lifecycle,
+    recorder: Option<Recorder>,
     open: Mutex<HashMap<TownId, OpenTown>>,
     /// Held while the list of towns changes.
     changing: tokio::sync::Mutex<()>,
@@ -86,6 +91,8 @@ impl Towns {
         lifecycle: Lifecycle,
     ) -> Result<Self, Error> {
         let meta = database.tree(TreeName::Meta)?;
+        let record = options.settings.reconcile_record.clone();
+        let recorder = record.map(|path| Recorder::start(path, &lifecycle));
         let towns = Self(Arc::new(Inner {
             database,
             meta,
@@ -93,6 +100,7 @@ impl Towns {
             clock,
             options,
             lifecycle,
+            recorder,
             open: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }));
@@ -137,6 +145,7 @@ impl Towns {
             owner_user_id: owner.clone(),
             created_at: now,
             updated_at: now,
+            paused: false,
         };
         // The town first, the list second: what the list names is whole.
         let tree = self.0.database.tree(TreeName::Town(town.town_id))?;
@@ -252,6 +261,35 @@ impl Towns {
     }
 
     /// The answer that a change of the list has had already, if the request is a repeat.
+    /// Writes rows of the tree `meta` that are not the towns' own, once for each request, and gives
+    /// back the answer: the first one's, if this is a repeat.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn write_meta<R: Record>(
+        &self,
+        batch: Batch,
+        answer: R,
+        once: Option<Once>,
+    ) -> Result<R, Error> {
+        let _changing = self.0.changing.lock().await;
+        if let Some(first) = self.answered(once.as_ref())? {
+            return Ok(first);
+        }
+        let mut batch = batch;
+        self.remember(&mut batch, once, &answer)?;
+        commit(&self.0.meta, batch).await?;
+        Ok(answer)
+    }
+
+    /// Whether a request was carried out by [`Towns::write_meta`] under this key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn has_written(&self, once: &Once) -> Result<bool, Error> {
+        Ok(self.0.meta.has_answered(once)?)
+    }
+
     fn answered<R: Record>(&self, once: Option<&Once>) -> Result<Option<R>, Error> {
         let Some(once) = once else { return Ok(None) };
         match self.0.meta.recall(once)? {
@@ -305,7 +343,9 @@ impl Towns {
         }
     }
 
-    fn handles(&self) -> Vec<TownHandle> {
+    /// All towns.
+    #[must_use]
+    pub fn handles(&self) -> Vec<TownHandle> {
         self.lock()
             .values()
             .map(|town| town.handle.clone())
@@ -319,6 +359,19 @@ impl Towns {
         }
     }
 
+    pub(super) fn logs(&self) -> &Logs {
+        &self.0.logs
+    }
+
+    pub(super) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// The server's setting, where a town says nothing.
+    pub(super) fn retention_days(&self) -> u32 {
+        self.0.options.settings.retention.days
+    }
+
     /// Ends every town's actor; commands are refused from now on.
     pub fn close(&self) {
         self.lock().clear();
@@ -329,7 +382,7 @@ impl Towns {
         let tree = inner.database.tree(TreeName::Town(town_id))?;
         reindex::run(&tree).await?;
         let settings = &inner.options.settings;
-        let feed = Log::open(tree.clone(), Subject::Town, settings.stream.tail_per_agent).await?;
+        let feed = inner.logs.open_feed(tree.clone()).await?;
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let commands = CommandSender(commands);
         let shared = HandleInner {
@@ -358,6 +411,9 @@ impl Towns {
             logs: inner.logs.clone(),
             api_url: inner.options.api_url.clone(),
             tokens: inner.options.tokens.clone(),
+            clock: inner.clock.clone(),
+            notifier: inner.options.notifier.clone(),
+            lifecycle: inner.lifecycle.clone(),
         };
         inner.lifecycle.spawn_detached(
             "town effects",
@@ -373,9 +429,13 @@ impl Towns {
             effects: asked,
             container: Container::Asleep,
             being_told: Vec::new(),
+            being_notified: Vec::new(),
             alarm: inner.clock.now(),
+            woken: false,
+            up_since: None,
             once: None,
             quiet: false,
+            record: (inner.recorder.as_ref()).map(|recorder| recorder.of(town_id)),
         };
         let (stop, stopped) = oneshot::channel();
         inner.lifecycle.spawn("town", actor.run(waiting, stopped));

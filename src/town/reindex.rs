@@ -16,7 +16,7 @@ use super::registry::commit;
 use super::rows::{self, Row};
 
 /// Rises with every new index over rows that exist.
-const INDEXES: u64 = 2;
+const INDEXES: u64 = 4;
 /// Rows of one batch: enough to be quick, few enough to keep other commits waiting for
 /// milliseconds only.
 const BATCH_ROWS: usize = 500;

@@ -1,36 +1,43 @@
 //! Transitions of the review queue: branches on their way to the target branch.
+//!
+//! A merge request waits (`pending`), may be reviewed by the rig's refinery agent (`in_review`) or
+//! wait for a person (`waiting`), is merged behind its gates (`running`), may go back to a polecat
+//! (`rework`), and ends `merged`, `failed` or `conflict`. The refinery's part is in `refinery`, the
+//! way back in `rework`.
 
 use serde_json::json;
 
 use crate::model::{
-    Bead, BeadId, BeadStatus, BeadType, Json, Priority, Review, ReviewStatus, RigId, Timestamp,
+    Approval, Bead, BeadId, BeadStatus, BeadType, Json, MailType, Priority, Review, ReviewStatus,
+    RigId, Timestamp,
 };
-use crate::storage::ReviewByStatus;
 
 use super::beads;
 use super::command::{NewBead, NewReview, ReviewOutcome};
 use super::draft::{Draft, Fact};
-use super::escalations;
+use super::effects::Effect;
 use super::refusal::{Error, Refusal};
+use super::{escalations, mail, refinery, rework};
 
 /// The label that older clients look for.
 const MERGE_REQUEST_LABEL: &str = "gt:merge-request";
 
-/// Queues a branch. The merge request is a bead; its review row holds what a bead does not.
+/// Queues a branch. The merge request is a bead; its review row holds what a bead does not. One that
+/// was sent back goes on with its merge request.
 pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Result<Bead, Error> {
-    draft.agent_of(rig_id, new.agent_id)?;
+    let author = draft.agent_of(rig_id, new.agent_id)?;
     let source = draft.bead_of(rig_id, new.bead_id)?;
     if source.status.is_terminal() {
         return Err(Refusal::BeadTerminal(new.bead_id, source.status.as_str()).into());
     }
-    if let Some(waiting) = unfinished_of(draft, new.bead_id)? {
-        return Err(Refusal::BeadInReview(new.bead_id, waiting).into());
+    if let Some(review) = unfinished(draft, new.bead_id)? {
+        return if review.status == ReviewStatus::Rework {
+            rework::resubmit(draft, review, &author, new)
+        } else {
+            Err(Refusal::BeadInReview(new.bead_id, review.entry_id).into())
+        };
     }
-    let metadata = json!({
-        "source_bead_id": source.bead_id.to_string(),
-        "branch": new.branch,
-        "pr_url": new.pr_url,
-    });
+    let metadata = metadata_of(&new, 0);
     let mut entry = beads::create(
         draft,
         Some(rig_id),
@@ -73,19 +80,40 @@ pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Re
         started_at: None,
         message: None,
         commit_sha: None,
+        reworks: 0,
+        approval: Approval::None,
+        approval_note: None,
+        refinery_failed: false,
     })?;
     Ok(entry)
 }
 
-/// A merge has been asked for.
+/// What a merge request's bead tells of it.
+pub(super) fn metadata_of(new: &NewReview, reworks: u32) -> serde_json::Value {
+    json!({
+        "source_bead_id": new.bead_id.to_string(),
+        "branch": new.branch,
+        "pr_url": new.pr_url,
+        "reworks": reworks,
+    })
+}
+
+/// A merge has been asked for. One that lacks an approval by now, or is elsewhere, is left alone.
 pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
     let mut review = draft.review(entry_id)?;
+    let waits = matches!(review.status, ReviewStatus::Pending | ReviewStatus::Waiting);
+    if !waits || review.approval < draft.config()?.approval_needed() {
+        return Ok(());
+    }
+    close_call(draft, entry_id)?;
     review.status = ReviewStatus::Running;
     review.started_at = Some(draft.now);
     review.attempts += 1;
     let metadata = json!({"attempt": review.attempts, "branch": review.branch});
     fact(draft, "review.started", &review, metadata);
-    draft.set_review(review)
+    draft.set_review(review)?;
+    draft.effect(Effect::Merge(entry_id));
+    Ok(())
 }
 
 /// Back to the queue, to be tried again at `due_at`.
@@ -107,54 +135,99 @@ pub(super) fn requeue(
     draft.set_review(review)
 }
 
-/// Ends a review; `merged` closes the work, anything else fails it and calls a person.
-pub(super) fn complete(
+/// What a person says of a merge request: `merged` approves it, and the town merges and proves it;
+/// `conflict` sends it back; `failed` ends it.
+pub(super) fn decide(
     draft: &mut Draft<'_>,
     rig_id: RigId,
     entry_id: BeadId,
     outcome: ReviewOutcome,
 ) -> Result<(), Error> {
-    let mut review = draft.review(entry_id)?;
+    let review = open_review(draft, rig_id, entry_id)?;
+    match outcome.status {
+        ReviewStatus::Merged => refinery::approve_as_person(draft, review, outcome.message),
+        ReviewStatus::Conflict if review.status == ReviewStatus::Rework => {
+            Err(Refusal::ReviewElsewhere(entry_id, review.status.as_str()).into())
+        }
+        ReviewStatus::Conflict => {
+            rework::send_back(draft, review, rework::Cause::Conflict, &outcome.message)
+        }
+        _ => end(draft, review, outcome),
+    }
+}
+
+/// The merge request, if it is that rig's and not finished.
+pub(super) fn open_review(
+    draft: &mut Draft<'_>,
+    rig_id: RigId,
+    entry_id: BeadId,
+) -> Result<Review, Error> {
+    let review = draft.review(entry_id)?;
     if review.rig_id != rig_id {
         return Err(Refusal::ReviewNotFound(entry_id).into());
     }
-    if !matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running) {
+    if review.status.is_finished() {
         return Err(Refusal::ReviewFinished(entry_id, review.status.as_str()).into());
     }
+    Ok(review)
+}
+
+/// Ends a review; `merged` closes the work, anything else fails it and calls a person.
+pub(super) fn end(
+    draft: &mut Draft<'_>,
+    mut review: Review,
+    outcome: ReviewOutcome,
+) -> Result<(), Error> {
     let ReviewOutcome {
         status,
         message,
         commit_sha,
     } = outcome;
+    let entry_id = review.entry_id;
+    close_call(draft, entry_id)?;
     review.status = status;
     review.message = Some(message.clone());
     review.commit_sha.clone_from(&commit_sha);
     let metadata = json!({"status": status.as_str(), "message": message, "commit_sha": commit_sha});
     fact(draft, "review.completed", &review, metadata);
-    let source_bead_id = review.source_bead_id;
-    let (branch, source) = (review.branch.clone(), draft.find_bead(source_bead_id)?);
-    draft.set_review(review)?;
+    let source = draft.find_bead(review.source_bead_id)?;
+    draft.set_review(review.clone())?;
+    let title = source.as_ref().map_or("", |bead| bead.title.as_str());
     if status == ReviewStatus::Merged {
+        let body = format!(
+            "{message} ({})",
+            commit_sha.as_deref().unwrap_or("no commit")
+        );
+        tell(
+            draft,
+            &review,
+            MailType::Merged,
+            &format!("merged: {title}"),
+            &body,
+        )?;
         beads::finish(draft, entry_id, BeadStatus::Closed, None, None)?;
         if source.is_some() {
-            beads::finish(draft, source_bead_id, BeadStatus::Closed, None, None)?;
+            beads::finish(draft, review.source_bead_id, BeadStatus::Closed, None, None)?;
         }
         return Ok(());
     }
-    beads::finish(
-        draft,
-        entry_id,
-        BeadStatus::Failed,
-        Some(message.clone()),
-        None,
-    )?;
-    let Some(source) = source else { return Ok(()) };
     let what = if status == ReviewStatus::Conflict {
         "conflicts with"
     } else {
         "could not be merged into"
     };
+    let branch = &review.branch;
     let reason = format!("branch {branch} {what} the target branch: {message}");
+    tell(
+        draft,
+        &review,
+        MailType::MergeFailed,
+        &format!("not merged: {title}"),
+        &reason,
+    )?;
+    beads::finish(draft, entry_id, BeadStatus::Failed, Some(message), None)?;
+    let Some(source) = source else { return Ok(()) };
+    let source_bead_id = source.bead_id;
     beads::finish(
         draft,
         source_bead_id,
@@ -164,7 +237,7 @@ pub(super) fn complete(
     )?;
     escalations::raise_own(
         draft,
-        Some(rig_id),
+        Some(review.rig_id),
         Priority::High,
         format!("merge:{source_bead_id}"),
         format!("{branch} was not merged: {}", source.title),
@@ -174,20 +247,31 @@ pub(super) fn complete(
     )
 }
 
+/// The mayor and the author hear how it went, if they exist.
+fn tell(
+    draft: &mut Draft<'_>,
+    review: &Review,
+    mail_type: MailType,
+    subject: &str,
+    body: &str,
+) -> Result<(), Error> {
+    if let Some(mayor) = draft.mayor()? {
+        mail::send_system(draft, mayor.agent_id, mail_type, subject, body)?;
+    }
+    mail::send_system(draft, review.agent_id, mail_type, subject, body)
+}
+
 /// Somebody ended or deleted the merge request itself: it will not be merged, and the work, if
 /// nobody has it, can be taken up again.
 pub(super) fn withdraw(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
-    let Some(mut review) = draft.find_review(entry_id)? else {
+    let Some(review) = draft.find_review(entry_id)? else {
         return Ok(());
     };
-    if !matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running) {
+    if review.status.is_finished() {
         return Ok(());
     }
-    review.status = ReviewStatus::Failed;
-    review.message = Some("withdrawn".to_owned());
-    fact(draft, "review.withdrawn", &review, json!({}));
     let source_bead_id = review.source_bead_id;
-    draft.set_review(review)?;
+    set_withdrawn(draft, review, "withdrawn")?;
     let Some(mut source) = draft.find_bead(source_bead_id)? else {
         return Ok(());
     };
@@ -198,24 +282,49 @@ pub(super) fn withdraw(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Er
     beads::change_status(draft, source, BeadStatus::Open, None)
 }
 
-/// The merge request through which a bead's branch still waits.
-pub(super) fn unfinished_of(
-    draft: &mut Draft<'_>,
-    bead_id: BeadId,
-) -> Result<Option<BeadId>, Error> {
-    for status in [ReviewStatus::Pending, ReviewStatus::Running] {
-        for row in draft.tree.scan(&ReviewByStatus::of_status(status)) {
-            let review = draft.review(row?.1.id)?;
-            let waits = matches!(review.status, ReviewStatus::Pending | ReviewStatus::Running);
-            if waits && review.source_bead_id == bead_id {
-                return Ok(Some(review.entry_id));
-            }
-        }
+/// The work whose branch was to be mended was ended, deleted or taken off its hook: there is nothing
+/// left that could be merged.
+pub(super) fn abandon_rework(draft: &mut Draft<'_>, source_bead_id: BeadId) -> Result<(), Error> {
+    let Some(review) = unfinished(draft, source_bead_id)? else {
+        return Ok(());
+    };
+    if review.status != ReviewStatus::Rework {
+        return Ok(());
     }
-    Ok(None)
+    let (entry_id, reason) = (review.entry_id, "its bead was taken back");
+    set_withdrawn(draft, review, reason)?;
+    let failure = Some(reason.to_owned());
+    beads::finish(draft, entry_id, BeadStatus::Failed, failure, None)
 }
 
-fn fact(draft: &mut Draft<'_>, event_type: &str, review: &Review, mut metadata: serde_json::Value) {
+fn set_withdrawn(draft: &mut Draft<'_>, mut review: Review, why: &str) -> Result<(), Error> {
+    close_call(draft, review.entry_id)?;
+    review.status = ReviewStatus::Failed;
+    review.message = Some(why.to_owned());
+    fact(draft, "review.withdrawn", &review, json!({"reason": why}));
+    draft.set_review(review)
+}
+
+/// A person need not look at the merge request any more.
+pub(super) fn close_call(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
+    match draft.escalation_about(&refinery::matter(entry_id))? {
+        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
+        None => Ok(()),
+    }
+}
+
+/// The merge request of a bead that is not finished.
+pub(super) fn unfinished(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<Option<Review>, Error> {
+    let newest = draft.review_of_source(bead_id)?;
+    Ok(newest.filter(|review| !review.status.is_finished()))
+}
+
+pub(super) fn fact(
+    draft: &mut Draft<'_>,
+    event_type: &str,
+    review: &Review,
+    mut metadata: serde_json::Value,
+) {
     metadata["entry_id"] = review.entry_id.to_string().into();
     draft.fact(
         event_type,

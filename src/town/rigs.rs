@@ -8,7 +8,7 @@ use crate::storage::{AgentByRig, BeadByRig};
 use super::command::NewRig;
 use super::draft::{Draft, Fact};
 use super::refusal::{Error, Refusal};
-use super::{agents, beads};
+use super::{agents, beads, mayor};
 
 pub(super) fn create(draft: &mut Draft<'_>, new: NewRig) -> Result<Rig, Error> {
     if draft.rig_name_taken(&new.name)? {
@@ -35,6 +35,7 @@ pub(super) fn create(draft: &mut Draft<'_>, new: NewRig) -> Result<Rig, Error> {
             ..Fact::default()
         },
     );
+    mayor::come_with_first_rig(draft)?;
     draft.set_rig(rig.clone())?;
     Ok(rig)
 }

@@ -1,19 +1,20 @@
 //! Rows and the index rows that follow from them, staged together.
 
 use crate::model::{
-    Agent, AgentId, Bead, BeadId, BeadStatus, Convoy, Mail, Molecule, MoleculeId, Review, Rig,
-    RigId,
+    Agent, AgentId, Bead, BeadId, BeadStatus, Convoy, Mail, Molecule, MoleculeId, Priority, Review,
+    Rig, RigId,
 };
 use crate::storage::{
-    AgentByIdentity, AgentByName, AgentByRig, AgentKey, Batch, BeadByAssignee, BeadByConvoy,
-    BeadByKind, BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadKey,
-    BeadReady, ConvoyKey, Count, Error, Key, MailKey, MailUndelivered, MoleculeKey, NO_RIG,
-    Pointer, ReviewByStatus, ReviewKey, RigByName, RigKey, Tree,
+    AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, Batch,
+    BeadByAssignee, BeadByConvoy, BeadByKind, BeadByParent, BeadByRig, BeadByStatus, BeadByTown,
+    BeadDependent, BeadKey, BeadReady, BeadSlung, ConvoyKey, Count, Error, Key, MailBySender,
+    MailKey, MailUndelivered, MoleculeKey, NO_RIG, NudgeByExpiry, Pointer, ReviewBySource,
+    ReviewByStatus, ReviewKey, RigByName, RigKey, RigPaused, Tree,
 };
 
 /// A row with an id of its own.
 pub(super) trait Row: Clone + PartialEq {
-    type Id: Copy + Eq + std::hash::Hash;
+    type Id: Copy + Ord;
 
     fn load(tree: &Tree, id: Self::Id) -> Result<Option<Self>, Error>;
 
@@ -47,14 +48,17 @@ impl Row for Rig {
     fn stage(batch: &mut Batch, before: Option<&Self>, after: Option<&Self>) {
         let Some(any) = after.or(before) else { return };
         batch.set(&RigKey { rig_id: any.rig_id }, after);
+        let entry = Pointer { id: any.rig_id };
         let by_name = |rig: &Self| RigByName {
             name: rig.name.clone(),
         };
+        index(batch, before.map(by_name), after.map(by_name), &entry);
+        let paused = |rig: &Self| rig.paused.then_some(RigPaused { rig_id: rig.rig_id });
         index(
             batch,
-            before.map(by_name),
-            after.map(by_name),
-            &Pointer { id: any.rig_id },
+            before.and_then(paused),
+            after.and_then(paused),
+            &entry,
         );
     }
 }
@@ -104,6 +108,12 @@ impl Row for Bead {
             batch,
             before.and_then(by_agent),
             after.and_then(by_agent),
+            &entry,
+        );
+        index(
+            batch,
+            before.and_then(slung_key),
+            after.and_then(slung_key),
             &entry,
         );
         stage_bead_lists(batch, before, after, &entry);
@@ -206,6 +216,24 @@ impl Row for Molecule {
     }
 }
 
+/// Where a bead stands among those that wait for a polecat, if it is one of them.
+pub(super) fn slung_key(bead: &Bead) -> Option<BeadSlung> {
+    let waits = bead.slung
+        && bead.status == BeadStatus::Open
+        && bead.assignee_agent_id.is_none()
+        && bead.is_ready();
+    Some(BeadSlung {
+        rig_id: bead.rig_id.filter(|_| waits)?,
+        rank: match bead.priority {
+            Priority::Critical => 0,
+            Priority::High => 1,
+            Priority::Medium => 2,
+            Priority::Low => 3,
+        },
+        seq: bead.seq,
+    })
+}
+
 impl Row for Agent {
     type Id = AgentId;
 
@@ -234,6 +262,21 @@ impl Row for Agent {
             after.and_then(by_rig),
             &entry,
         );
+        let active = |agent: &Self| {
+            let is_active = agent.hook.is_some() || agent.dispatch.requested_at.is_some();
+            is_active.then_some(AgentActive { seq: agent.seq })
+        };
+        index(
+            batch,
+            before.and_then(active),
+            after.and_then(active),
+            &entry,
+        );
+        let by_role = |agent: &Self| AgentByRole {
+            role: agent.role,
+            seq: agent.seq,
+        };
+        index(batch, before.map(by_role), after.map(by_role), &entry);
         let by_name = |agent: &Self| AgentByName {
             name: agent.name.clone(),
         };
@@ -271,6 +314,18 @@ impl Row for Review {
         };
         let entry = Pointer { id: any.entry_id };
         index(batch, before.map(by_status), after.map(by_status), &entry);
+        // One that is finished is looked for by nobody; a bead has at most one other.
+        let by_source = |review: &Self| {
+            (!review.status.is_finished()).then_some(ReviewBySource {
+                source_bead_id: review.source_bead_id,
+            })
+        };
+        index(
+            batch,
+            before.and_then(by_source),
+            after.and_then(by_source),
+            &entry,
+        );
     }
 }
 
@@ -280,11 +335,22 @@ pub(super) fn stage_mail(batch: &mut Batch, mail: &Mail) {
         to_agent_id, seq, ..
     } = *mail;
     batch.put(&MailKey { to_agent_id, seq }, mail);
+    if let Some(by_sender) = by_sender(mail) {
+        batch.put(&by_sender, &Pointer { id: to_agent_id });
+    }
+    let waits = mail.delivered_at.is_none() && mail.dropped.is_none();
     let waiting = MailUndelivered { to_agent_id, seq };
-    if mail.delivered_at.is_none() {
+    if waits {
         batch.put(&waiting, &Count { value: seq });
     } else {
         batch.delete(&waiting);
+    }
+    if let Some(by_expiry) = by_expiry(mail) {
+        if waits {
+            batch.put(&by_expiry, &Pointer { id: to_agent_id });
+        } else {
+            batch.delete(&by_expiry);
+        }
     }
 }
 
@@ -294,4 +360,26 @@ pub(super) fn stage_mail_removal(batch: &mut Batch, mail: &Mail) {
     } = *mail;
     batch.delete(&MailKey { to_agent_id, seq });
     batch.delete(&MailUndelivered { to_agent_id, seq });
+    if let Some(by_sender) = by_sender(mail) {
+        batch.delete(&by_sender);
+    }
+    if let Some(by_expiry) = by_expiry(mail) {
+        batch.delete(&by_expiry);
+    }
+}
+
+/// Mail of people and of the town itself is in no outbox.
+fn by_sender(mail: &Mail) -> Option<MailBySender> {
+    let from_agent_id = mail.from_agent_id.parse().ok()?;
+    Some(MailBySender {
+        from_agent_id,
+        seq: mail.seq,
+    })
+}
+
+fn by_expiry(mail: &Mail) -> Option<NudgeByExpiry> {
+    Some(NudgeByExpiry {
+        expires_at: u64::try_from(mail.expires_at?.as_millis()).unwrap_or(0),
+        seq: mail.seq,
+    })
 }

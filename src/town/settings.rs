@@ -18,10 +18,22 @@ pub struct TownSettings {
     pub backoff_max: Duration,
     /// Failed tries after which a bead fails.
     pub attempts_max: u32,
+    /// Failed tries of all agents within `failures_window` at which the town stops dispatching.
+    pub failures_max: u32,
+    /// How long a failed try is counted for that.
+    pub failures_window: Duration,
+    /// The wait until one agent is started to see whether things work again.
+    pub probe_after: Duration,
+    /// How long an agent with work may be silent before it is asked, and then before a person is.
+    pub patrol_after: Duration,
     /// Whether paths of this machine are git urls.
     pub allow_local_repos: bool,
     /// Whether `http://` urls are git urls.
     pub allow_http_repos: bool,
+    /// How long an ask may wait for its answer until it becomes an escalation.
+    pub ask_patience: Duration,
+    /// Whether there is a notification hook.
+    pub notifies: bool,
 }
 
 impl From<&Settings> for TownSettings {
@@ -30,13 +42,23 @@ impl From<&Settings> for TownSettings {
             backoff_min,
             backoff_max,
             attempts_max,
+            failures_max,
+            failures_window,
+            probe_after,
+            patrol_after,
         } = settings.dispatch;
         Self {
             backoff_min,
             backoff_max,
             attempts_max,
+            failures_max,
+            failures_window,
+            probe_after,
+            patrol_after,
             allow_local_repos: settings.allow_local_repos,
             allow_http_repos: settings.allow_http_repos,
+            ask_patience: settings.asks.escalate_after,
+            notifies: settings.notify_command.is_some(),
         }
     }
 }
@@ -72,8 +94,14 @@ mod tests {
             backoff_min: Duration::from_secs(30),
             backoff_max: Duration::from_secs(600),
             attempts_max: 5,
+            failures_max: 20,
+            failures_window: Duration::from_secs(1800),
+            probe_after: Duration::from_secs(600),
+            patrol_after: Duration::from_secs(1800),
             allow_local_repos: false,
             allow_http_repos: false,
+            ask_patience: Duration::from_secs(300),
+            notifies: false,
         };
         let waits = [
             (0, 30),

@@ -138,7 +138,7 @@ async fn every_route_asks_for_its_scope() {
         let found = status(server, method, &foreign.fill(route.path), &own).await;
         assert_eq!(found, 403, "{route:?} of another place");
         match route.scope {
-            Scope::Admin => {
+            Scope::Admin | Scope::Mayor => {
                 assert_eq!(status(server, method, &path, &own).await, 403, "{route:?}");
             }
             Scope::Agent => {

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::case::{Case, ONE_TRY};
 use crate::support::program::Program;
 
 /// How long anything that must happen may take on a busy machine.
@@ -93,6 +94,89 @@ async fn shows_the_demo_from_the_first_word_to_the_last_merge() {
 
     browser.end().await;
     assert!(demo.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_answers_agents_and_takes_up_an_escalation() {
+    let mut case = Case::rehearsed(ONE_TRY).await;
+    let body = json!({"title": "The disk is nearly full", "priority": "low"});
+    let escalations = format!("{}/escalations", case.rig);
+    let escalation = case.server.post(&escalations, body).await;
+    let asking =
+        "rehearse: ask question Which colour? | Red | Blue\nrehearse: ask permission ls -l";
+    let bead = case.sling("Paint the bridge", asking).await;
+    let browser = Browser::start().await;
+    let page = format!("http://{}/", case.server.address());
+    browser.client.goto(&page).await.unwrap();
+
+    let click = async |css: &str| {
+        let found = browser.client.find(Locator::Css(css)).await.unwrap();
+        found.click().await.unwrap();
+    };
+    browser
+        .until(
+            "the question is shown with its options",
+            r#"
+        return [...document.querySelectorAll(".ask[data-kind=question] .choice input")]
+            .map((input) => input.value).join() === "Red,Blue";
+    "#,
+        )
+        .await;
+    click(".ask[data-kind=question] input[value=Blue]").await;
+    click(".ask[data-kind=question] [type=submit]").await;
+    browser
+        .until(
+            "the request for permission is shown",
+            r#"
+        return document.querySelector(".ask[data-kind=permission] .wanted")?.textContent
+            .includes("ls -l") === true;
+    "#,
+        )
+        .await;
+    click(".ask[data-kind=permission] .row button").await;
+    case.expect_closed(&bead).await;
+    browser
+        .until(
+            "nothing is asked any more",
+            r#"return document.getElementById("asks").hidden;"#,
+        )
+        .await;
+    let events = format!("{}/agents/{}/events?limit=1000", case.rig, bead.agent_id);
+    let events = case.server.get(&events).await.to_string();
+    assert!(events.contains("Blue"), "the agent was told");
+
+    click("#attention-list li[data-kind=escalation] button.small").await;
+    browser
+        .until(
+            "the escalation is taken up",
+            r#"
+        return [...document.querySelectorAll("li[data-kind] .badge")]
+            .some((badge) => badge.textContent === "acknowledged");
+    "#,
+        )
+        .await;
+    // The town and a rig are held and let go by their buttons.
+    let rig = format!("/api/users/u/rigs/{}", case.rig.rsplit('/').next().unwrap());
+    let town_id = case.town.rsplit('/').next().unwrap();
+    let town = format!("/api/users/u/towns/{town_id}");
+    for (button, path) in [("#pause-town", &town), ("#pause-rig", &rig)] {
+        for paused in [true, false] {
+            click(button).await;
+            case.server
+                .until("it is held or goes on", path, |row| row["paused"] == paused)
+                .await;
+            let word = if paused { "Resume" } else { "Pause" };
+            let script = format!(
+                "return document.querySelector('{button}').textContent.startsWith('{word}') \
+                    && !document.querySelector('{button}').disabled;"
+            );
+            browser.until("the button says so", &script).await;
+        }
+    }
+    let bead_id = escalation["bead_id"].as_str().unwrap();
+    let path = format!("{}/beads/{bead_id}", case.rig);
+    assert_eq!(case.server.get(&path).await["status"], "in_progress");
+    browser.end().await;
 }
 
 /// A headless Chromium with a profile of its own. Nothing of it is left, however the test ends.

@@ -22,7 +22,7 @@ async fn a_bead_is_worked_on_heard_of_and_merged() {
     let started = link.hear("agent.started").await;
     assert_eq!(started["branch"], "gastown/toast/1");
     assert_eq!(started["resumed"], false);
-    assert_eq!(link.hear("agent.idle").await, json!({}));
+    assert_eq!(link.hear("agent.idle").await, json!({"ending": false}));
     assert!(link.types().contains(&"message.part.delta"));
     assert_eq!(
         container.tools.called().last().unwrap(),

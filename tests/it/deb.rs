@@ -67,7 +67,9 @@ fn check_files(root: &Root) {
             .trim()
             .to_owned()
     };
-    assert_eq!(stat("/usr/bin/gastownd"), "-rwxr-xr-x root:root");
+    for program in ["/usr/bin/gastownd", "/usr/bin/gastownd-bench"] {
+        assert_eq!(stat(program), "-rwxr-xr-x root:root");
+    }
     assert_eq!(stat("/etc/gastownd/gastownd.toml"), "-rw-r--r-- root:root");
     assert_eq!(stat("/var/lib/gastownd"), "drwx------ gastownd:gastownd");
     assert_eq!(
@@ -101,19 +103,15 @@ fn check_server(root: &Root) {
     assert!(page.contains("<title>gastown</title>"), "{page}");
     let status = server.terminate();
     assert!(status.success(), "after SIGTERM: {status}");
+
+    let table = root.run(&["gastownd-bench", "--quick", "http"]);
+    assert!(table.contains("POST bead"), "{table}");
 }
 
 /// The package of this very source, in a temporary folder.
 fn build_package() -> TempPackage {
     let build = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--bin",
-            "gastownd",
-        ])
+        .args(["build", "--quiet", "--release", "--locked", "--bins"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output();
     output_of(build, "cargo build --release");

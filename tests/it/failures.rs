@@ -153,12 +153,11 @@ async fn a_merge_whose_push_is_rejected_fails_with_the_hooks_words() {
 }
 
 #[tokio::test]
-async fn of_two_beads_that_change_one_line_the_second_conflicts() {
+async fn of_two_beads_that_change_one_line_the_second_is_sent_back_and_mended() {
     let mut case = Case::rehearsed(ONE_TRY).await;
     case.repository.hold_pushes_of("Second");
-    let second = case
-        .sling("Second", "rehearse: write README.md <<# Two")
-        .await;
+    let body = "rehearse: write README.md <<# Two\nrehearse: rework write README.md <<# Both";
+    let second = case.sling("Second", body).await;
     // It has its worktree, from a main that does not have the first one's work yet.
     case.started(&second).await;
     let first = case
@@ -166,14 +165,20 @@ async fn of_two_beads_that_change_one_line_the_second_conflicts() {
         .await;
     case.expect_closed(&first).await;
     case.repository.let_go();
-    let review = case.review(&second, "conflict").await;
-    assert!(names(&review["message"], "README.md"), "{review}");
-    case.expect_failed(&second, "README.md").await;
-    case.expect_escalation("was not merged: Second", "README.md")
-        .await;
-    assert_eq!(case.repository.pushed("main", "README.md").trim(), "# One");
+    let own = |fact: &Value| fact["bead_id"] == second.bead_id.as_str();
+    let sent_back = case.facts.until("review.rework", own).await;
+    assert_eq!(sent_back["metadata"]["cause"], "conflict", "{sent_back}");
+    assert!(names(&sent_back["metadata"]["reason"], "README.md"));
+    assert_eq!(sent_back["agent_id"], second.agent_id.as_str());
+    case.expect_closed(&second).await;
+    let review = case.review(&second, "merged").await;
+    assert_eq!(case.repository.pushed("main", "README.md").trim(), "# Both");
+    let log = case.repository.git(&["log", "--format=%s", "main"]);
+    for work in ["First", "Second"] {
+        assert!(log.lines().any(|line| line == work), "{work} in {log}");
+    }
     let branch = review["branch"].as_str().unwrap();
-    assert!(case.repository.has_branch(branch), "{branch} is kept");
+    assert!(!case.repository.has_branch(branch), "{branch} is merged");
     case.end().await;
 }
 
@@ -194,7 +199,8 @@ async fn an_agent_that_stops_too_early_is_reminded_and_then_fails() {
 
 #[tokio::test]
 async fn an_agent_that_asks_waits_and_holds_up_nobody() {
-    let mut case = Case::rehearsed(ONE_TRY).await;
+    let arguments = [ONE_TRY, &["--asks-escalate-after", "1s"]].concat();
+    let mut case = Case::rehearsed(&arguments).await;
     let asking = case
         .sling(
             "Paint the bridge",

@@ -3,13 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod agent_server;
+mod asks;
 mod auth;
+mod bench;
 mod browser;
 mod container;
 mod contract;
 mod deb;
 mod demo;
 mod durability;
+mod escalations;
+mod events;
 mod failures;
 mod git_hosts;
 mod guard;
@@ -17,11 +21,16 @@ mod isolation;
 mod limits;
 mod main_job;
 mod mayor;
+mod older_clients;
 mod rehearsal;
+mod replay;
+mod reviews;
 mod routes;
+mod scheduler;
 mod sdk_real;
 mod socket;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod upgrade;
 mod work;

@@ -15,14 +15,14 @@ async fn a_message_starts_the_mayor_and_the_next_finds_it_awake() {
         .await;
     server.rig(&town, &repository.origin()).await;
     let status = server.get(&format!("{town}/mayor/status")).await;
-    assert_eq!(
-        (&status["configured"], &status["session"]),
-        (&json!(false), &Value::Null)
-    );
+    assert_eq!(status["configured"], true, "it came with the first rig");
+    assert_eq!(status["session"]["status"], "idle");
+    let came = status["session"]["agentId"].clone();
 
     let told = tell(&server, &town, "What is on the board?").await;
     assert_eq!(told["sessionStatus"], "starting");
     let mayor = told["agentId"].as_str().unwrap().to_owned();
+    assert_eq!(came, mayor.as_str());
     let mut stream = server.stream(&town).await;
     stream.subscribe(&mayor, 0).await;
     let first = turn(&mut stream, "What is on the board?").await;

@@ -93,6 +93,26 @@ async fn a_database_of_the_first_release_is_whole_and_work_goes_on_in_it() {
     );
     assert_eq!(server.get(&mail).await, json!([]));
 
+    // What happened to beads is found by the bead, by the rig and in the whole town.
+    let parent = server.get(&format!("{rig}/beads?limit=1000")).await;
+    let of_title = |bead: &&Value| bead["title"] == "Parent";
+    let parent = parent.as_array().unwrap().iter().find(of_title).unwrap();
+    let of_town = format!(
+        "/api/users/u/towns/{}/events",
+        town.rsplit('/').next().unwrap()
+    );
+    for ledger in [format!("{rig}/events"), of_town] {
+        let all = server.get(&format!("{ledger}?limit=1000")).await;
+        let about = |event: &&Value| event["bead_id"] == parent["bead_id"];
+        let found: Vec<_> = all.as_array().unwrap().iter().filter(about).collect();
+        assert_eq!(found[0]["event_type"], "created", "{all:.300}");
+        let by_bead = format!("{ledger}?bead_id={}", parent["bead_id"].as_str().unwrap());
+        assert_eq!(
+            server.get(&by_bead).await.as_array().unwrap().len(),
+            found.len()
+        );
+    }
+
     // Work in the old town, beside the old rig, and on old rows.
     let repository = Repository::new();
     let new = server

@@ -8,6 +8,7 @@ pub(crate) mod git_host;
 pub(crate) mod loopback;
 pub(crate) mod mark;
 pub(crate) mod program;
+pub(crate) mod raw_socket;
 pub(crate) mod repository;
 pub(crate) mod samples;
 pub(crate) mod scripted_model;

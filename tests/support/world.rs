@@ -28,6 +28,8 @@ pub(crate) struct Ids {
     pub(crate) bead: String,
     pub(crate) entry: String,
     pub(crate) escalation: String,
+    pub(crate) ask: String,
+    pub(crate) token: String,
     /// What the bead follows.
     pub(crate) dependency: String,
     pub(crate) convoy: String,
@@ -58,7 +60,7 @@ impl Ids {
     }
 
     /// The parameters of paths and their values.
-    pub(crate) fn all(&self) -> [(&'static str, &String); 9] {
+    pub(crate) fn all(&self) -> [(&'static str, &String); 11] {
         [
             ("town", &self.town),
             ("rig", &self.rig),
@@ -66,6 +68,8 @@ impl Ids {
             ("bead", &self.bead),
             ("entry", &self.entry),
             ("escalation", &self.escalation),
+            ("ask", &self.ask),
+            ("token", &self.token),
             ("dependency", &self.dependency),
             ("convoy", &self.convoy),
             ("molecule", &self.molecule),
@@ -149,7 +153,8 @@ impl World {
     }
 
     pub(crate) async fn escalation(&self, rig: &str) -> String {
-        let body = json!({"title": "Look here"});
+        // Of a low one only people hear; the mayor, told of others, would be started.
+        let body = json!({"title": "Look here", "priority": "low"});
         let bead = self.server.post(&format!("{rig}/escalations"), body).await;
         bead["bead_id"].as_str().unwrap().to_owned()
     }
@@ -177,10 +182,9 @@ impl World {
     /// New things of a rig; nothing is on a hook or under way, and the entry is finished.
     pub(crate) async fn ids(&self, rig: &str) -> Ids {
         let entry = self.entry(rig).await;
-        let path = format!("{rig}/review-queue/{entry}/complete");
-        self.server
-            .post(&path, json!({"status": "merged", "message": "by hand"}))
-            .await;
+        // Withdrawn: of one that fails the mayor would be told, and started for that.
+        let path = format!("{rig}/beads/{entry}/close");
+        self.server.post(&path, json!({})).await;
         Ids {
             entry,
             ..self.idle_ids(rig).await
@@ -208,6 +212,9 @@ impl World {
             // Of nothing: an entry that waits would be under way.
             entry: uuid::Uuid::new_v4().to_string(),
             escalation: self.escalation(rig).await,
+            // Of nothing: an ask needs an agent that runs.
+            ask: uuid::Uuid::new_v4().to_string(),
+            token: uuid::Uuid::new_v4().to_string(),
             fresh: self.fresh(),
         }
     }
@@ -238,13 +245,19 @@ impl World {
 }
 
 /// What a town does by itself, in its own time.
-const OWN_FACTS: [&str; 8] = [
+const OWN_FACTS: [&str; 14] = [
     "agent.dispatched",
     "agent.exited",
+    "agent.message_failed",
     "agent.reminded",
     "agent.started",
     "agent.status_changed",
+    "agent.told",
     "agent.waiting",
+    "mail.delivered",
+    "nudge.dropped",
+    "ask.closed",
+    "escalation.repeated",
     "review.requeued",
     "review.started",
 ];

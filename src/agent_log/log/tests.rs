@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::frame::EventView;
 use super::*;
-use crate::model::AgentId;
+use crate::model::{AgentId, Timestamp};
 use crate::storage::{Database, TreeName};
 
 fn database(dir: &std::path::Path) -> Database {
@@ -235,3 +235,6 @@ async fn events_that_were_taken_back_leave_no_gap() {
     durable.await.unwrap().unwrap();
     assert_eq!(read_all(&feed, 1).await, [(1, "2".to_owned())]);
 }
+
+mod retention;
+mod sequences;

@@ -131,9 +131,13 @@ pub struct RefineryConfig {
     /// Whether a branch is merged without a person's word; yes if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_merge: Option<bool>,
-    /// Whether a conflict ends the merge; yes if absent.
+    /// Whether every conflict goes back to a polecat; yes if absent. If not, git settles those that
+    /// are about white space alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub require_clean_merge: Option<bool>,
+    /// How long one gate may run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate_timeout_seconds: Option<u64>,
 }
 
 /// The container's life.

@@ -8,6 +8,7 @@ mod document;
 mod mask;
 mod patch;
 mod read;
+mod refinery;
 mod resolved;
 
 pub use document::{

@@ -95,6 +95,7 @@ fn refinery(refinery: &mut Object<'_>) -> RefineryConfig {
         gates: refinery.gates(),
         auto_merge: refinery.switch("auto_merge"),
         require_clean_merge: refinery.switch("require_clean_merge"),
+        gate_timeout_seconds: refinery.count("gate_timeout_seconds", bounds::GATE_SECONDS),
     }
 }
 

@@ -78,18 +78,18 @@ impl Routes {
                 Ok(json(StatusCode::OK, &fleet.status(agent_id(agent)?).await?))
             }
             (&Method::POST, ["agents", agent, "permissions", ask]) => {
-                let (agent, ask) = (agent_id(agent)?, (*ask).to_owned());
+                let (agent, ask) = (agent_id(agent)?, decoded(ask));
                 let answer: AnswerPermission = read_body(body(request)).await?;
                 done(fleet.answer_permission(agent, ask, answer.reply).await)
             }
             (&Method::POST, ["agents", agent, "questions", ask]) => {
-                let (agent, ask) = (agent_id(agent)?, (*ask).to_owned());
+                let (agent, ask) = (agent_id(agent)?, decoded(ask));
                 let answer: AnswerQuestion = read_body(body(request)).await?;
                 done(fleet.answer_question(agent, ask, answer).await)
             }
             (&Method::POST, ["git", "merge"]) => {
                 let merge: MergeBranch = read_body(body(request)).await?;
-                accepted(fleet.merge(merge).await)
+                accepted(fleet.merge(merge, config).await)
             }
             (&Method::POST, ["drain"]) => {
                 fleet.drain().await;
@@ -177,6 +177,11 @@ fn agent_id(text: &str) -> Result<AgentId, Rejection> {
         code: "unknown_agent",
         error: format!("the container has no agent {text:?}"),
     })
+}
+
+fn decoded(text: &str) -> String {
+    let text = percent_encoding::percent_decode_str(text);
+    text.decode_utf8_lossy().into_owned()
 }
 
 fn needed(config: Option<Arc<ResolvedTownConfig>>) -> Result<Arc<ResolvedTownConfig>, Rejection> {

@@ -188,7 +188,9 @@ impl Fleet {
             Command::AnswerQuestion(agent, ask, question, reply) => {
                 self.answer_question(agent, ask, question, reply);
             }
-            Command::Merge(merge, reply) => answer(reply, self.merge(&merge)),
+            Command::Merge(merge, config, reply) => {
+                answer(reply, self.merge(*merge, config.as_deref()));
+            }
             Command::Drain => self.begin_drain(),
             Command::Shutdown => self.shut_down(),
             // The rest is from our own tasks: no sign that anybody wants this container.

@@ -93,7 +93,11 @@ pub(super) enum Command {
     Status(AgentId, Reply<Result<AgentState, Denied>>),
     AnswerPermission(AgentId, String, PermissionAnswer, Reply<Result<(), Denied>>),
     AnswerQuestion(AgentId, String, AnswerQuestion, Reply<Result<(), Denied>>),
-    Merge(Box<MergeBranch>, Reply<Result<(), Denied>>),
+    Merge(
+        Box<MergeBranch>,
+        Option<Arc<ResolvedTownConfig>>,
+        Reply<Result<(), Denied>>,
+    ),
     Drain,
     Shutdown,
 

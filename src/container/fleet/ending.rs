@@ -1,5 +1,6 @@
 //! How an agent ends: let finish, aborted, saved, and told of once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +9,9 @@ use super::actor::{Fleet, SETTLE_TIME};
 use super::agent::{EndStep, Ending, Session, Stage, Turn, failed};
 use super::command::{Command, Failure};
 use super::start::Place;
-use crate::container::protocol::{AgentExited, AgentResumed, ExitStatus, message_type};
+use crate::container::protocol::{
+    AgentExited, AgentResumed, AgentWaiting, ExitStatus, message_type,
+};
 use crate::model::AgentId;
 
 impl Fleet {
@@ -30,13 +33,19 @@ impl Fleet {
                     .ending
                     .as_ref()
                     .is_some_and(|ending| ending.step != EndStep::WhenIdle) => {}
-            Stage::Running(_) if patience.is_zero() => self.abort(agent_id, exit),
+            // One that waits for an answer won't become idle by itself.
+            Stage::Running(_) if patience.is_zero() || !agent.asks.is_empty() => {
+                self.abort(agent_id, exit);
+            }
             Stage::Running(_) => {
+                // Asking again does not put it off.
+                let asked_before = agent.deadline.filter(|_| agent.ending.is_some());
+                let deadline = Instant::now() + patience;
+                agent.deadline = Some(asked_before.map_or(deadline, |before| before.min(deadline)));
                 agent.ending = Some(Ending {
                     exit,
                     step: EndStep::WhenIdle,
                 });
-                agent.deadline = Some(Instant::now() + patience);
             }
         }
     }
@@ -107,20 +116,22 @@ impl Fleet {
         else {
             return;
         };
-        let asks: Vec<String> = agent.asks.keys().cloned().collect();
         let removal = agent.removal.take();
+        let asks = std::mem::take(&mut agent.asks);
         agent.end(exit.clone());
         self.sessions.retain(|_, owner| *owner != agent_id);
-        for ask_id in asks {
-            self.say(
-                Some(agent_id),
-                message_type::AGENT_RESUMED,
-                &AgentResumed { ask_id },
-            );
-        }
+        self.say_resumed(agent_id, asks);
         self.say(Some(agent_id), message_type::AGENT_EXITED, &exit);
         if let Some(reply) = removal {
             self.remove_ended(agent_id, reply);
+        }
+    }
+
+    /// Nobody waits for these answers any more.
+    pub(super) fn say_resumed(&self, agent_id: AgentId, asks: BTreeMap<String, AgentWaiting>) {
+        for ask_id in asks.into_keys() {
+            let resumed = AgentResumed { ask_id };
+            self.say(Some(agent_id), message_type::AGENT_RESUMED, &resumed);
         }
     }
 

@@ -100,10 +100,18 @@ impl Fleet {
     }
 
     fn went_idle(&mut self, agent_id: AgentId, error: Option<String>) {
+        // An aborted turn does not say that it waits no more.
+        let agent = self.agents.get_mut(&agent_id);
+        let asks = agent.map(|agent| std::mem::take(&mut agent.asks));
+        self.say_resumed(agent_id, asks.unwrap_or_default());
+        let ending = self
+            .agents
+            .get(&agent_id)
+            .is_some_and(|agent| agent.ending.is_some());
         self.say(
             Some(agent_id),
             message_type::AGENT_IDLE,
-            &AgentIdle { error },
+            &AgentIdle { error, ending },
         );
         let Some(agent) = self.agents.get_mut(&agent_id) else {
             return;

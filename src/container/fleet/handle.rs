@@ -82,8 +82,12 @@ impl FleetHandle {
             .await?
     }
 
-    pub(crate) async fn merge(&self, merge: MergeBranch) -> Result<(), Denied> {
-        self.ask(|reply| Command::Merge(Box::new(merge), reply))
+    pub(crate) async fn merge(
+        &self,
+        merge: MergeBranch,
+        config: Option<Arc<ResolvedTownConfig>>,
+    ) -> Result<(), Denied> {
+        self.ask(|reply| Command::Merge(Box::new(merge), config, reply))
             .await?
     }
 

@@ -1,14 +1,22 @@
 //! Merges that the server asked for.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::actor::Fleet;
 use super::command::{Command, Denied};
-use crate::container::git::{BranchName, GitUrl, MergeTask};
+use crate::config::ResolvedTownConfig;
+use crate::container::git::{BranchName, Gates, GitUrl, MergeTask};
 use crate::container::protocol::{AgentMerge, MergeBranch, message_type};
 
 impl Fleet {
     /// Begins a merge unless the same one runs. One that ended is simply begun again: what is merged
     /// already is found on the target, so the outcome is told again and nothing is done twice.
-    pub(super) fn merge(&mut self, merge: &MergeBranch) -> Result<(), Denied> {
+    pub(super) fn merge(
+        &mut self,
+        merge: MergeBranch,
+        config: Option<&ResolvedTownConfig>,
+    ) -> Result<(), Denied> {
         if self.drain.is_some() {
             return Err(Denied::Draining);
         }
@@ -18,7 +26,16 @@ impl Fleet {
             entry_id: merge.entry_id,
             branch: BranchName::parse(&merge.branch).map_err(invalid)?,
             target: BranchName::parse(&merge.target_branch).map_err(invalid)?,
-            message: merge.message.clone(),
+            message: merge.message,
+            gates: Gates {
+                commands: merge.gates,
+                time_max: Duration::from_millis(merge.gate_timeout_ms),
+                environment: self
+                    .options
+                    .git
+                    .for_gates(&config.map_or_else(BTreeMap::new, |own| own.env_vars.clone())),
+            },
+            settle_white_space: merge.settle_white_space,
         };
         if !self.merges.insert(merge.entry_id) {
             return Ok(());
@@ -33,6 +50,7 @@ impl Fleet {
                 message: outcome.message,
                 commit_sha: outcome.commit_sha,
                 retryable: outcome.retryable,
+                gates: outcome.gates,
             };
             // Nobody listens any more only when the fleet has ended.
             let _ = commands.send(Command::Merged(merged)).await;

@@ -203,27 +203,29 @@ impl Git {
     }
 
     fn program(&self, command: &str) -> tokio::process::Command {
-        match &self.guard {
-            Some(guard) if LASTING_COMMANDS.contains(&command) => {
-                let mut guarded = tokio::process::Command::new(guard.as_ref());
-                guarded.args(["guard", "--", "git"]).stdin(Stdio::piped());
-                guarded
-            }
-            _ => {
-                let mut bare = tokio::process::Command::new("git");
-                bare.stdin(Stdio::null());
-                bare
-            }
+        if LASTING_COMMANDS.contains(&command) {
+            self.lasting("git")
+        } else {
+            below(None, "git")
         }
+    }
+
+    /// A program that may run on for long: below the guard, where there is one.
+    pub(super) fn lasting(&self, program: &str) -> tokio::process::Command {
+        below(self.guard.as_deref(), program)
+    }
+
+    pub(super) fn has_guard(&self) -> bool {
+        self.guard.is_some()
     }
 }
 
 /// The process group of a running git: killed unless it ended first, also when nobody waits any
 /// more.
-struct Group(Option<Pid>);
+pub(super) struct Group(Option<Pid>);
 
 impl Group {
-    fn of(child: &tokio::process::Child) -> Self {
+    pub(super) fn of(child: &tokio::process::Child) -> Self {
         let raw = child.id().and_then(|id| i32::try_from(id).ok());
         Self(raw.and_then(Pid::from_raw))
     }
@@ -231,13 +233,34 @@ impl Group {
     fn ended(&mut self) {
         self.0 = None;
     }
+
+    /// Ends whatever is left of it.
+    pub(super) fn kill(&mut self) {
+        if let Some(pid) = self.0.take() {
+            // It fails only if the group is gone already.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(pid) = self.0 {
-            // It fails only if the group is gone already.
-            let _ = kill_process_group(pid, Signal::KILL);
+        self.kill();
+    }
+}
+
+/// Starts `program` below the guard, if there is one.
+fn below(guard: Option<&Path>, program: &str) -> tokio::process::Command {
+    match guard {
+        Some(guard) => {
+            let mut guarded = tokio::process::Command::new(guard);
+            guarded.args(["guard", "--", program]).stdin(Stdio::piped());
+            guarded
+        }
+        None => {
+            let mut bare = tokio::process::Command::new(program);
+            bare.stdin(Stdio::null());
+            bare
         }
     }
 }

@@ -130,6 +130,21 @@ impl GitEnvironment {
         self.shared(&[])
     }
 
+    /// What a merge's gates run in: they find programs and the network, but no credential of git's.
+    #[must_use]
+    pub fn for_gates(&self, town: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut environment = BTreeMap::new();
+        for name in ["PATH", "TMPDIR"].iter().chain(PROXIES).chain(TRUST) {
+            if let Ok(value) = std::env::var(name) {
+                environment.insert((*name).to_owned(), value);
+            }
+        }
+        environment.extend(town.clone());
+        environment.insert("HOME".to_owned(), self.home.to_string_lossy().into_owned());
+        environment.insert("CI".to_owned(), "true".to_owned());
+        environment
+    }
+
     fn shared(&self, more_config: &[(&str, &str)]) -> BTreeMap<String, String> {
         let helper = format!("!{} git-credential", shell_quoted(&self.guard));
         let mut config = vec![

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use super::{BranchName, GitUrl, Repository};
-use crate::container::protocol::MergeStatus;
+use tokio::sync::MutexGuard;
+
+use super::{BranchName, Gates, GitUrl, Repository};
+use crate::container::protocol::{GatesReport, MergeStatus};
 use crate::container::{Error, workspace};
 use crate::model::BeadId;
 
@@ -12,6 +14,9 @@ const RACE_TRIES: u32 = 4;
 
 /// The most conflicting files that are named in a message.
 const CONFLICTS_NAMED: usize = 20;
+
+/// How many of the last lines of a red gate go into the message.
+const GATE_LINES_SAID: usize = 60;
 
 /// A branch to be merged.
 #[derive(Clone, Debug)]
@@ -26,6 +31,10 @@ pub struct MergeTask {
     pub target: BranchName,
     /// The message of the merge commit.
     pub message: String,
+    /// What must succeed on the merged tree before it is pushed.
+    pub gates: Gates,
+    /// Whether git may settle conflicts that are about white space alone.
+    pub settle_white_space: bool,
 }
 
 /// How a merge ended.
@@ -39,6 +48,8 @@ pub struct MergeOutcome {
     pub commit_sha: Option<String>,
     /// Whether the same may succeed later by itself.
     pub retryable: bool,
+    /// What the gates said, if any ran.
+    pub gates: Option<GatesReport>,
 }
 
 impl MergeOutcome {
@@ -48,6 +59,7 @@ impl MergeOutcome {
             message,
             commit_sha: Some(commit),
             retryable: false,
+            gates: None,
         }
     }
 
@@ -57,6 +69,7 @@ impl MergeOutcome {
             message,
             commit_sha: None,
             retryable: false,
+            gates: None,
         }
     }
 
@@ -66,6 +79,18 @@ impl MergeOutcome {
             message,
             commit_sha: None,
             retryable: false,
+            gates: None,
+        }
+    }
+
+    fn red(gates: GatesReport) -> Self {
+        let last = gates.output.lines().rev().take(GATE_LINES_SAID);
+        let mut said: Vec<&str> = last.collect();
+        said.reverse();
+        let message = format!("a gate failed:\n{}", said.join("\n"));
+        Self {
+            gates: Some(gates),
+            ..Self::failed(message)
         }
     }
 
@@ -88,7 +113,8 @@ enum Push {
 impl Repository {
     /// Merges and pushes. Everything that can go wrong is an outcome.
     pub async fn merge(&self, task: &MergeTask) -> MergeOutcome {
-        let _taken = self.taken().await;
+        let _merging = self.merging.lock().await;
+        let mut taken = Some(self.taken().await);
         let merged = async {
             self.refresh(&task.url).await?;
             if task.branch == task.target {
@@ -101,7 +127,7 @@ impl Repository {
                 return Ok(outcome);
             }
             match self.settled_commit(task).await? {
-                Ok(commit) => self.merge_commit(task, &commit).await,
+                Ok(commit) => self.merge_commit(task, &commit, &mut taken).await,
                 Err(outcome) => Ok(outcome),
             }
         };
@@ -175,7 +201,13 @@ impl Repository {
         Ok(target != commit)
     }
 
-    async fn merge_commit(&self, task: &MergeTask, commit: &str) -> Result<MergeOutcome, Error> {
+    /// `taken` is the hold on the repository, which is let go of while the gates run.
+    async fn merge_commit<'a>(
+        &'a self,
+        task: &MergeTask,
+        commit: &str,
+        taken: &mut Option<MutexGuard<'a, bool>>,
+    ) -> Result<MergeOutcome, Error> {
         self.set_ref(&request_ref(task.entry_id), commit).await?;
         for _ in 0..RACE_TRIES {
             let target = self.remote_commit(&task.target).await?;
@@ -185,14 +217,33 @@ impl Repository {
             if let Some(outcome) = self.merge_in_worktree(task, &target, commit).await? {
                 return Ok(outcome);
             }
-            match self.push_target(task).await? {
+            // What the gates saw is what is pushed, whatever they do to the worktree.
+            let merge = self
+                .git
+                .run(&self.merge_folder(), "rev-parse", &["--verify", "HEAD"])
+                .await?;
+            let mut gates = None;
+            if !task.gates.commands.is_empty() {
+                taken.take();
+                let report = self.git.run_gates(&self.merge_folder(), &task.gates).await;
+                *taken = Some(self.taken().await);
+                if !report.passed {
+                    return Ok(MergeOutcome::red(report));
+                }
+                gates = Some(report);
+            }
+            let outcome = match self.push_target(task, &merge).await? {
                 Push::Done => {
                     self.fetch().await?;
-                    return self.proven(task, commit).await;
+                    self.proven(task, commit).await?
                 }
-                Push::Behind => self.fetch().await?,
-                Push::Refused(outcome) => return Ok(outcome),
-            }
+                Push::Behind => {
+                    self.fetch().await?;
+                    continue;
+                }
+                Push::Refused(outcome) => outcome,
+            };
+            return Ok(MergeOutcome { gates, ..outcome });
         }
         Ok(MergeOutcome {
             retryable: true,
@@ -213,14 +264,12 @@ impl Repository {
         let folder = self.merge_folder();
         self.clean_merge_folder(&folder, target).await?;
         let message = format!("--message={}", task.message);
-        let merge = self
-            .git
-            .output(
-                &folder,
-                "merge",
-                &["--quiet", "--no-ff", "--no-edit", &message, commit],
-            )
-            .await?;
+        let mut arguments = vec!["--quiet", "--no-ff", "--no-edit", &message];
+        if task.settle_white_space {
+            arguments.push("--strategy-option=ignore-space-change");
+        }
+        arguments.push(commit);
+        let merge = self.git.output(&folder, "merge", &arguments).await?;
         if merge.succeeded() {
             return Ok(None);
         }
@@ -271,8 +320,8 @@ impl Repository {
         Ok(())
     }
 
-    async fn push_target(&self, task: &MergeTask) -> Result<Push, Error> {
-        let refspec = format!("HEAD:{}", task.target.local_ref());
+    async fn push_target(&self, task: &MergeTask, merge: &str) -> Result<Push, Error> {
+        let refspec = format!("{merge}:{}", task.target.local_ref());
         let output = self
             .git
             .output(

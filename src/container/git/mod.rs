@@ -16,6 +16,7 @@
 mod address;
 mod command;
 mod environment;
+mod gates;
 mod merge;
 mod repository;
 mod sample;
@@ -29,6 +30,7 @@ pub use command::Git;
 pub(crate) use command::is_unreachable;
 pub use environment::{CREDENTIAL_SOCKET_VARIABLE, GitEnvironment, Identity};
 pub(super) use environment::{PROXIES, TRUST};
+pub use gates::Gates;
 pub use merge::{MergeOutcome, MergeTask};
 pub use repository::Repository;
 pub use sample::{SAMPLE_BRANCH, make_sample};

@@ -18,6 +18,9 @@ pub struct Repository {
     pub(super) folder: Arc<Path>,
     /// Whether this process has looked at the repository before.
     pub(super) lock: Arc<Mutex<bool>>,
+    /// Held by the one merge that uses the worktree of merges. Agents need not wait for it: a merge
+    /// lets go of the repository itself while its gates run.
+    pub(super) merging: Arc<Mutex<()>>,
 }
 
 impl Repository {
@@ -28,6 +31,7 @@ impl Repository {
             git,
             folder: workspace.join("rigs").join(rig.to_string()).into(),
             lock: Arc::default(),
+            merging: Arc::default(),
         }
     }
 

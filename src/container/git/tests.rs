@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{
-    AllowedRepositories, BranchName, Git, GitEnvironment, GitUrl, Identity, MergeOutcome,
+    AllowedRepositories, BranchName, Gates, Git, GitEnvironment, GitUrl, Identity, MergeOutcome,
     MergeTask, Repository, Worktree, WorktreeTask,
 };
 use crate::container::protocol::MergeStatus;
@@ -95,6 +95,8 @@ impl Rig {
             branch: name(branch),
             target: name("main"),
             message: format!("Merge {branch}"),
+            gates: Gates::default(),
+            settle_white_space: false,
         };
         self.repository.merge(&task).await
     }

@@ -26,6 +26,8 @@ from_str!(
     crate::model::AgentId,
     crate::model::AgentRole,
     crate::model::AgentStatus,
+    crate::model::Approval,
+    crate::model::AskId,
     crate::model::BeadId,
     crate::model::Epoch,
     crate::model::Priority,

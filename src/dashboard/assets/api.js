@@ -50,6 +50,12 @@ export const paths = {
   rig: (town, rig) => `/api/towns/${segment(town)}/rigs/${segment(rig)}`,
   convoys: (town) => `/api/towns/${segment(town)}/convoys`,
   mayorMessage: (town) => `/api/towns/${segment(town)}/mayor/message`,
+  town: (town) => `/api/towns/${segment(town)}`,
+  asks: (town) => `/api/towns/${segment(town)}/asks`,
+  askReply: (town, ask) => `/api/towns/${segment(town)}/asks/${segment(ask)}/reply`,
+  escalations: (town) => `/api/towns/${segment(town)}/escalations`,
+  acknowledge: (town, escalation) =>
+    `/api/towns/${segment(town)}/escalations/${segment(escalation)}/acknowledge`,
   mayorStatus: (town) => `/api/towns/${segment(town)}/mayor/status`,
   socket: (town) => `/api/towns/${segment(town)}/ws`,
 };

@@ -3,6 +3,7 @@
 // State of the server lives in Town, the position in every stream in Link, and what an agent said in
 // its panel's transcript. This module only connects them and draws once per frame.
 import { explain, paths, request } from "./api.js";
+import { AskList } from "./asks.js";
 import { beadDetails } from "./bead.js";
 import { Board, needsPerson, placeInOrder, reviewsBySource, failureOf, workerOf } from "./board.js";
 import { Convoys } from "./convoys.js";
@@ -19,6 +20,10 @@ const TITLE = "gastown";
 
 const at = (id) => document.getElementById(id);
 const board = new Board(at("board"), openBead);
+const asks = new AskList(at("asks"), at("ask-list"), {
+  answer: (ask, body) => town.answer(ask, body),
+  show: showAgent,
+});
 const convoys = new Convoys(at("convoys"), openConvoy);
 
 let towns = [];
@@ -139,6 +144,8 @@ function drawTown() {
   convoys.draw(town.convoys);
   drawRigs();
   drawAgents();
+  asks.draw(town.asks);
+  drawHeader();
   drawAttention();
 }
 
@@ -209,9 +216,12 @@ function byStanding(a, b) {
 function drawAttention() {
   const found = needsPerson(town);
   at("attention").hidden = found.length === 0;
-  document.title = found.length ? `(${found.length}) ${TITLE}` : TITLE;
+  const waiting = found.length + town.asks.size;
+  document.title = waiting ? `(${waiting}) ${TITLE}` : TITLE;
   const list = at("attention-list");
-  const key = JSON.stringify(found.map(({ kind, text, detail }) => [kind, text, detail]));
+  const key = JSON.stringify(
+    found.map(({ kind, text, detail, bead }) => [kind, text, detail, bead?.status]),
+  );
   if (list.dataset.key === key) return;
   list.dataset.key = key;
   list.replaceChildren(
@@ -227,9 +237,58 @@ function drawAttention() {
           onclick: () => (bead ? openBead(bead.bead_id) : showAgent(agent.id)),
         }),
         element("span", { class: "detail", textContent: detail }),
+        kind === "escalation" ? acknowledgement(bead) : null,
       ),
     ),
   );
+}
+
+function drawHeader() {
+  const pause = at("pause-town");
+  pause.hidden = false;
+  setText(pause, town.paused ? "Resume town" : "Pause town");
+  pause.setAttribute("aria-pressed", String(town.paused));
+  const rig = town.rigs.get(at("sling").elements.rig.value);
+  at("pause-rig").hidden = !rig;
+  if (rig) setText(at("pause-rig"), rig.paused ? "Resume rig" : "Pause rig");
+  const { tokens, cost } = town.usage ?? {};
+  const money = cost > 0 ? ` · $${cost.toFixed(2)}` : "";
+  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+  const used = tokens?.total > 0 ? `Today ${compact.format(tokens.total)} tokens${money}` : "";
+  setText(at("town-usage"), used);
+}
+
+// A button outside every form; what goes wrong is told where the link is.
+function onPress(button, act) {
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await act();
+    } catch (error) {
+      showLink("behind", `That did not work: ${explain(error)}`);
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
+
+function acknowledgement(bead) {
+  if (bead.status !== "open") {
+    return element("span", { class: "badge", textContent: "acknowledged" });
+  }
+  const button = element("button", {
+    type: "button",
+    class: "quiet small",
+    textContent: "Acknowledge",
+    onclick: async () => {
+      button.disabled = true;
+      await town.acknowledge(bead).catch((error) => {
+        button.disabled = false;
+        showLink("behind", `That did not work: ${explain(error)}`);
+      });
+    },
+  });
+  return button;
 }
 
 function enlarge(panel) {
@@ -417,6 +476,12 @@ onSubmit(at("mayor"), async ({ message }) => {
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
+onPress(at("pause-town"), () => town.pause(!town.paused));
+onPress(at("pause-rig"), () => {
+  const rig = town.rigs.get(at("sling").elements.rig.value);
+  return town.pauseRig(rig.id, !rig.paused);
+});
+at("sling").elements.rig.addEventListener("change", drawTownSoon);
 at("new-town").addEventListener("click", () => at("town-dialog").showModal());
 at("welcome-new-town").addEventListener("click", () => at("town-dialog").showModal());
 at("add-rig").addEventListener("click", () => at("rig-dialog").showModal());

@@ -83,16 +83,22 @@ export class Board {
 }
 
 // What needs a person, worst first: open escalations, failed work, agents that wait or are stuck.
-export function needsPerson({ beads, agents }) {
+export function needsPerson({ beads, agents, asks }) {
+  const asking = new Set([...asks.values()].map(({ agent_id: agent }) => agent));
+  const isAsk = new Set([...asks.values()].map(({ escalation_id: bead }) => bead));
   const found = [];
   for (const bead of [...beads.values()].sort(byUrgency)) {
-    if (bead.type === "escalation" && (bead.status === "open" || bead.status === "in_progress")) {
+    // One of the town itself is done with when it is taken up; one about an ask stands among those.
+    const open = bead.status === "open" || (bead.status === "in_progress" && bead.rig_id);
+    if (bead.type === "escalation") {
+      if (!open || isAsk.has(bead.bead_id)) continue;
       found.push({ kind: "escalation", bead, text: bead.title, detail: bead.body ?? "" });
     } else if (bead.status === "failed" && WORK.has(bead.type)) {
       found.push({ kind: "failed", bead, text: bead.title, detail: failureOf(bead) });
     }
   }
   for (const agent of agents.values()) {
+    if (agent.status === "waiting" && asking.has(agent.id)) continue;
     if (agent.status === "waiting") {
       found.push({ kind: "waiting", agent, text: agent.name, detail: "asked a question" });
     } else if (agent.status === "stalled") {

@@ -14,6 +14,10 @@ export class Town {
   rigs = new Map();
   beads = new Map();
   agents = new Map();
+  asks = new Map();
+  paused = false;
+  // Of today: tokens and cost.
+  usage = null;
   // Newest first.
   convoys = [];
   #row;
@@ -52,6 +56,11 @@ export class Town {
     const [noun] = type.split(".");
     const fact = data !== null && typeof data === "object" ? data : {};
     if (noun === "rig" || noun === "town") return this.reload();
+    if (type === "agent.status_changed") this.#mark("usage", () => this.#loadUsage());
+    if (noun === "ask" || type === "agent.waiting") this.#mark("asks", () => this.#loadAsks());
+    if (noun === "escalation" && !fact.rig_id) {
+      this.#mark("escalations", () => this.#loadEscalations());
+    }
     if (noun === "convoy") this.#mark("convoys", () => this.#loadConvoys());
     const rigId = fact.rig_id ?? this.beads.get(fact.bead_id)?.rig_id;
     if (fact.bead_id && rigId) {
@@ -75,6 +84,30 @@ export class Town {
   async close({ rig_id: rig, bead_id: bead }) {
     const closed = await request("POST", `${paths.rig(this.id, rig)}/beads/${bead}/close`, {});
     this.#keep(closed);
+  }
+
+  // Holds back what is not started yet, or lets it go on.
+  async pause(paused) {
+    await request("POST", `${paths.town(this.id)}/${paused ? "pause" : "resume"}`);
+    this.paused = paused;
+    this.#changed();
+  }
+
+  async pauseRig(rig, paused) {
+    await request("POST", `${paths.rig(this.id, rig)}/${paused ? "pause" : "resume"}`);
+    this.reload();
+  }
+
+  // A person has taken an escalation up.
+  async acknowledge({ bead_id: bead }) {
+    this.#keep(await request("POST", paths.acknowledge(this.id, bead)));
+  }
+
+  async answer({ id }, body) {
+    const ask = await request("POST", paths.askReply(this.id, id), body);
+    // It may be gone by now, which a fact has told.
+    if (this.asks.has(id)) this.asks.set(id, ask);
+    this.#changed();
   }
 
   async remove({ rig_id: rig, bead_id: bead }) {
@@ -136,7 +169,36 @@ export class Town {
     const agents = perRig.flatMap(([, agents]) => agents).map((agent) => [agent.id, agent]);
     const mayors = [...this.agents].filter(([, { role }]) => role === "mayor");
     this.agents = new Map([...mayors, ...agents]);
-    await Promise.all([this.#loadMayor(), this.#loadConvoys()]);
+    await Promise.all([
+      this.#loadTown(),
+      this.#loadUsage(),
+      this.#loadMayor(),
+      this.#loadAsks(),
+      this.#loadEscalations(),
+      this.#loadConvoys(),
+    ]);
+  }
+
+  async #loadTown() {
+    const { paused } = await request("GET", `${paths.userTowns(this.owner)}/${this.id}`);
+    this.paused = paused === true;
+  }
+
+  async #loadUsage() {
+    const { today } = await request("GET", `${paths.town(this.id)}/usage?days=1`);
+    this.usage = today;
+  }
+
+  async #loadAsks() {
+    const asks = await request("GET", `${paths.asks(this.id)}?limit=${LIST_LIMIT}`);
+    this.asks = new Map(asks.map((ask) => [ask.id, ask]));
+  }
+
+  // The town's own, which belong to no rig.
+  async #loadEscalations() {
+    const open = `${paths.escalations(this.id)}?acknowledged=false&limit=${LIST_LIMIT}`;
+    const escalations = await request("GET", open);
+    for (const bead of escalations) if (!bead.rig_id) this.beads.set(bead.bead_id, bead);
   }
 
   async #loadConvoys() {

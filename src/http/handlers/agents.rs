@@ -10,7 +10,6 @@ use crate::model::AgentRole;
 use crate::town::{AgentDone, AgentFilter, CompletedStatus, NewAgent};
 
 pub(in crate::http) async fn create(context: Context) -> Reply {
-    let (town, rig_id) = (context.town()?, context.rig_id()?);
     let mut fields = context.fields()?;
     let new = NewAgent {
         role: fields.required_choice("role").unwrap_or(AgentRole::Polecat),
@@ -18,6 +17,7 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
         identity: fields.required_text("identity", 1..=256),
     };
     fields.finish()?;
+    let (town, rig_id) = (context.town()?, context.rig_id()?);
     created(WireAgent::from(town.create_agent(rig_id, new).await?))
 }
 
@@ -106,19 +106,10 @@ pub(in crate::http) async fn done(context: Context) -> Reply {
 
 pub(in crate::http) async fn completed(context: Context) -> Reply {
     let mut fields = context.fields()?;
-    let status = fields.required_text("status", NAME);
+    let status = fields.required_choice("status");
     let reason = fields.text("reason", TEXT);
     fields.finish()?;
-    let status = match status.as_str() {
-        "completed" => CompletedStatus::Completed,
-        "failed" => CompletedStatus::Failed,
-        _ => {
-            return Err(ApiError::invalid_field(
-                "status",
-                "must be one of completed, failed",
-            ));
-        }
-    };
+    let status = status.unwrap_or(CompletedStatus::Completed);
     let (rig_id, agent_id) = (context.rig_id()?, context.agent_id()?);
     context
         .town()?
@@ -129,9 +120,8 @@ pub(in crate::http) async fn completed(context: Context) -> Reply {
 
 pub(in crate::http) async fn checkpoint(context: Context) -> Reply {
     let mut fields = context.fields()?;
-    let data = fields.json("data");
+    let data = fields.required_json("data");
     fields.finish()?;
-    let data = data.ok_or_else(|| ApiError::invalid_field("data", "is required"))?;
     context
         .town()?
         .checkpoint(context.rig_id()?, context.agent_id()?, data)

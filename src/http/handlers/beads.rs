@@ -12,7 +12,6 @@ use crate::town::{BeadActor, BeadFilter, NewBead, SlingOrder, StatusChange};
 const DEPENDS_ON_MAX: usize = 100;
 
 pub(in crate::http) async fn create(context: Context) -> Reply {
-    let (town, rig_id) = (context.town()?, context.rig_id()?);
     let mut fields = context.fields()?;
     let new = NewBead {
         bead_type: fields.required_choice("type").unwrap_or(BeadType::Issue),
@@ -28,6 +27,7 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
         depends_on: fields.ids("depends_on", DEPENDS_ON_MAX),
     };
     fields.finish()?;
+    let (town, rig_id) = (context.town()?, context.rig_id()?);
     created(WireBead::from(town.create_bead(rig_id, new).await?))
 }
 
@@ -96,7 +96,6 @@ async fn change_status(context: &Context, status: BeadStatus, by: Option<String>
 }
 
 pub(in crate::http) async fn sling(context: Context) -> Reply {
-    let (town, rig_id) = (context.town()?, context.rig_id()?);
     let mut fields = context.fields()?;
     let order = SlingOrder {
         title: fields.required_text("title", TITLE),
@@ -106,5 +105,6 @@ pub(in crate::http) async fn sling(context: Context) -> Reply {
         created_by: fields.text("created_by", NAME),
     };
     fields.finish()?;
+    let (town, rig_id) = (context.town()?, context.rig_id()?);
     created(WireSlung::from(town.sling(rig_id, order).await?))
 }

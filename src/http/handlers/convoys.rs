@@ -8,7 +8,6 @@ use crate::model::{BeadId, RigId};
 use crate::town::NewConvoy;
 
 pub(in crate::http) async fn create(context: Context) -> Reply {
-    let town = context.town()?;
     let mut fields = context.fields()?;
     let (title, created_by) = (
         fields.required_text("title", TITLE),
@@ -27,7 +26,8 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
         beads,
         created_by,
     };
-    created(WireConvoy::from(town.create_convoy(new).await?))
+    let convoy = context.town()?.create_convoy(new).await?;
+    created(WireConvoy::from(convoy))
 }
 
 pub(in crate::http) async fn list(context: Context) -> Reply {

@@ -67,7 +67,7 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
 
 pub(in crate::http) async fn append(context: Context) -> Reply {
     let mut fields = context.fields()?;
-    let now = context.state.clock.now();
+    let now = context.now();
     let (agent_id, event) = event(&mut fields, now)?;
     fields.finish()?;
     let agent_id = acting_as(&context, agent_id)?;
@@ -80,7 +80,7 @@ pub(in crate::http) async fn append(context: Context) -> Reply {
 
 pub(in crate::http) async fn append_batch(context: Context) -> Reply {
     let mut fields = context.fields()?;
-    let now = context.state.clock.now();
+    let now = context.now();
     let mut events = Vec::new();
     let mut agents: Vec<Option<AgentId>> = Vec::new();
     for (index, mut part) in fields.objects("events").into_iter().enumerate() {

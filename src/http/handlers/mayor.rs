@@ -3,15 +3,25 @@
 use serde_json::json;
 
 use crate::http::context::{Context, Reply, ok};
+use crate::http::extract::TEXT;
 use crate::http::wire::WireMayorSession;
-use crate::town::SessionStatus;
+use crate::town::{CompletedStatus, SessionStatus};
+
+/// Makes the mayor if there is none. What older clients send to configure it is the town's config
+/// here and is ignored.
+pub(in crate::http) async fn configure(context: Context) -> Reply {
+    context.fields()?.finish()?;
+    context.town()?.configure_mayor().await?;
+    ok(json!({"configured": true}))
+}
 
 pub(in crate::http) async fn message(context: Context) -> Reply {
-    let town = context.town()?;
     let mut fields = context.fields()?;
     let message = fields.required_text("message", 1..=usize::MAX);
     fields.finish()?;
-    ok(WireMayorSession::from(town.tell_mayor(message).await?))
+    ok(WireMayorSession::from(
+        context.town()?.tell_mayor(message).await?,
+    ))
 }
 
 pub(in crate::http) async fn status(context: Context) -> Reply {
@@ -31,4 +41,19 @@ pub(in crate::http) async fn status(context: Context) -> Reply {
         "townId": town.town_id().to_string(),
         "session": session,
     }))
+}
+
+pub(in crate::http) async fn completed(context: Context) -> Reply {
+    let mut fields = context.fields()?;
+    let status = fields.required_choice("status");
+    let reason = fields.text("reason", TEXT);
+    fields.finish()?;
+    let status = status.unwrap_or(CompletedStatus::Completed);
+    context.town()?.mayor_completed(status, reason).await?;
+    ok(json!({"acknowledged": true}))
+}
+
+pub(in crate::http) async fn destroy(context: Context) -> Reply {
+    context.town()?.destroy_mayor().await?;
+    ok(json!({"destroyed": true}))
 }

@@ -16,7 +16,7 @@ pub(in crate::http) async fn serve(context: Context) -> Reply {
             "the tools are for agents: send the agent's own token",
         ));
     };
-    let town = context.state.towns.get(claims.town_id)?;
+    let town = context.state()?.towns.get(claims.town_id)?;
     let agent = town.any_agent(claims.agent_id).await?;
     let request = context.head.map(|()| Full::new(context.body));
     let tools = Arc::new(TownTools { town });

@@ -10,12 +10,12 @@ use crate::model::{BeadId, MoleculeStep};
 const STEPS_MAX: usize = 100;
 
 pub(in crate::http) async fn create(context: Context) -> Reply {
-    let (town, rig_id) = (context.town()?, context.rig_id()?);
     let mut fields = context.fields()?;
     let bead_id: Option<BeadId> = fields.required_id("bead_id");
     let steps = fields.part("formula", steps).unwrap_or_default();
     fields.finish()?;
     let bead_id = bead_id.ok_or(ApiError::not_found("bead"))?;
+    let (town, rig_id) = (context.town()?, context.rig_id()?);
     created(WireMolecule::from(
         town.create_molecule(rig_id, bead_id, steps).await?,
     ))

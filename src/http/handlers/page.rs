@@ -17,8 +17,9 @@ use crate::http::error::ApiError;
 /// prints carries the token once: it is traded for a cookie and leaves the address bar.
 pub(in crate::http) async fn index(context: Context) -> Reply {
     if let Some(token) = context.query.get("token") {
-        let now = context.state.clock.now();
-        if let Some(cookie) = context.state.authority.login_cookie(token, now, false) {
+        let now = context.now();
+        let state = context.state()?;
+        if let Some(cookie) = state.authority.login_cookie(token, now, state.is_https) {
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SEE_OTHER;
             let headers = response.headers_mut();

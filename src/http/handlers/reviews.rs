@@ -6,8 +6,16 @@ use super::agents::acting_as;
 use crate::http::context::{Context, Reply, created, ok};
 use crate::http::error::ApiError;
 use crate::http::extract::{REFERENCE, TEXT};
+use crate::http::wire::WireReview;
 use crate::model::{BeadId, ReviewStatus};
-use crate::town::{NewReview, ReviewOutcome};
+use crate::town::{NewReview, ReviewOutcome, Verdict};
+
+/// How a review can end.
+const ENDS: [(&str, ReviewStatus); 3] = [
+    ("merged", ReviewStatus::Merged),
+    ("failed", ReviewStatus::Failed),
+    ("conflict", ReviewStatus::Conflict),
+];
 
 pub(in crate::http) async fn submit(context: Context) -> Reply {
     let mut fields = context.fields()?;
@@ -33,33 +41,59 @@ pub(in crate::http) async fn submit(context: Context) -> Reply {
     created(json!({"submitted": true, "entry_id": entry.bead_id.to_string()}))
 }
 
+pub(in crate::http) async fn list(context: Context) -> Reply {
+    let status = context.query.choice::<ReviewStatus>("status")?;
+    let page = context.query.page()?;
+    let reviews = context
+        .town()?
+        .reviews(context.rig_id()?, status, page)
+        .await?;
+    ok(reviews
+        .into_iter()
+        .map(WireReview::from)
+        .collect::<Vec<_>>())
+}
+
+pub(in crate::http) async fn get(context: Context) -> Reply {
+    let (review, output) = context
+        .town()?
+        .review(context.rig_id()?, entry_id(&context)?)
+        .await?;
+    ok(WireReview::whole(review, output))
+}
+
+/// A person's word, or the verdict of the agent that reviews.
 pub(in crate::http) async fn complete(context: Context) -> Reply {
-    let entry_id: BeadId = context
-        .param("entry")
-        .and_then(|text| text.parse().ok())
-        .ok_or(ApiError::not_found("merge request"))?;
+    let entry_id = entry_id(&context)?;
     let mut fields = context.fields()?;
-    let status = fields.required_choice::<ReviewStatus>("status");
+    let status = fields.required_one_of("status", &ENDS);
     let message = fields.text("message", TEXT).unwrap_or_default();
     let commit_sha = fields.text("commit_sha", 1..=128);
     fields.finish()?;
-    let ended = |status: &ReviewStatus| {
-        matches!(
+    let status = status.unwrap_or(ReviewStatus::Failed);
+    let (town, rig_id) = (context.town()?, context.rig_id()?);
+    if let Some(agent_id) = context.calling_agent() {
+        let verdict = if status == ReviewStatus::Merged {
+            Verdict::Approve
+        } else {
+            Verdict::RequestChanges
+        };
+        town.judge_review(rig_id, agent_id, Some(entry_id), verdict, message)
+            .await?;
+    } else {
+        let outcome = ReviewOutcome {
             status,
-            ReviewStatus::Merged | ReviewStatus::Failed | ReviewStatus::Conflict
-        )
-    };
-    let status = status.filter(ended).ok_or_else(|| {
-        ApiError::invalid_field("status", "must be one of merged, failed, conflict")
-    })?;
-    let outcome = ReviewOutcome {
-        status,
-        message,
-        commit_sha,
-    };
-    context
-        .town()?
-        .complete_review(context.rig_id()?, entry_id, outcome)
-        .await?;
+            message,
+            commit_sha,
+        };
+        town.complete_review(rig_id, entry_id, outcome).await?;
+    }
     ok(json!({"completed": true}))
+}
+
+fn entry_id(context: &Context) -> Result<BeadId, ApiError> {
+    context
+        .param("entry")
+        .and_then(|text| text.parse().ok())
+        .ok_or(ApiError::not_found("merge request"))
 }

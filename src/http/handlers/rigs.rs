@@ -24,14 +24,14 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
     };
     fields.finish()?;
     let town_id = town_id.ok_or(Refusal::TownNotFound)?;
-    let town = context.state.towns.get_of(&user_id, town_id)?;
+    let town = context.state()?.towns.get_of(&user_id, town_id)?;
     let town = town.once(context.once.clone());
     created(WireRig::from(town.create_rig(new).await?))
 }
 
 pub(in crate::http) async fn get(context: Context) -> Reply {
     let found = context
-        .state
+        .state()?
         .towns
         .find_rig(&context.user_id()?, context.rig_id()?)
         .await?;
@@ -41,7 +41,7 @@ pub(in crate::http) async fn get(context: Context) -> Reply {
 pub(in crate::http) async fn delete(context: Context) -> Reply {
     let rig_id = context.rig_id()?;
     let (user_id, once) = (context.user_id()?, context.once.as_ref());
-    let towns = &context.state.towns;
+    let towns = &context.state()?.towns;
     let town = towns.town_of_rig(&user_id, rig_id, once).await?;
     town.once(once.cloned()).delete_rig(rig_id).await?;
     ok(json!({"deleted": true}))

@@ -12,11 +12,12 @@ pub(in crate::http) async fn log_in(context: Context) -> Reply {
     let mut fields = context.fields()?;
     let token = fields.required_text("token", REFERENCE);
     fields.finish()?;
-    let now = context.state.clock.now();
-    let cookie = context
-        .state
-        .authority
-        .login_cookie(token.trim(), now, false);
+    let now = context.now();
+    let cookie =
+        context
+            .state()?
+            .authority
+            .login_cookie(token.trim(), now, context.state()?.is_https);
     let cookie = cookie.ok_or(ApiError::unauthorized())?;
     with_cookie(created(json!({"loggedIn": true})), cookie)
 }

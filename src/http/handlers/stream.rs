@@ -7,12 +7,24 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use crate::agent_log::Subject;
 use crate::http::auth::{self, PROTOCOL};
 use crate::http::context::{Context, Reply};
 use crate::http::error::ApiError;
-use crate::stream::{self, Options};
+use crate::stream::{self, Frames, Options};
 
-pub(in crate::http) async fn town(mut context: Context) -> Reply {
+pub(in crate::http) async fn town(context: Context) -> Reply {
+    open(context, None, Frames::Shared)
+}
+
+/// The same socket with one agent subscribed from the beginning, for older clients.
+pub(in crate::http) async fn agent(context: Context) -> Reply {
+    let agent_id = context.agent_id()?;
+    context.town()?.any_agent(agent_id).await?;
+    open(context, Some(Subject::Agent(agent_id)), Frames::WithEvent)
+}
+
+fn open(mut context: Context, subscribed: Option<Subject>, frames: Frames) -> Reply {
     let town = context.town()?;
     if !fastwebsockets::upgrade::is_upgrade_request(&context.head) {
         return Err(ApiError::not_websocket());
@@ -28,11 +40,19 @@ pub(in crate::http) async fn town(mut context: Context) -> Reply {
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    let lifecycle = context.state.lifecycle.clone();
+    let lifecycle = context.state()?.lifecycle.clone();
     let life = lifecycle.clone();
+    let now = context.now();
+    let leave = context
+        .state()?
+        .authority
+        .expiry(context.head.headers(), now);
     let options = Options {
         town_id: town.town_id().to_string(),
-        subscribed: None,
+        subscribed,
+        frames,
+        leave: Box::pin(leave),
+        join_interval: context.state()?.join_interval,
     };
     lifecycle.spawn("websocket", async move {
         let parts = match upgraded.await {
@@ -48,7 +68,10 @@ pub(in crate::http) async fn town(mut context: Context) -> Reply {
             return;
         };
         let (reader, writer) = parts.io.into_inner().into_split();
-        let reader = std::io::Cursor::new(parts.read_buf).chain(reader);
+        // A copy of its size: hyper's own buffer would be kept as long as the connection.
+        let read_ahead = bytes::Bytes::copy_from_slice(&parts.read_buf);
+        drop(parts.read_buf);
+        let reader = std::io::Cursor::new(read_ahead).chain(reader);
         stream::serve(reader, writer, town, options, life).await;
     });
     Ok(response)

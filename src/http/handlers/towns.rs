@@ -1,15 +1,13 @@
 //! Towns and their config.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::http::context::{Context, Reply, created, ok};
-use crate::http::error::ApiError;
 use crate::http::extract::NAME;
 use crate::http::wire::WireTown;
-use crate::town::Error as TownError;
 
 pub(in crate::http) async fn list_all(context: Context) -> Reply {
-    let towns = context.state.towns.list(None).await?;
+    let towns = context.state()?.towns.list(None).await?;
     ok(towns.into_iter().map(WireTown::from).collect::<Vec<_>>())
 }
 
@@ -20,7 +18,7 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
     fields.finish()?;
     created(WireTown::from(
         context
-            .state
+            .state()?
             .towns
             .create(user_id, name, context.once.clone())
             .await?,
@@ -28,7 +26,11 @@ pub(in crate::http) async fn create(context: Context) -> Reply {
 }
 
 pub(in crate::http) async fn list(context: Context) -> Reply {
-    let towns = context.state.towns.list(Some(&context.user_id()?)).await?;
+    let towns = context
+        .state()?
+        .towns
+        .list(Some(&context.user_id()?))
+        .await?;
     ok(towns.into_iter().map(WireTown::from).collect::<Vec<_>>())
 }
 
@@ -38,7 +40,7 @@ pub(in crate::http) async fn get(context: Context) -> Reply {
 
 pub(in crate::http) async fn delete(context: Context) -> Reply {
     context
-        .state
+        .state()?
         .towns
         .delete(
             &context.user_id()?,
@@ -54,22 +56,6 @@ pub(in crate::http) async fn config(context: Context) -> Reply {
 }
 
 pub(in crate::http) async fn patch_config(context: Context) -> Reply {
-    let town = context.town()?;
-    let patch: Value = serde_json::from_slice(&context.body).map_err(|error| {
-        let message = format!("the body must be a JSON object: {error}");
-        ApiError::invalid(vec![crate::config::Issue {
-            path: Vec::new(),
-            message,
-        }])
-    })?;
-    ok(town.set_config(patch).await?.masked())
-}
-
-pub(in crate::http) async fn container_health(context: Context) -> Reply {
-    let town = context.town()?;
-    match town.container().health().await {
-        Ok(health) => ok(health),
-        Err(crate::container::CallError::Asleep) => ok(json!({"status": "asleep"})),
-        Err(error) => Err(TownError::Container(error).into()),
-    }
+    let patch = context.patch()?;
+    ok(context.town()?.set_config(patch).await?.masked())
 }

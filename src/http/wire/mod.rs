@@ -1,6 +1,9 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
+mod asks;
 mod nouns;
+mod reviews;
+mod scheduler;
 mod work;
 
 use bytes::Bytes;
@@ -8,6 +11,9 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+pub(super) use asks::{WireAsk, WireNewToken, WireToken};
+pub(super) use scheduler::WireUsageReport;
 
 pub(super) use nouns::{
     WireAgent, WireBead, WireEscalation, WireMail, WireMayorSession, WirePrime, WireRig, WireSlung,
@@ -17,6 +23,8 @@ pub(super) use work::{
     WireAdvanced, WireConvoy, WireCurrentStep, WireDependencies, WireLedgerEvent, WireMolecule,
     WireWholeConvoy,
 };
+
+pub(super) use reviews::WireReview;
 
 #[derive(Serialize)]
 struct Envelope<T> {

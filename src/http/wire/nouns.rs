@@ -38,6 +38,7 @@ pub(in crate::http) struct WireTown {
     id: Text<crate::model::TownId>,
     name: String,
     owner_user_id: String,
+    paused: bool,
     created_at: Text<Timestamp>,
     updated_at: Text<Timestamp>,
 }
@@ -48,6 +49,7 @@ impl From<Town> for WireTown {
             id: text(town.town_id),
             name: town.name,
             owner_user_id: town.owner_user_id.as_str().to_owned(),
+            paused: town.paused,
             created_at: text(town.created_at),
             updated_at: text(town.updated_at),
         }
@@ -62,6 +64,7 @@ pub(in crate::http) struct WireRig {
     git_url: String,
     default_branch: String,
     platform_integration_id: Option<String>,
+    paused: bool,
     created_at: Text<Timestamp>,
     updated_at: Text<Timestamp>,
 }
@@ -75,6 +78,7 @@ impl From<Rig> for WireRig {
             git_url: rig.git_url,
             default_branch: rig.default_branch,
             platform_integration_id: rig.platform_integration_id,
+            paused: rig.paused,
             created_at: text(rig.created_at),
             updated_at: text(rig.updated_at),
         }
@@ -200,6 +204,9 @@ pub(in crate::http) struct WireMail {
     delivered: bool,
     created_at: Text<Timestamp>,
     delivered_at: Option<Text<Timestamp>>,
+    mail_type: &'static str,
+    expires_at: Option<Text<Timestamp>>,
+    dropped: Option<String>,
 }
 
 impl From<Mail> for WireMail {
@@ -213,6 +220,9 @@ impl From<Mail> for WireMail {
             delivered: mail.delivered_at.is_some(),
             created_at: text(mail.created_at),
             delivered_at: texts(mail.delivered_at),
+            mail_type: mail.mail_type.as_str(),
+            expires_at: texts(mail.expires_at),
+            dropped: mail.dropped,
         }
     }
 }
@@ -241,14 +251,14 @@ impl From<Prime> for WirePrime {
 #[derive(Serialize)]
 pub(in crate::http) struct WireSlung {
     bead: WireBead,
-    agent: WireAgent,
+    agent: Option<WireAgent>,
 }
 
 impl From<Slung> for WireSlung {
     fn from(slung: Slung) -> Self {
         Self {
             bead: slung.bead.into(),
-            agent: slung.agent.into(),
+            agent: slung.agent.map(Into::into),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::player::{Failure, Player};
-use super::polecat;
-use super::script::Script;
+use super::script::{Script, Step};
 use super::stage::UserMessage;
+use super::{mending, polecat, refinery};
 
 /// The tool by which an agent learns who it is and what is on its hook.
 const PRIME: &str = "prime";
@@ -28,6 +28,8 @@ pub(super) struct Work {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Brief {
     is_polecat: bool,
+    /// For the refinery: how often the branch on its hook was sent back before.
+    reworks: Option<usize>,
     work: Option<Work>,
 }
 
@@ -46,23 +48,33 @@ pub(super) async fn play(player: &mut Player<'_>, message: &UserMessage) -> Resu
     };
     match &brief {
         Brief {
+            reworks: Some(reworks),
+            work: Some(work),
+            ..
+        } => refinery::review(player, work, &script, *reworks).await?,
+        Brief {
             is_polecat: true,
             work: Some(work),
+            ..
         } if is_about(&message.text, work) => {
             let script = directed(script, &work.body)?;
-            polecat::work(player, work, &script).await?;
+            if mending::is_asked_for(&message.text) {
+                mending::mend(player, work, &script, &message.text).await?;
+            } else {
+                polecat::work(player, work, &script).await?;
+            }
         }
         Brief {
             is_polecat: true, ..
         } => {
-            perform_all(player, &script).await?;
+            perform_all(player, &script.steps).await?;
             polecat::save(player, &script).await;
         }
         Brief {
             is_polecat: false, ..
         } => {
             let directed = !script.is_empty();
-            perform_all(player, &script).await?;
+            perform_all(player, &script.steps).await?;
             if !directed {
                 player.say(&polite_answer(&message.text)).await;
             }
@@ -72,8 +84,8 @@ pub(super) async fn play(player: &mut Player<'_>, message: &UserMessage) -> Resu
     Ok(())
 }
 
-pub(super) async fn perform_all(player: &mut Player<'_>, script: &Script) -> Result<(), Failure> {
-    for step in &script.steps {
+pub(super) async fn perform_all(player: &mut Player<'_>, steps: &[Step]) -> Result<(), Failure> {
+    for step in steps {
         player.step(step).await?;
     }
     Ok(())
@@ -86,6 +98,7 @@ async fn brief(player: &mut Player<'_>, message: &UserMessage) -> Result<Brief, 
         let is_polecat = in_repository && !message.system.to_lowercase().contains("mayor");
         return Ok(Brief {
             is_polecat,
+            reworks: None,
             work: Some(work_in_text(&message.text)),
         });
     }
@@ -106,8 +119,13 @@ fn brief_from(primed: &Value) -> Brief {
         body: bead["body"].as_str().unwrap_or_default().to_owned(),
         steps_left: steps_left(&primed["molecule"]),
     });
+    let role = &primed["agent"]["role"];
+    let reworks = bead["metadata"]["reworks"].as_u64();
     Brief {
-        is_polecat: primed["agent"]["role"] == "polecat",
+        is_polecat: role == "polecat",
+        reworks: reworks
+            .filter(|_| role == "refinery" && bead["type"] == "merge_request")
+            .and_then(|reworks| usize::try_from(reworks).ok()),
         work,
     }
 }
@@ -171,6 +189,7 @@ mod tests {
             brief_from(&primed),
             Brief {
                 is_polecat: true,
+                reworks: None,
                 work
             }
         );
@@ -185,9 +204,15 @@ mod tests {
             brief_from(&primed),
             Brief {
                 is_polecat: false,
+                reworks: None,
                 work: None
             }
         );
+        let primed = json!({
+            "agent": {"role": "refinery"},
+            "hooked_bead": {"title": "Review: x", "type": "merge_request", "metadata": {"reworks": 2}},
+        });
+        assert_eq!(brief_from(&primed).reworks, Some(2));
     }
 
     #[test]

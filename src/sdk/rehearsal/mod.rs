@@ -17,10 +17,12 @@
 mod casting;
 mod event_body;
 mod identifiers;
+mod mending;
 mod performance;
 mod player;
 mod polecat;
 mod record;
+mod refinery;
 mod routes;
 mod script;
 mod server;

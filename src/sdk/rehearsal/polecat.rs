@@ -41,16 +41,22 @@ pub(super) async fn work(
     if script.steps.is_empty() || !makes_something {
         write_default(player, work, &path).await;
     }
-    perform_all(player, script).await?;
+    perform_all(player, &script.steps).await?;
+    hand_in(player, work, script).await;
+    Ok(())
+}
+
+/// Commits, pushes and says that the work is done, as far as the script allows.
+pub(super) async fn hand_in(player: &mut Player<'_>, work: &Work, script: &Script) {
     if !commit(player, &work.title).await || script.no_push {
-        return Ok(());
+        return;
     }
     let Some(branch) = push(player).await else {
-        return Ok(());
+        return;
     };
     if !script.no_done {
         for _ in 0..work.steps_left {
-            let input = json!({"summary": format!("Done as part of {path}.")});
+            let input = json!({"summary": format!("Done as part of {}.", file_for(work))});
             player.call("molecule_advance", input).await;
         }
         let summary = format!("{}: committed and pushed on {branch}.", work.title);
@@ -61,7 +67,6 @@ pub(super) async fn work(
             .say("The work is committed and pushed, and I have said that it is done.")
             .await;
     }
-    Ok(())
 }
 
 /// Commits and pushes whatever is there, as an agent does that is asked to.
@@ -141,7 +146,7 @@ async fn push(player: &mut Player<'_>) -> Option<String> {
 }
 
 /// Tells the people who can help.
-async fn give_up(player: &mut Player<'_>, what: &str, output: &str) {
+pub(super) async fn give_up(player: &mut Player<'_>, what: &str, output: &str) {
     if player.has_tool("escalate") {
         let body = format!("{what}:\n\n{output}");
         let input = json!({"title": format!("I can't go on: {what}"), "body": body});
@@ -152,7 +157,7 @@ async fn give_up(player: &mut Player<'_>, what: &str, output: &str) {
         .await;
 }
 
-fn arguments(words: &[&str]) -> Vec<String> {
+pub(super) fn arguments(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 

@@ -20,6 +20,9 @@
 //! | `crash` | the whole agent server ends |
 //! | `no-done` | the work is committed and pushed, but `done` is not called |
 //! | `no-push` | the work is committed, but neither pushed nor called done |
+//! | `rework DIRECTIVE` | only when the branch was sent back, and then instead of the others |
+//! | `object TEXT` | for the refinery: the first review asks for this change, the second line is for the second review; without a line it approves |
+//! | `review DIRECTIVE` | for the refinery: before its verdict |
 
 use std::time::Duration;
 
@@ -68,6 +71,12 @@ pub(super) struct Script {
     pub(super) steps: Vec<Step>,
     pub(super) no_done: bool,
     pub(super) no_push: bool,
+    /// What a polecat does whose branch was sent back.
+    pub(super) rework: Vec<Step>,
+    /// What the refinery does before its verdict.
+    pub(super) review: Vec<Step>,
+    /// What the refinery wants changed, review by review.
+    pub(super) objections: Vec<String>,
 }
 
 impl Script {
@@ -81,13 +90,23 @@ impl Script {
             match directive.trim() {
                 "no-done" => script.no_done = true,
                 "no-push" => script.no_push = true,
-                directive => match step(directive) {
-                    Ok(step) => script.steps.push(step),
-                    Err(reason) => return Err(format!("can't rehearse {directive:?}: {reason}")),
-                },
+                directive => script
+                    .take_in(directive)
+                    .map_err(|reason| format!("can't rehearse {directive:?}: {reason}"))?,
             }
         }
         Ok(script)
+    }
+
+    fn take_in(&mut self, directive: &str) -> Result<(), &'static str> {
+        match split_word(directive) {
+            ("rework", rest) => self.rework.push(step(rest)?),
+            ("review", rest) => self.review.push(step(rest)?),
+            ("object", "") => return Err("to what?"),
+            ("object", rest) => self.objections.push(unescape(rest)),
+            _ => self.steps.push(step(directive)?),
+        }
+        Ok(())
     }
 
     /// Whether the text directs anything.
@@ -277,6 +296,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_for_later_rounds_is_kept_apart() {
+        let text = "rehearse: say a\nrehearse: rework say b\nrehearse: review say c\n\
+                    rehearse: object d";
+        let script = Script::parse(text).unwrap();
+        assert_eq!(script.steps, [Step::Say("a".into())]);
+        assert_eq!(script.rework, [Step::Say("b".into())]);
+        assert_eq!(script.review, [Step::Say("c".into())]);
+        assert_eq!(script.objections, ["d"]);
+    }
+
+    #[test]
     fn endings_are_remembered() {
         let script = Script::parse("rehearse: no-done\nrehearse:no-push").unwrap();
         assert!(script.no_done && script.no_push && !script.is_empty());
@@ -294,6 +324,9 @@ mod tests {
             "read",
             "run git 'x",
             "tool x {",
+            "object",
+            "rework dance",
+            "review",
         ] {
             let error = Script::parse(&format!("rehearse: {line}")).unwrap_err();
             assert!(error.contains("can't rehearse"), "{error}");

@@ -61,6 +61,7 @@ fn scan_from_begins_with_the_row_that_holds_the_place() {
             first_id,
             offsets: vec![0; 10],
             link: None,
+            bytes_before: 0,
         };
         batch.append(&SegmentKey { first_id }, &head, b"frames");
         commit(&tree, batch);

@@ -24,6 +24,7 @@ fn bead() -> Bead {
         molecule_id: None,
         dependencies: Vec::new(),
         blockers_open: 0,
+        slung: false,
     }
 }
 
@@ -48,11 +49,15 @@ fn golden_bead() {
     expected.extend(6i64.to_le_bytes());
     expected.push(0);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
-    // What was added since: no convoy, no molecule, no dependencies, no open blockers.
+    // What was added since: no convoy, no molecule, no dependencies, no open blockers, not slung.
     expected[0] = 2;
     expected.extend([0, 0]);
     expected.extend(0u64.to_le_bytes());
     expected.extend(0u32.to_le_bytes());
+    expected.push(0);
+    assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
+    // Layout 3 added nothing to beads.
+    expected[0] = 3;
     assert_eq!(encode(&bead()), expected);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
 }
@@ -78,4 +83,30 @@ proptest::proptest! {
         let _ = decode::<Agent>(&bytes);
         let _ = decode::<SegmentHead>(&bytes);
     }
+}
+
+/// A mail and a review as layout 2 wrote them, before they had types and approvals.
+#[test]
+fn rows_of_layout_2_lack_what_layout_3_added() {
+    let mail = Mail {
+        mail_id: MailId::from_bytes([1; 16]),
+        seq: 2,
+        from_agent_id: "user".to_owned(),
+        to_agent_id: AgentId::from_bytes([3; 16]),
+        subject: "s".to_owned(),
+        body: "b".to_owned(),
+        created_at: Timestamp::from_millis(5),
+        delivered_at: None,
+        mail_type: MailType::Message,
+        expires_at: None,
+        about_bead_id: None,
+        dropped: None,
+    };
+    let mut old = encode(&mail);
+    // One byte each: the type, and three that are not there.
+    old.truncate(old.len() - 4);
+    old[0] = 2;
+    assert_eq!(decode::<Mail>(&old).unwrap(), mail);
+    old[0] = 3;
+    assert!(decode::<Mail>(&old).is_err());
 }

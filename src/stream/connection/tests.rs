@@ -24,11 +24,18 @@ struct Client {
 
 impl Client {
     fn connect(feeds: &OneTown, lifecycle: &Lifecycle) -> Self {
+        Self::joining(feeds, lifecycle, Duration::ZERO)
+    }
+
+    fn joining(feeds: &OneTown, lifecycle: &Lifecycle, join_interval: Duration) -> Self {
         let (client, server) = tokio::io::duplex(4096);
         let (reader, writer) = tokio::io::split(server);
         let options = Options {
             town_id: "t".to_owned(),
             subscribed: None,
+            join_interval,
+            frames: Frames::Shared,
+            leave: Box::pin(std::future::pending()),
         };
         let (feeds, life) = (feeds.clone(), lifecycle.clone());
         lifecycle.spawn("connection", async move {
@@ -175,6 +182,9 @@ async fn a_message_that_is_too_long_closes() {
     let options = Options {
         town_id: "t".to_owned(),
         subscribed: None,
+        join_interval: Duration::ZERO,
+        frames: Frames::Shared,
+        leave: Box::pin(std::future::pending()),
     };
     let life = lifecycle.clone();
     lifecycle.spawn("connection", async move {
@@ -216,4 +226,85 @@ async fn deleting_a_log_and_stopping_are_told() {
     assert_eq!(client.json().await["type"], "ended");
     lifecycle.stop();
     assert_eq!(client.message().await.unwrap(), Message::Close);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_retention_overtakes_is_told_and_goes_on_at_the_floor() {
+    let dir = tempfile::tempdir().unwrap();
+    let feeds = town(dir.path(), 1);
+    let agent = feeds.1[0];
+    let lifecycle = Lifecycle::new();
+    let log = feeds.0.open(agent).await.unwrap();
+    // Far more than a round, so that the client is in the middle of it.
+    log.append(events(2_000, 200)).await.unwrap();
+    let mut client = Client::connect(&feeds, &lifecycle);
+    client.json().await;
+    client
+        .say(&format!(
+            r#"{{"type":"subscribe","agentId":"{agent}","afterEventId":0}}"#
+        ))
+        .await;
+    assert_eq!(client.json().await["recovered"], true);
+    assert_eq!(client.json().await["id"], 1);
+    let keep = crate::agent_log::Keep {
+        events_max: 100,
+        ..crate::agent_log::Keep::for_age(Timestamp::from_millis(0), Duration::ZERO)
+    };
+    while log.expire(keep, |_, _| {}).await.unwrap().more {}
+    let floor = log.position().first_id;
+    let mut next = 2;
+    let told = loop {
+        let frame = client.json().await;
+        if frame["type"] != "e" {
+            break frame;
+        }
+        assert_eq!(frame["id"], next);
+        next += 1;
+    };
+    assert!(next < floor, "it was overtaken");
+    assert_eq!(
+        (&told["type"], &told["recovered"]),
+        (&"subscribed".into(), &false.into())
+    );
+    assert_eq!(told["firstEventId"], floor);
+    for id in floor..=2_000 {
+        assert_eq!(client.json().await["id"], id);
+    }
+    assert_eq!(client.json().await["type"], "live");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_join_wait_and_answers_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let feeds = town(dir.path(), 1);
+    let agent = feeds.1[0];
+    let lifecycle = Lifecycle::new();
+    let log = feeds.0.open(agent).await.unwrap();
+    // Longer than any test: only an answer takes the events along.
+    let mut client = Client::joining(&feeds, &lifecycle, Duration::from_secs(3600));
+    client.json().await;
+    client
+        .say(&format!(r#"{{"type":"subscribe","agentId":"{agent}"}}"#))
+        .await;
+    assert_eq!(client.json().await["type"], "subscribed");
+    assert_eq!(client.json().await["type"], "live");
+    for _ in 0..3 {
+        log.append(events(1, 10)).await.unwrap();
+    }
+    client.say(r#"{"type":"ping","id":1}"#).await;
+    assert_eq!(client.json().await["type"], "pong");
+    for id in 1..=3 {
+        assert_eq!(client.json().await["id"], id);
+    }
+    // And without an answer when the time is over.
+    let mut client = Client::joining(&feeds, &lifecycle, Duration::from_millis(1));
+    client.json().await;
+    client
+        .say(&format!(r#"{{"type":"subscribe","agentId":"{agent}"}}"#))
+        .await;
+    assert_eq!(client.json().await["type"], "subscribed");
+    assert_eq!(client.json().await["type"], "live");
+    log.append(events(2, 10)).await.unwrap();
+    assert_eq!(client.json().await["id"], 4);
+    assert_eq!(client.json().await["id"], 5);
 }

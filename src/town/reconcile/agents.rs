@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
 use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadId, RigId, Timestamp};
-use crate::storage::{MailUndelivered, Tree};
-use crate::town::queries;
+use crate::storage::{AgentActive, AgentByRole, AgentKey, MailKey, MailUndelivered, Tree};
+use crate::town::mail::tells_in_session;
 use crate::town::refusal::Error;
 
 /// What the reconciler sees of an agent.
@@ -30,6 +30,15 @@ pub(in crate::town) struct AgentSeen {
     /// When the container was asked to run it; `None` while nothing runs for it.
     #[serde(with = "text::option")]
     pub(in crate::town) requested_at: Option<Timestamp>,
+    /// The bead that what runs for it was started for.
+    #[serde(with = "text::option")]
+    pub(in crate::town) runs_for: Option<BeadId>,
+    /// When it last showed life.
+    #[serde(with = "text::option")]
+    pub(in crate::town) last_activity_at: Option<Timestamp>,
+    /// When the patrol last asked it.
+    #[serde(with = "text::option")]
+    pub(in crate::town) checked_at: Option<Timestamp>,
 }
 
 impl AgentSeen {
@@ -43,6 +52,9 @@ impl AgentSeen {
             has_mail,
             due_at: agent.dispatch.due_at,
             requested_at: agent.dispatch.requested_at,
+            runs_for: agent.dispatch.session_bead_id,
+            last_activity_at: agent.last_activity_at,
+            checked_at: agent.dispatch.checked_at,
         }
     }
 
@@ -58,16 +70,26 @@ impl AgentSeen {
 }
 
 pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
-    let mut agents = queries::all_agents(tree)?;
-    agents.sort_by_key(|agent| agent.seq);
     let mut seen = Vec::new();
-    for agent in agents {
-        let active = agent.hook.is_some() || agent.dispatch.requested_at.is_some();
-        if !active && agent.role != AgentRole::Mayor {
+    // The mayor may be wanted although it has nothing to do yet.
+    for row in tree.scan(&AgentByRole::of_role(AgentRole::Mayor)) {
+        let agent_id = row?.1.id;
+        let Some(mayor) = tree.get(&AgentKey { agent_id })? else {
             continue;
+        };
+        let is_idle = mayor.hook.is_none() && mayor.dispatch.requested_at.is_none();
+        if is_idle && calls_mayor(tree, &mayor)? {
+            seen.push(AgentSeen::of(&mayor, true));
         }
-        let has_mail = has_mail(tree, agent.agent_id)?;
-        if active || has_mail {
+    }
+    for row in tree.scan(&AgentActive::all()) {
+        let agent_id = row?.1.id;
+        if let Some(agent) = tree.get(&AgentKey { agent_id })? {
+            let has_mail = if agent.role == AgentRole::Mayor {
+                calls_mayor(tree, &agent)?
+            } else {
+                has_mail(tree, agent_id)?
+            };
             seen.push(AgentSeen::of(&agent, has_mail));
         }
     }
@@ -77,4 +99,18 @@ pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
 fn has_mail(tree: &Tree, agent_id: AgentId) -> Result<bool, Error> {
     let first = tree.scan(&MailUndelivered::to(agent_id)).next();
     Ok(first.transpose()?.is_some())
+}
+
+/// Whether mail waits that is to be told to the mayor now. Mail that only informs starts no
+/// session: it is told with the next message that does.
+fn calls_mayor(tree: &Tree, mayor: &Agent) -> Result<bool, Error> {
+    let runs = mayor.dispatch.requested_at.is_some();
+    for row in tree.scan(&MailUndelivered::to(mayor.agent_id)) {
+        let (MailUndelivered { to_agent_id, seq }, _) = row?;
+        let mail = tree.get(&MailKey { to_agent_id, seq })?;
+        if mail.is_some_and(|mail| mail.mail_type.wakes() || runs && tells_in_session(&mail)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

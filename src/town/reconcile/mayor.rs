@@ -16,6 +16,10 @@ pub(in crate::town) struct Told {
 }
 
 pub(super) fn plan(view: &View, planner: &mut Planner) {
+    // A turn costs money, too.
+    if view.holds.budget_reached(planner.now).is_some() {
+        return;
+    }
     for agent in &view.agents {
         // Not while it starts, and not in the middle of a turn.
         let listens = agent.role == AgentRole::Mayor

@@ -1,5 +1,5 @@
-//! Duty: branches in the review queue are merged, one per rig at a time, and one that seems lost
-//! goes back to the queue.
+//! Duty: branches in the review queue that have every approval they need are merged, one per rig at
+//! a time, and a merge that seems lost goes back to the queue.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
-use crate::model::{BeadId, Priority, Review, ReviewStatus, RigId, Timestamp};
+use crate::model::{Approval, BeadId, Priority, Review, ReviewStatus, RigId, Timestamp};
 use crate::storage::{BeadKey, ReviewByStatus, ReviewKey, Tree};
 use crate::town::refusal::Error;
 
 use super::{Action, Container, Planner, View};
 
-/// A merge that has not ended after this long goes back to the queue.
+/// A merge that has not ended after this long, besides the time that its gates may take, goes back
+/// to the queue.
 const MERGE_STUCK_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// What the reconciler sees of a merge request.
@@ -34,6 +35,13 @@ pub(in crate::town) struct ReviewSeen {
     /// When the running merge was asked for.
     #[serde(with = "text::option")]
     pub(in crate::town) started_at: Option<Timestamp>,
+    /// The work that the branch holds.
+    #[serde(with = "text")]
+    pub(in crate::town) source_bead_id: BeadId,
+    #[serde(with = "text")]
+    pub(in crate::town) approval: Approval,
+    /// Whether only a person can still come to a verdict.
+    pub(in crate::town) refinery_failed: bool,
 }
 
 impl ReviewSeen {
@@ -46,14 +54,17 @@ impl ReviewSeen {
             priority,
             due_at: review.due_at,
             started_at: review.started_at,
+            source_bead_id: review.source_bead_id,
+            approval: review.approval,
+            refinery_failed: review.refinery_failed,
         }
     }
 }
 
 pub(super) fn observe(tree: &Tree) -> Result<Vec<ReviewSeen>, Error> {
     let mut seen = Vec::new();
-    for status in [ReviewStatus::Pending, ReviewStatus::Running] {
-        for row in tree.scan(&ReviewByStatus::of_status(status)) {
+    for status in ReviewStatus::UNFINISHED {
+        for row in tree.scan(&ReviewByStatus::of_status(*status)) {
             let (_, entry) = row?;
             let review = tree.get(&ReviewKey { entry_id: entry.id })?;
             let bead = tree.get(&BeadKey { bead_id: entry.id })?;
@@ -70,15 +81,18 @@ pub(super) fn observe(tree: &Tree) -> Result<Vec<ReviewSeen>, Error> {
 
 /// One running merge per rig; within a rig by priority, then by age.
 pub(super) fn plan(view: &View, planner: &mut Planner) {
+    let stuck_after = MERGE_STUCK_AFTER + view.refinery.gates_time_max;
     let mut busy: Vec<RigId> = Vec::new();
     for review in &view.reviews {
-        planner.work();
+        if review.status != ReviewStatus::Waiting {
+            planner.work();
+        }
         if review.status != ReviewStatus::Running {
             continue;
         }
         busy.push(review.rig_id);
         let started_at = review.started_at.unwrap_or(planner.now);
-        if view.container == Container::Up && planner.is_due(started_at.after(MERGE_STUCK_AFTER)) {
+        if view.container == Container::Up && planner.is_due(started_at.after(stuck_after)) {
             let entry_id = review.entry_id;
             planner.act(
                 Action::RequeueStuck { entry_id },
@@ -89,12 +103,15 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
     let mut waiting: Vec<_> = view
         .reviews
         .iter()
-        .filter(|review| review.status == ReviewStatus::Pending)
+        .filter(|review| {
+            matches!(review.status, ReviewStatus::Pending | ReviewStatus::Waiting)
+                && review.approval >= view.refinery.needed
+        })
         .collect();
     waiting.sort_by_key(|review| (Reverse(review.priority), review.seq));
     for review in waiting {
         let rig_id = review.rig_id;
-        if busy.contains(&rig_id) || view.holds.hold(Some(rig_id)) {
+        if busy.contains(&rig_id) || view.holds.holds(Some(rig_id)) {
             continue;
         }
         if planner.is_due(review.due_at)

@@ -12,31 +12,43 @@
 
 mod action;
 mod agents;
+mod attention;
+mod budget;
 mod container;
 mod convoys;
 mod dispatch;
 mod holds;
+mod leftovers;
 mod mayor;
 mod merges;
+mod nudges;
+mod patrol;
+mod queue;
+mod reviews;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
-use crate::model::Timestamp;
+use crate::model::{BeadId, Timestamp};
 use crate::storage::Tree;
 
 use super::queries;
 use super::refusal::Error;
+use super::settings::TownSettings;
 
 pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
+pub(super) use attention::Attention;
 pub(super) use container::Container;
 pub(super) use convoys::LandingDue;
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
 pub(super) use merges::ReviewSeen;
+pub(super) use nudges::Expiring;
+pub(super) use queue::QueueSeen;
+pub(super) use reviews::RefinerySeen;
 
 /// What the reconciler looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,17 +56,30 @@ pub(super) struct View {
     pub(super) container: Container,
     /// Agents with something to do or something running, in order of creation.
     pub(super) agents: Vec<AgentSeen>,
-    /// Merge requests that wait or run, in order of creation.
+    /// Merge requests that are not finished, in order of creation.
     pub(super) reviews: Vec<ReviewSeen>,
+    /// What a branch needs before it is merged.
+    pub(super) refinery: RefinerySeen,
+    /// The nudge that is the next to be worth nothing.
+    pub(super) expiring: Option<Expiring>,
+    /// Rigs in which slung beads wait.
+    pub(super) queues: Vec<QueueSeen>,
     /// Convoys that should have landed; none unless something went wrong.
     pub(super) landings: Vec<LandingDue>,
     /// What may not be started.
     pub(super) holds: Holds,
     /// Agents to whom a message is on its way.
     pub(super) being_told: Vec<Told>,
+    /// What waits for people.
+    pub(super) attention: Attention,
     /// How often the alarm rings with and without work.
     pub(super) interval_active: Duration,
     pub(super) interval_idle: Duration,
+    /// How long an agent may be silent.
+    pub(super) patrol_after: Duration,
+    /// Since when the container's link is up.
+    #[serde(with = "text::option")]
+    pub(super) up_since: Option<Timestamp>,
 }
 
 /// What the actor knows and the tree does not.
@@ -62,20 +87,36 @@ pub(super) struct View {
 pub(super) struct Live {
     pub(super) container: Container,
     pub(super) being_told: Vec<Told>,
+    /// Escalations for which the notification hook runs or waits.
+    pub(super) being_notified: Vec<BeadId>,
+    /// How long an ask may wait until it becomes an escalation.
+    pub(super) ask_patience: Duration,
+    /// Since when the container's link is up.
+    pub(super) up_since: Option<Timestamp>,
 }
 
 impl View {
-    pub(super) fn observe(tree: &Tree, live: &Live) -> Result<Self, Error> {
+    pub(super) fn observe(
+        tree: &Tree,
+        live: &Live,
+        settings: &TownSettings,
+    ) -> Result<Self, Error> {
         let config = queries::config(tree)?;
         Ok(Self {
             container: live.container,
             agents: agents::observe(tree)?,
             reviews: merges::observe(tree)?,
+            refinery: RefinerySeen::of(&config),
+            expiring: nudges::observe(tree)?,
+            queues: queue::observe(tree, &config)?,
             landings: convoys::observe(tree)?,
-            holds: holds::observe(tree)?,
+            holds: holds::observe(tree, &config, settings)?,
             being_told: live.being_told.clone(),
+            attention: attention::observe(tree, live)?,
             interval_active: config.alarm_active(),
             interval_idle: config.alarm_idle(),
+            patrol_after: settings.patrol_after,
+            up_since: live.up_since,
         })
     }
 }
@@ -104,9 +145,17 @@ pub(super) fn reconcile(view: &View, now: Timestamp) -> Plan {
         has_work: false,
         needs_container: None,
     };
+    budget::plan(view, &mut planner);
+    // What is to be mended comes before new work.
+    reviews::plan(view, &mut planner);
+    queue::plan(view, &mut planner);
     dispatch::plan(view, &mut planner);
+    leftovers::plan(view, &mut planner);
+    patrol::plan(view, &mut planner);
     mayor::plan(view, &mut planner);
     merges::plan(view, &mut planner);
+    nudges::plan(view, &mut planner);
+    attention::plan(view, &mut planner);
     convoys::plan(view, &mut planner);
     // Last: what the other duties need is known now.
     container::plan(view, &mut planner);

@@ -1,6 +1,8 @@
+use super::attention::{AskSeen, UnattendedSeen};
 use super::*;
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, BeadId, Dispatch, Priority, Review, ReviewStatus, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, AskId, BeadId, Dispatch, Priority, Review,
+    ReviewStatus, RigId,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -39,6 +41,10 @@ fn review(seq: u64, rig: u8, status: ReviewStatus, priority: Priority) -> Review
         started_at: Some(NOW),
         message: None,
         commit_sha: None,
+        reworks: 0,
+        approval: crate::model::Approval::None,
+        approval_note: None,
+        refinery_failed: false,
     };
     ReviewSeen::of(&review, priority)
 }
@@ -48,11 +54,17 @@ fn view(container: Container) -> View {
         container,
         agents: Vec::new(),
         reviews: Vec::new(),
+        refinery: RefinerySeen::default(),
+        expiring: None,
+        queues: Vec::new(),
         landings: Vec::new(),
         holds: Holds::default(),
         being_told: Vec::new(),
+        attention: Attention::default(),
         interval_active: Duration::from_secs(15),
         interval_idle: Duration::from_secs(300),
+        patrol_after: Duration::from_secs(1800),
+        up_since: (container == Container::Up).then_some(Timestamp::from_millis(0)),
     }
 }
 
@@ -98,7 +110,35 @@ fn work_wakes_the_container_once_and_is_dispatched_when_it_is_up() {
         }]
     );
     town.agents[0].requested_at = Some(NOW);
+    town.agents[0].runs_for = town.agents[0].hook;
     assert_eq!(actions(&town), []);
+}
+
+#[test]
+fn what_runs_for_other_work_than_the_hook_holds_is_stopped() {
+    let (bead_id, other) = (BeadId::random(), BeadId::random());
+    for (hook, runs_for, stopped) in [
+        (Some(bead_id), Some(bead_id), false),
+        (Some(bead_id), Some(other), true),
+        (Some(bead_id), None, true),
+        (None, Some(bead_id), true),
+    ] {
+        let mut running = agent(1, hook);
+        (running.requested_at, running.runs_for) = (Some(NOW), runs_for);
+        let agent_id = running.agent_id;
+        let mut town = view(Container::Up);
+        town.agents.push(running);
+        let expected = Action::StopLeftover { agent_id };
+        assert_eq!(actions(&town).contains(&expected), stopped, "{hook:?}");
+        town.agents[0].due_at = NOW.after(Duration::from_secs(1));
+        assert_eq!(actions(&town), [], "it was asked a moment ago");
+        town.agents[0].role = AgentRole::Mayor;
+        town.agents[0].due_at = NOW;
+        assert!(
+            !actions(&town).contains(&expected),
+            "a mayor is there for more than its hook"
+        );
+    }
 }
 
 #[test]
@@ -199,4 +239,43 @@ fn the_mayor_is_started_and_then_told_once() {
     assert_eq!(actions(&town), [Action::TellMayor { agent_id: id }]);
     town.being_told.push(Told { agent_id: id });
     assert_eq!(actions(&town), []);
+}
+
+#[test]
+fn people_hear_of_what_waits_for_them_when_its_time_has_come() {
+    let later = NOW.after(Duration::from_secs(60));
+    let ask = |escalates_at| AskSeen {
+        ask_id: AskId::random(),
+        escalates_at,
+    };
+    let unattended = |again_at, to_notify| UnattendedSeen {
+        bead_id: BeadId::random(),
+        again_at,
+        to_notify,
+    };
+    let mut town = view(Container::Asleep);
+    town.attention.asks = vec![ask(NOW), ask(later)];
+    town.attention.unattended = vec![
+        unattended(Some(NOW), false),
+        unattended(None, true),
+        unattended(None, false),
+    ];
+    let plan = reconcile(&town, NOW);
+    assert_eq!(plan.due_at, later);
+    let Attention { asks, unattended } = &town.attention;
+    assert_eq!(
+        acts(plan),
+        [
+            Action::EscalateAsk {
+                ask_id: asks[0].ask_id
+            },
+            Action::RaiseAgain {
+                bead_id: unattended[0].bead_id
+            },
+            Action::Notify {
+                bead_id: unattended[1].bead_id
+            },
+        ],
+        "and none of it needs the container"
+    );
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, Json, Priority, RigId,
-    Timestamp, TownId,
+    Timestamp, Town, TownId, UserId,
 };
 use crate::storage::{Database, OpenOptions, Tree, TreeName};
 use crate::town::command::{
@@ -19,6 +19,9 @@ use crate::town::{agents, beads, reviews, rigs};
 pub(super) const BACKOFF_MIN: Duration = Duration::from_secs(30);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(600);
 pub(super) const ATTEMPTS_MAX: u32 = 5;
+pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const FAILURES_MAX: u32 = 20;
+pub(super) const PROBE_AFTER: Duration = Duration::from_secs(600);
 
 pub(super) struct Bench {
     pub(super) tree: Tree,
@@ -51,8 +54,14 @@ impl Bench {
                 backoff_min: BACKOFF_MIN,
                 backoff_max: BACKOFF_MAX,
                 attempts_max: ATTEMPTS_MAX,
+                failures_max: FAILURES_MAX,
+                failures_window: Duration::from_secs(30 * 60),
+                probe_after: PROBE_AFTER,
+                patrol_after: Duration::from_secs(30 * 60),
                 allow_local_repos: false,
                 allow_http_repos: false,
+                ask_patience: ASK_PATIENCE,
+                notifies: true,
             },
             next_fact: 1,
             next_name: 0,
@@ -64,6 +73,20 @@ impl Bench {
             _database: database,
             _folder: folder,
         };
+        let town = Town {
+            town_id,
+            name: "town".to_owned(),
+            owner_user_id: UserId::parse("u").unwrap(),
+            created_at: bench.now,
+            updated_at: bench.now,
+            paused: false,
+        };
+        bench
+            .act(|draft| {
+                draft.set_town(town);
+                Ok(())
+            })
+            .unwrap();
         bench.rig_id = bench.rig("one");
         bench.other_rig_id = bench.rig("two");
         bench
@@ -190,10 +213,34 @@ impl Bench {
         self.act(|draft| agents::done(draft, rig_id, agent_id, done))
             .unwrap();
         let entry_id = self
-            .act(|draft| reviews::unfinished_of(draft, bead_id))
+            .act(|draft| reviews::unfinished(draft, bead_id))
             .unwrap()
-            .unwrap();
+            .unwrap()
+            .entry_id;
         (bead_id, entry_id)
+    }
+
+    /// Changes the town's config.
+    pub(super) fn configure(&mut self, patch: &serde_json::Value) {
+        self.act(|draft| crate::town::settings::patch_config(draft, patch))
+            .unwrap();
+    }
+
+    /// What an agent has sent and received, newest first.
+    pub(super) fn mailbox(&self, agent_id: AgentId) -> Vec<crate::model::Mail> {
+        let page = crate::town::Page {
+            limit: 100,
+            offset: 0,
+        };
+        crate::town::queries::mailbox(&self.tree, agent_id, page).unwrap()
+    }
+
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(super) fn settings(&self) -> &TownSettings {
+        &self.settings
     }
 
     /// Escalations of the town, newest first.
@@ -218,6 +265,7 @@ pub(super) fn mail(to_agent_id: AgentId, from: &str) -> NewMail {
         to_agent_id,
         subject: "s".to_owned(),
         body: "b".to_owned(),
+        mail_type: crate::model::MailType::Message,
     }
 }
 

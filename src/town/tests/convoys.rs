@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use BeadStatus::{Closed, Failed, InProgress, Open};
 
 use super::bench::{Bench, name};
-use crate::model::{AgentRole, BeadId, BeadStatus, BeadType, RigId};
+use crate::model::{BeadId, BeadStatus, BeadType, RigId};
 use crate::town::command::{BeadActor, CompletedStatus, ConvoyState, NewBead, NewConvoy};
 use crate::town::refusal::{Error, Refusal};
 use crate::town::{agents, beads, convoys, reviews, rigs};
@@ -88,15 +88,18 @@ fn it_lands_however_the_last_bead_ends() {
             };
             town.act(|draft| agents::done(draft, rig_id, agent_id, done))
                 .unwrap();
-            let entry = town.act(|draft| reviews::unfinished_of(draft, bead_id));
-            let entry_id = entry.unwrap().unwrap();
+            let entry = town.act(|draft| reviews::unfinished(draft, bead_id));
+            let entry_id = entry.unwrap().unwrap().entry_id;
             let outcome = crate::town::ReviewOutcome {
                 status: crate::model::ReviewStatus::Merged,
                 message: "ok".to_owned(),
                 commit_sha: None,
             };
-            town.act(|draft| reviews::complete(draft, rig_id, entry_id, outcome))
-                .unwrap();
+            town.act(|draft| {
+                let review = reviews::open_review(draft, rig_id, entry_id)?;
+                reviews::end(draft, review, outcome)
+            })
+            .unwrap();
         }),
         ("closed by its agent", |town, _, agent_id, bead_id| {
             town.set_status(bead_id, Closed, BeadActor::Agent(agent_id))
@@ -243,7 +246,6 @@ proptest! {
     fn a_convoy_lands_exactly_once(steps in prop::collection::vec(step(), 1..60)) {
         let mut town = Bench::new();
         let rig_id = town.rig_id;
-        town.new_agent(rig_id, AgentRole::Mayor).unwrap();
         let mut ids: Vec<BeadId> = (0..4).map(|_| town.open_bead()).collect();
         let members: Vec<_> = ids.iter().map(|bead_id| (*bead_id, rig_id)).collect();
         let convoy_id = town.convoy(&members).unwrap().convoy.convoy_id;

@@ -1,8 +1,10 @@
 use super::bench::{ATTEMPTS_MAX, Bench};
 use crate::container::ExitKind;
-use crate::model::{AgentStatus, BeadStatus, Epoch};
+use crate::model::{AgentId, AgentStatus, BeadStatus, Epoch};
+use crate::town::draft::Draft;
 use crate::town::effects::Effect;
-use crate::town::{dispatch, link};
+use crate::town::refusal::Error;
+use crate::town::{agents, asks, dispatch, link};
 
 #[test]
 fn tries_wait_longer_and_longer_and_then_the_bead_fails() {
@@ -105,26 +107,6 @@ fn a_run_that_was_stopped_is_no_failed_try() {
 }
 
 #[test]
-fn an_ask_makes_the_agent_wait_and_calls_a_person_until_it_is_answered() {
-    let mut town = Bench::new();
-    let (agent_id, _) = town.hooked();
-    town.act(|draft| dispatch::request(draft, agent_id))
-        .unwrap();
-    for _ in 0..2 {
-        town.act(|draft| dispatch::waiting(draft, agent_id, "ask", "which colour?"))
-            .unwrap();
-    }
-    assert_eq!(town.agent(agent_id).status, AgentStatus::Waiting);
-    let escalations = town.escalations();
-    assert_eq!(escalations.len(), 1, "one ask is one escalation");
-    town.act(|draft| dispatch::resumed(draft, agent_id, "ask"))
-        .unwrap();
-    assert_eq!(town.agent(agent_id).status, AgentStatus::Working);
-    let answered = town.bead(escalations[0].bead_id);
-    assert_eq!(answered.status, BeadStatus::Closed);
-}
-
-#[test]
 fn a_container_of_another_life_knows_nothing_of_what_ran() {
     let mut town = Bench::new();
     let (agent_id, bead_id) = town.hooked();
@@ -146,4 +128,93 @@ fn a_container_of_another_life_knows_nothing_of_what_ran() {
     let agent = town.agent(agent_id);
     assert_eq!(agent.dispatch.attempts, 1, "a lost process is a failed try");
     assert!(agent.dispatch.due_at > town.now);
+}
+
+/// Something that a run shows of itself.
+type Shown = fn(&mut Draft<'_>, AgentId) -> Result<(), Error>;
+
+#[test]
+fn what_runs_for_no_hook_any_more_is_stopped_when_it_shows_itself() {
+    let shown: [(&str, Shown); 4] = [
+        ("started", |draft, agent_id| {
+            dispatch::started(draft, agent_id, "s".to_owned(), false)
+        }),
+        ("idle", dispatch::idle),
+        ("asks", |draft, agent_id| {
+            let asked = crate::container::Asked {
+                ask_id: "ask".to_owned(),
+                kind: crate::model::AskKind::Question,
+                title: "which colour?".to_owned(),
+                detail: crate::model::Json::empty_object(),
+            };
+            asks::opened(draft, agent_id, asked)
+        }),
+        ("asked again", dispatch::stop_leftover),
+    ];
+    for (what, show) in shown {
+        let mut town = Bench::new();
+        let rig_id = town.rig_id;
+        let (agent_id, _) = town.hooked();
+        town.act(|draft| dispatch::request(draft, agent_id))
+            .unwrap();
+        town.act(|draft| agents::unhook(draft, rig_id, agent_id))
+            .unwrap();
+        town.effects.clear();
+        town.act(|draft| show(draft, agent_id)).unwrap();
+        assert_eq!(town.effects, [Effect::StopAgent(agent_id)], "{what}");
+        assert_eq!(town.agent(agent_id).status, AgentStatus::Idle, "{what}");
+        assert_eq!(town.escalations().len(), 0, "{what}");
+        // The same where another bead is on the hook by now.
+        let bead_id = town.open_bead();
+        town.hook(agent_id, bead_id).unwrap();
+        town.effects.clear();
+        town.act(|draft| show(draft, agent_id)).unwrap();
+        assert_eq!(town.effects, [Effect::StopAgent(agent_id)], "{what}");
+    }
+}
+
+#[test]
+fn a_link_that_comes_back_stops_what_nobody_needs_and_asks_for_the_rest() {
+    let mut town = Bench::new();
+    let (rig_id, epoch) = (town.rig_id, Epoch::random());
+    let ((kept, _), (freed, _)) = (town.hooked(), town.hooked());
+    town.act(|draft| link::up(draft, epoch)).unwrap();
+    for agent_id in [kept, freed] {
+        town.act(|draft| dispatch::request(draft, agent_id))
+            .unwrap();
+    }
+    town.act(|draft| agents::unhook(draft, rig_id, freed))
+        .unwrap();
+    town.effects.clear();
+    town.act(|draft| link::up(draft, epoch)).unwrap();
+    assert_eq!(town.effects.len(), 2);
+    assert!(town.effects.contains(&Effect::Verify(kept)));
+    assert!(town.effects.contains(&Effect::StopAgent(freed)));
+}
+
+#[test]
+fn a_run_of_a_deleted_agent_is_stopped() {
+    let mut town = Bench::new();
+    let stranger = AgentId::random();
+    let idle = || crate::container::AgentReport::Idle { ends: false };
+    town.act(|draft| link::report(draft, stranger, idle()))
+        .unwrap();
+    assert_eq!(town.effects, [Effect::StopAgent(stranger)]);
+}
+
+#[test]
+fn a_mayor_whose_message_was_lost_is_found_idle_and_told_again() {
+    let mut town = Bench::new();
+    let mayor = town.act(agents::mayor).unwrap().agent_id;
+    town.act(|draft| dispatch::request(draft, mayor)).unwrap();
+    town.act(|draft| dispatch::started(draft, mayor, "s".to_owned(), false))
+        .unwrap();
+    town.act(|draft| {
+        let agent = draft.agent(mayor)?;
+        agents::set_status(draft, agent, AgentStatus::Working, None)
+    })
+    .unwrap();
+    town.act(|draft| dispatch::found_idle(draft, mayor))
+        .unwrap();
+    assert_eq!(town.agent(mayor).status, AgentStatus::Idle);
 }

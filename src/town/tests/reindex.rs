@@ -2,7 +2,7 @@ use super::bench::{Bench, mail};
 use crate::storage::{
     AgentByIdentity, AgentByName, AgentByRig, Batch, BeadByAssignee, BeadByConvoy, BeadByKind,
     BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadReady, IndexedKey, Key,
-    MailUndelivered, Prefix, ReviewByStatus, RigByName, Tree,
+    MailBySender, MailUndelivered, Prefix, ReviewBySource, ReviewByStatus, RigByName, Tree,
 };
 use crate::town::{mail as mails, registry, reindex};
 
@@ -33,7 +33,9 @@ macro_rules! of_every_index {
         $do($tree, &BeadByConvoy::all(), $out);
         $do($tree, &BeadDependent::all(), $out);
         $do($tree, &ReviewByStatus::all(), $out);
+        $do($tree, &ReviewBySource::all(), $out);
         $do($tree, &MailUndelivered::all(), $out);
+        $do($tree, &MailBySender::all(), $out);
     }};
 }
 
@@ -54,7 +56,7 @@ async fn a_town_without_indexes_gets_them_all_once() {
     let mut town = Bench::new();
     let (agent_id, _) = town.hooked();
     town.in_review();
-    town.act(|draft| mails::send(draft, None, mail(agent_id, "user")))
+    town.act(|draft| mails::send(draft, None, mail(agent_id, &agent_id.to_string())))
         .unwrap();
     for _ in 0..520 {
         town.open_bead();

@@ -2,9 +2,9 @@ use super::bench::{Bench, review};
 use crate::container::MergeReport;
 use crate::model::{AgentStatus, BeadStatus, Epoch, ReviewStatus};
 use crate::storage::LinkPosition;
-use crate::town::command::{BeadActor, ReviewOutcome};
+use crate::town::command::{BeadActor, CompletedStatus, ReviewOutcome};
 use crate::town::refusal::Refusal;
-use crate::town::{beads, link, reviews};
+use crate::town::{agents, beads, link, reviews};
 
 fn outcome(status: ReviewStatus) -> ReviewOutcome {
     ReviewOutcome {
@@ -31,19 +31,22 @@ fn done_frees_the_agent_and_leaves_the_bead_to_its_merge() {
 
 #[test]
 fn a_review_ends_once_and_takes_its_work_with_it() {
-    use ReviewStatus::{Conflict, Failed, Merged};
-    for status in [Merged, Failed, Conflict] {
+    use ReviewStatus::{Failed, Merged};
+    for status in [Merged, Failed] {
         let mut town = Bench::new();
         let (rig_id, other) = (town.rig_id, town.other_rig_id);
         let (bead_id, entry_id) = town.in_review();
         let refused =
-            town.refused(|draft| reviews::complete(draft, other, entry_id, outcome(status)));
+            town.refused(|draft| reviews::decide(draft, other, entry_id, outcome(status)));
         assert_eq!(refused, "ReviewNotFound", "another rig's");
         let refused =
-            town.refused(|draft| reviews::complete(draft, rig_id, bead_id, outcome(status)));
+            town.refused(|draft| reviews::decide(draft, rig_id, bead_id, outcome(status)));
         assert_eq!(refused, "ReviewNotFound", "only merge requests");
-        town.act(|draft| reviews::complete(draft, rig_id, entry_id, outcome(status)))
-            .unwrap();
+        town.act(|draft| {
+            let review = reviews::open_review(draft, rig_id, entry_id)?;
+            reviews::end(draft, review, outcome(status))
+        })
+        .unwrap();
         let expected = if status == Merged {
             BeadStatus::Closed
         } else {
@@ -59,12 +62,27 @@ fn a_review_ends_once_and_takes_its_work_with_it() {
             usize::from(status != Merged),
             "{status}"
         );
-        for again in [Merged, Failed, Conflict] {
+        for again in [Merged, Failed, ReviewStatus::Conflict] {
             let refused =
-                town.refused(|draft| reviews::complete(draft, rig_id, entry_id, outcome(again)));
+                town.refused(|draft| reviews::decide(draft, rig_id, entry_id, outcome(again)));
             assert_eq!(refused, "ReviewFinished", "{status} then {again}");
         }
     }
+}
+
+/// "Merged" from outside is an approval: what is on the target is for git to say.
+#[test]
+fn a_persons_merged_closes_nothing_before_it_is_proven() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let (bead_id, entry_id) = town.in_review();
+    town.act(|draft| reviews::decide(draft, rig_id, entry_id, outcome(ReviewStatus::Merged)))
+        .unwrap();
+    assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    town.act(|draft| link::merged(draft, report(entry_id, ReviewStatus::Merged, false)))
+        .unwrap();
+    assert_eq!(town.bead(bead_id).status, BeadStatus::Closed);
 }
 
 #[test]
@@ -80,7 +98,7 @@ fn a_withdrawn_merge_request_is_not_merged_and_its_work_is_open_again() {
             town.set_status(entry_id, BeadStatus::Closed, BeadActor::User(None))
                 .unwrap();
         }
-        let waiting = town.act(|draft| reviews::unfinished_of(draft, bead_id));
+        let waiting = town.act(|draft| reviews::unfinished(draft, bead_id));
         assert_eq!(waiting.unwrap(), None);
         let bead = town.bead(bead_id);
         assert_eq!(
@@ -101,6 +119,7 @@ fn report(entry_id: crate::model::BeadId, status: ReviewStatus, retryable: bool)
         message: "the network is down".to_owned(),
         commit_sha: None,
         retryable,
+        gates: None,
     }
 }
 
@@ -167,4 +186,29 @@ fn a_message_that_the_state_refuses_is_taken_over_with_no_change() {
     assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
     assert_eq!(town.facts.len(), facts);
     assert_eq!(town.act(|draft| draft.link()).unwrap(), Some(place));
+}
+
+#[test]
+fn a_merge_request_that_ends_on_a_hook_takes_its_review_with_it() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let (work, entry_id) = town.in_review();
+    let agent_id = town.polecat();
+    town.hook(agent_id, entry_id).unwrap();
+    // A reviewer that gives up leaves it to a person, who does not want it.
+    town.act(|draft| agents::completed(draft, rig_id, agent_id, CompletedStatus::Failed, None))
+        .unwrap();
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.status, ReviewStatus::Waiting);
+    let failed = BeadStatus::Failed;
+    town.set_status(entry_id, failed, BeadActor::User(None))
+        .unwrap();
+    assert_eq!(town.bead(entry_id).status, BeadStatus::Failed);
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.status, ReviewStatus::Failed);
+    assert_eq!(
+        town.bead(work).status,
+        BeadStatus::Open,
+        "it can be done anew"
+    );
 }

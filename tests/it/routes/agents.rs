@@ -32,7 +32,17 @@ pub(super) fn rows() -> Vec<Case> {
         Case::of("GET", "/api/towns/{town}/rigs/{rig}/agents")
             .queries(&["role=bogus", "status=bogus"]),
         Case::of("POST", "/api/towns/{town}/rigs/{rig}/agents/get-or-create")
-            .fields(&[("role!", Choice)]),
+            .fields(&[("role!", Choice)])
+            .refuses(409, "too_many_polecats", async |world, ids| {
+                let (town, rig) = world.town_with_rig().await;
+                ids.go_to(&rig);
+                let limit = json!({"max_polecats_per_rig": 1});
+                let config = format!("{town}/config");
+                world.server.must("PATCH", &config, limit).await;
+                let order = json!({"title": "the one"});
+                world.server.post(&format!("{rig}/sling"), order).await;
+                json!({"role": "polecat"})
+            }),
         Case::of("GET", "/api/towns/{town}/rigs/{rig}/agents/{agent}").prepare(
             async |world, ids| {
                 let path = ids.fill("/api/towns/{town}/rigs/{rig}/agents/{agent}/heartbeat");

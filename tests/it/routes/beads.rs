@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::case::Case;
-use super::case::Field::{Choice, Id, Labels, LongText, Object, Text};
+use super::case::Field::{Choice, Id, Ids as IdList, Labels, LongText, Object, Text};
 use crate::support::world::{Ids, World};
 
 pub(super) fn rows() -> Vec<Case> {
@@ -20,6 +20,7 @@ pub(super) fn rows() -> Vec<Case> {
                 ("parent_bead_id", Id),
                 ("created_by", Text(64)),
                 ("convoy_id", Id),
+                ("depends_on", IdList),
             ])
             .refuses(409, "convoy_landed", async |world, ids| {
                 let path = format!("{}/beads/{}", world.rig, ids.part);
@@ -88,17 +89,7 @@ pub(super) fn rows() -> Vec<Case> {
                 "/data/bead/title",
                 "/data/bead/metadata",
                 "/data/agent/role",
-            ])
-            .refuses(409, "too_many_polecats", async |world, ids| {
-                let (town, rig) = world.town_with_rig().await;
-                ids.go_to(&rig);
-                let limit = json!({"max_polecats_per_rig": 1});
-                let config = format!("{town}/config");
-                world.server.must("PATCH", &config, limit).await;
-                let order = json!({"title": "the one"});
-                world.server.post(&format!("{rig}/sling"), order).await;
-                json!({"title": "one more"})
-            }),
+            ]),
     ]
 }
 

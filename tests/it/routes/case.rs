@@ -28,7 +28,10 @@ pub(super) enum Field {
     /// Text that may be as long as a body.
     LongText,
     Choice,
+    /// A whole number.
+    Whole,
     Id,
+    Ids,
     Object,
     Labels,
     Objects,
@@ -52,8 +55,10 @@ impl Field {
                 ]
             }
             Self::LongText => vec![json!(7), json!(["x"]), json!(true)],
+            Self::Whole => vec![json!("x"), json!(-1), json!(1.5), json!(0), json!([])],
             Self::Choice => vec![json!("bogus"), json!(""), json!(7), json!({})],
             Self::Id => vec![json!("x"), json!(""), json!(7), json!("../..")],
+            Self::Ids => vec![json!("x"), json!([7]), json!(["x"]), json!({})],
             Self::Object => vec![
                 json!([]),
                 json!(7),

@@ -7,6 +7,7 @@
 
 mod agents;
 mod answers;
+mod attention;
 mod beads;
 mod bodies;
 mod case;
@@ -15,10 +16,12 @@ mod events;
 mod foreign;
 mod mail;
 mod mayor;
+mod openapi;
 mod refused;
 mod repeat;
 mod reviews;
 mod rigs;
+mod scheduler;
 mod shape;
 mod sweep;
 mod system;
@@ -44,7 +47,9 @@ fn table() -> Vec<Case> {
         reviews::rows(),
         escalations::rows(),
         mayor::rows(),
+        attention::rows(),
         work::rows(),
+        scheduler::rows(),
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,18 @@ use super::beads::close;
 use super::case::Case;
 use super::case::Field::{Choice, Id, LongText, Text};
 
+/// What a merge request looks like.
+fn review() -> Value {
+    let id = "948d50e0-1d7c-4966-9c0d-986824c22a1d";
+    let moment = "2026-11-22T06:30:10.033Z";
+    json!({
+        "entry_id": id, "bead_id": id, "rig_id": id, "agent_id": id, "branch": "b", "pr_url": null,
+        "summary": null, "status": "pending", "attempts": 0, "reworks": 0, "approval": "none",
+        "approval_note": null, "message": null, "commit_sha": null, "started_at": null,
+        "due_at": moment,
+    })
+}
+
 pub(super) fn rows() -> Vec<Case> {
     vec![
         Case::of("POST", "/api/towns/{town}/rigs/{rig}/review-queue")
@@ -25,6 +37,17 @@ pub(super) fn rows() -> Vec<Case> {
             .refuses(409, "bead_terminal", async |world, ids| {
                 close(world, ids).await;
                 json!({"agent_id": ids.agent, "bead_id": ids.bead, "branch": "b"})
+            }),
+        Case::of("GET", "/api/towns/{town}/rigs/{rig}/review-queue")
+            .queries(&["status=bogus", "limit=0"])
+            .prepare(async |world, ids| ids.entry = world.entry(&world.rig).await)
+            .answers(200, json!([review()])),
+        Case::of("GET", "/api/towns/{town}/rigs/{rig}/review-queue/{entry}")
+            .prepare(async |world, ids| ids.entry = world.entry(&world.rig).await)
+            .answers(200, {
+                let mut review = review();
+                review["gate_output"] = Value::Null;
+                review
             }),
         Case::of(
             "POST",

@@ -55,7 +55,7 @@ impl Dice {
             1 => json!(self.roll(2) == 0),
             2 => json!([0.5, -1.0, 1e300, 7.0, 1e18][self.roll(5)]),
             3 | 4 => self.text().into(),
-            5 => ids.all()[self.roll(6)].1.as_str().into(),
+            5 => ids.all()[self.roll(9)].1.as_str().into(),
             6 => (0..self.roll(4))
                 .map(|_| self.value(ids, depth + 1))
                 .collect(),

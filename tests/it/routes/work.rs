@@ -167,6 +167,12 @@ fn ledger() -> Vec<Case> {
     }
     vec![
         of_rig,
-        Case::of("GET", "/api/users/{user}/towns/{town}/events").queries(&queries),
+        // In a town of its own, where nobody gave himself a name.
+        Case::of("GET", "/api/users/{user}/towns/{town}/events")
+            .prepare(async |world, ids| {
+                let (_, rig) = world.town_with_rig().await;
+                *ids = world.idle_ids(&rig).await;
+            })
+            .queries(&queries),
     ]
 }

@@ -1,0 +1,170 @@
+//! Reading behind a cursor: from memory if it is there, else from disk.
+
+use bytes::Bytes;
+
+use crate::storage::{self, SegmentKey};
+
+use super::super::segment::{Segment, Slice};
+use super::{Log, committer_ended};
+
+/// Bytes of backfill handed out by one read: enough to keep a socket busy, small enough to share
+/// the disk.
+const READ_BYTES_MAX: usize = 512 << 10;
+
+/// What a cursor saw of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whether the log was deleted.
+    pub ended: bool,
+    /// Whether there is nothing to be read from disk before the cursor can go on.
+    pub in_memory: bool,
+    /// The id behind what was given out.
+    pub next: u64,
+    /// The last durable id.
+    pub last_id: u64,
+}
+
+impl Log {
+    /// Gives `take` the frames from `from` on that are in memory, about `bytes_max` of them.
+    pub fn look(&self, from: u64, bytes_max: usize, mut take: impl FnMut(Bytes)) -> Look {
+        let state = self.lock();
+        let mut look = Look {
+            ended: state.ended,
+            in_memory: true,
+            next: from,
+            last_id: state.last_id,
+        };
+        if state.ended || from > state.last_id {
+            return look;
+        }
+        let Some(segments) = state.tail.from(from) else {
+            look.in_memory = false;
+            return look;
+        };
+        let mut bytes = 0;
+        for segment in segments {
+            if bytes >= bytes_max {
+                break;
+            }
+            let frames = segment.bytes_from(from);
+            bytes += frames.len();
+            look.next = segment.last_id() + 1;
+            take(frames);
+        }
+        look
+    }
+
+    /// What is to be read from `from` on if it is in memory; `None` if it must come from disk.
+    #[must_use]
+    pub fn tail_from(&self, from: u64) -> Option<Vec<Slice>> {
+        let state = self.lock();
+        if from > state.last_id {
+            return Some(Vec::new());
+        }
+        let mut bytes = 0;
+        let within = state.tail.from(from)?.take_while(|segment| {
+            let fits = bytes < READ_BYTES_MAX;
+            bytes += segment.byte_len();
+            fits
+        });
+        Some(within.map(|segment| segment.slice_from(from)).collect())
+    }
+
+    /// What is to be read from `from` on, from memory or disk: at least one slice unless there is
+    /// nothing. The slices are contiguous. The first one holds `from`, unless that is below the
+    /// floor by now: then it begins at the floor, and [`Slice::first_id`] is greater than `from`.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn read_from(&self, from: u64) -> Result<Vec<Slice>, storage::Error> {
+        if let Some(slices) = self.tail_from(from) {
+            return Ok(slices);
+        }
+        self.read_from_disk(from, READ_BYTES_MAX).await
+    }
+
+    /// As [`Log::read_from`], about `bytes_max` and not from memory.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn read_from_disk(
+        &self,
+        from: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Slice>, storage::Error> {
+        let log = self.clone();
+        let read = tokio::task::spawn_blocking(move || log.read_disk(from, bytes_max))
+            .await
+            .unwrap_or_else(|_| Err(committer_ended()));
+        match read {
+            // It was removed in this moment; watchers are told so.
+            Err(_) if self.has_ended() => Ok(Vec::new()),
+            read => read,
+        }
+    }
+
+    /// The slice that begins with one event; `None` if that is below the floor or not durable yet.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn read_one(&self, id: u64) -> Result<Option<Slice>, storage::Error> {
+        {
+            let state = self.lock();
+            if id < state.first_id || id > state.last_id {
+                return Ok(None);
+            }
+            if let Some(segment) = state.tail.from(id).and_then(|mut segments| segments.next()) {
+                return Ok(Some(segment.slice_from(id)));
+            }
+        }
+        let row = self.0.tree.scan_from(&SegmentKey { first_id: id })?.next();
+        let Some((head, frames)) = row.transpose()?.map(storage::Tailed::into_parts) else {
+            return Ok(None);
+        };
+        let segment = Segment::new(head, frames);
+        let holds = segment.first_id() <= id && id <= segment.last_id();
+        Ok(holds.then(|| segment.slice_from(id)))
+    }
+
+    fn read_disk(&self, from: u64, bytes_max: usize) -> Result<Vec<Slice>, storage::Error> {
+        loop {
+            let position = self.position();
+            let start = from.max(position.first_id);
+            let slices = self.scan(start, position.last_id, bytes_max)?;
+            if !slices.is_empty() || start > position.last_id || self.has_ended() {
+                return Ok(slices);
+            }
+            // Retention has removed what was to be read; then the floor is higher now.
+            if self.position().first_id <= start {
+                return Err(storage::Error::Damaged {
+                    what: "event log",
+                    detail: format!("there is no event {start}"),
+                });
+            }
+        }
+    }
+
+    /// The segments from `from` to `last_id`, as far as they follow on each other. Later ones may
+    /// be applied but not durable yet.
+    fn scan(
+        &self,
+        from: u64,
+        last_id: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Slice>, storage::Error> {
+        let mut slices: Vec<Slice> = Vec::new();
+        let (mut bytes, mut next) = (0, from);
+        for row in self.0.tree.scan_from(&SegmentKey { first_id: from })? {
+            let (head, frames) = row?.into_parts();
+            let segment = Segment::new(head, frames);
+            let follows = segment.first_id() <= next && next <= segment.last_id();
+            if bytes >= bytes_max || segment.last_id() > last_id || !follows {
+                break;
+            }
+            bytes += segment.byte_len();
+            next = segment.last_id() + 1;
+            slices.push(segment.slice_from(from));
+        }
+        Ok(slices)
+    }
+}
