@@ -9,7 +9,7 @@ use clap::Parser;
 use tokio::runtime::Builder;
 
 use crate::clock::Clock;
-use crate::container::{Limits, TOKEN_VARIABLE};
+use crate::container::Limits;
 use crate::container::control_server::{self, ContainerOptions, TcpOptions};
 use crate::container::credential_helper;
 use crate::container::git::AllowedRepositories;
@@ -53,17 +53,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
 fn container(arguments: ContainerArguments) -> Result<(), Error> {
     telemetry::begin(&arguments.log)?;
     let guard = arguments.guard.map_or_else(own_path, Ok)?;
-    let tcp = match arguments.listen {
-        None => None,
-        Some(listen) => Some(TcpOptions {
-            listen,
-            announce: arguments.announce,
-            token: std::env::var(TOKEN_VARIABLE)
-                .ok()
-                .filter(|token| !token.is_empty())
-                .ok_or(Error::ContainerToken)?,
-        }),
-    };
+    let tcp = arguments.listen.zip(arguments.token_file);
+    let tcp = tcp.map(|(listen, token_file)| TcpOptions {
+        listen,
+        token_file,
+        announce: arguments.announce,
+    });
     let limits = Limits {
         memory_max: arguments.memory_max,
         processes_max: arguments.processes_max,

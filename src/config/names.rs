@@ -50,6 +50,7 @@ pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
 pub(super) const CONTAINER_LAUNCHER: &str = "container.launcher";
 pub(super) const CONTAINER_LISTEN: &str = "container.listen";
+pub(super) const CONTAINER_SERVER_URL: &str = "container.server_url";
 pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
@@ -182,7 +183,7 @@ pub const SETTINGS: &[Setting] = &[
         "GASTOWND_CONTAINER_LAUNCHER",
         "COMMAND",
         "",
-        "A command line that starts a town's container, such as podman's, with {program}, {run_dir}, {workspace}, {town} and the word {arguments} [default: the program, isolated as above]",
+        "A command line that starts a town's container, such as podman's; {arguments} in it is the container's own [default: the program, isolated as above]",
     ),
     value(
         CONTAINER_LISTEN,
@@ -190,7 +191,15 @@ pub const SETTINGS: &[Setting] = &[
         "GASTOWND_CONTAINER_LISTEN",
         "ADDRESS:PORT",
         "",
-        "Where a town's container listens on TCP for the server, which shows it a token [default: a socket in the data folder]",
+        "Where containers listen on TCP for the server, which shows a token [default: a socket in the data folder]",
+    ),
+    value(
+        CONTAINER_SERVER_URL,
+        "container-server-url",
+        "GASTOWND_CONTAINER_SERVER_URL",
+        "URL",
+        "",
+        "Where agents reach the server from within their containers [default: public_url, else the address of listen]",
     ),
     value(
         CONTAINER_MEMORY_MAX,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Error;
+use super::launcher::LauncherTemplate;
 use super::layers::{FileChoice, Layers, Source};
 use super::{bounds, names, quantity};
 
@@ -59,8 +60,9 @@ pub struct Settings {
 pub struct ContainerSettings {
     pub linger: Duration,
     pub stop_on_exit: bool,
-    pub launcher: Option<String>,
+    pub launcher: Option<LauncherTemplate>,
     pub listen: Option<SocketAddr>,
+    pub server_url: Option<String>,
     /// In bytes; `None` is a share of the machine's.
     pub memory_max: Option<u64>,
     pub processes_max: u32,
@@ -146,8 +148,9 @@ impl Settings {
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
-                launcher: read.optional(names::CONTAINER_LAUNCHER, launcher)?,
+                launcher: read.optional(names::CONTAINER_LAUNCHER, LauncherTemplate::parse)?,
                 listen: read.optional(names::CONTAINER_LISTEN, address)?,
+                server_url: read.optional(names::CONTAINER_SERVER_URL, server_url)?,
                 memory_max: read.optional(names::CONTAINER_MEMORY_MAX, |text| {
                     quantity::size(text, bounds::CONTAINER_MEMORY)
                 })?,
@@ -296,19 +299,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .unwrap_or(text)
         .parse()
         .map_err(|_| "must be an address and a port, such as 127.0.0.1:8787 or [::1]:0".to_owned())
-}
-
-/// What is wrong with its words is told by the one who uses them.
-fn launcher(text: &str) -> Result<String, String> {
-    let words = shlex::split(text).unwrap_or_default();
-    words
-        .iter()
-        .any(|word| word == "{arguments}")
-        .then(|| text.to_owned())
-        .ok_or_else(|| {
-            "must be a command line with the word {arguments}, where the container's own go"
-                .to_owned()
-        })
 }
 
 fn isolation(text: &str) -> Result<Isolation, String> {

@@ -12,8 +12,8 @@ use hyper_util::rt::TokioIo;
 use crate::config::ResolvedTownConfig;
 use crate::lifecycle::Lifecycle;
 
-use super::wire::{self, Endpoint, ReadHalf, Stream, WriteHalf};
 use super::protocol::{CONFIG_HEADER, DRAINING_CODE, Refusal};
+use super::wire::{self, Endpoint, ReadHalf, Stream, WriteHalf};
 
 /// The control server answers at once; a longer silence means that it hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Why a container did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// No container process answers on the socket.
+    /// No container process answers.
     #[error("the container is not running")]
     Asleep,
     /// It takes nothing new, because it ends as soon as its work is saved.
@@ -74,17 +74,17 @@ impl Client {
 
     /// A connection, and the beginning of a request on it.
     async fn connect(&self) -> Result<(TokioIo<Stream>, hyper::http::request::Builder), CallError> {
-        let (stream, token) = self
-            .endpoint
-            .connect()
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Asleep,
-                _ => CallError::broken(error),
-            })?;
+        let (stream, token) =
+            self.endpoint
+                .connect()
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Asleep,
+                    _ => CallError::broken(error),
+                })?;
         let mut request = Request::builder().header("host", "container");
         if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(AUTHORIZATION, token.authorization());
         }
         Ok((TokioIo::new(stream), request))
     }

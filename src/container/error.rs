@@ -39,6 +39,22 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The program that starts a container can't be run.
+    #[error("{} can't be started", path.display())]
+    Program {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What the server will show can't be read.
+    #[error("token file {} can't be read", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The isolation that was asked for can't be had.
     #[error("isolation by {program} can't be had: {reason}")]
     Isolation {

@@ -1,5 +1,6 @@
 //! Launching a container's process: its folders, its command line, its log.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
@@ -7,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
-use uuid::Uuid;
 
 use super::Error;
 use super::git::AllowedRepositories;
 use super::isolation::{self, Isolation, LaunchPaths};
-use super::launcher::{Launcher, Places};
+use super::launcher;
 use super::limits::Limits;
-use super::wire::{Endpoint, LISTENING, TOKEN_VARIABLE, address_path, token_path};
+use super::wire::{Contact, Endpoint, LISTENING, Token};
+use crate::config::{LauncherTemplate, Place};
 use crate::model::TownId;
 
 /// The end of a container's own log that goes into the reason of its failure.
@@ -35,10 +37,10 @@ pub struct LaunchOptions {
     /// The gastownd program.
     pub program: PathBuf,
     /// The operator's own launcher, instead of the program behind its walls.
-    pub launcher: Option<Launcher>,
+    pub launcher: Option<LauncherTemplate>,
     /// Where it listens on TCP, instead of on its socket.
     pub listen: Option<SocketAddr>,
-    /// The folder of its socket, mode 0700.
+    /// The folder of its socket, mode 0700. The container sees it.
     pub run_dir: PathBuf,
     /// The folder it works in.
     pub workspace: PathBuf,
@@ -62,6 +64,16 @@ pub(super) fn socket_path(run_dir: &Path) -> PathBuf {
 
 pub(super) fn log_path(run_dir: &Path) -> PathBuf {
     run_dir.join("container.log")
+}
+
+/// Where the container finds what will be shown to it on TCP, until it is up.
+fn token_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("token")
+}
+
+/// Where a server finds a container that listens on TCP, beside the folder that the container sees.
+fn contact_path(run_dir: &Path) -> PathBuf {
+    run_dir.with_extension("contact")
 }
 
 /// Where it stands which repositories of this machine a container has in sight, for a server that
@@ -134,25 +146,23 @@ pub(super) fn spawn(options: &LaunchOptions, repositories: &[PathBuf]) -> Result
         extra_writable: present().collect(),
     };
     let arguments = container_arguments(options);
-    let mut launch = match &options.launcher {
+    let launch = match &options.launcher {
         None => isolation::launch_command(options.isolation, &paths, &arguments)?,
-        Some(launcher) => {
-            let places = Places {
-                program: &options.program,
-                run_dir: &options.run_dir,
-                workspace: &options.workspace,
-                town: &options.town_id.short(),
-            };
-            launcher.command(&places, &arguments)
+        Some(template) => {
+            launcher::launch_command(template, |place| filled(place, options), &arguments)
         }
     };
     if options.listen.is_some() {
         // Where an earlier one was, and what it wanted to be shown, is not true of this one.
-        remove_address(&address_path(&options.run_dir))?;
-        let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        write_private(&token_path(&options.run_dir), &token)?;
-        let variable = (TOKEN_VARIABLE.into(), token.into());
-        launch.environment.push(variable);
+        let (token, contact) = (Token::random(), contact_path(&options.run_dir));
+        let shown = token_path(&options.run_dir);
+        token
+            .write(&shown)
+            .map_err(|source| workspace_error(&shown, source))?;
+        let address = None;
+        Contact { token, address }
+            .write(&contact)
+            .map_err(|source| workspace_error(&contact, source))?;
     }
     let errors = log
         .try_clone()
@@ -169,36 +179,77 @@ pub(super) fn spawn(options: &LaunchOptions, repositories: &[PathBuf]) -> Result
         .process_group(0)
         .kill_on_drop(false)
         .spawn()
-        .map_err(|source| Error::Workspace {
+        .map_err(|source| Error::Program {
             path: launch.program,
             source,
         })?;
     Ok(Launched { child, log_begin })
 }
 
+/// Ends what was launched: a launcher's own children as well.
+pub(super) async fn kill(child: &mut Child) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(group) = pid.and_then(Pid::from_raw) {
+        // It fails only if the group is gone already.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait().await;
+}
+
+fn filled(place: Place, options: &LaunchOptions) -> OsString {
+    match place {
+        Place::Program => options.program.clone().into(),
+        Place::RunDir => options.run_dir.clone().into(),
+        Place::Workspace => options.workspace.clone().into(),
+        Place::TokenFile => token_path(&options.run_dir).into(),
+        Place::Town => options.town_id.to_string().into(),
+    }
+}
+
 /// Where the container of `options` answers.
 pub(super) fn endpoint(options: &LaunchOptions) -> Endpoint {
     match options.listen {
         None => Endpoint::Socket(socket_path(&options.run_dir)),
-        Some(_) => Endpoint::Tcp {
-            run_dir: options.run_dir.clone(),
-        },
+        Some(_) => Endpoint::Tcp(contact_path(&options.run_dir)),
     }
 }
 
-/// Notes the address that a container launched since `begin` has told, if it has.
+/// Notes where a container answers that was launched when its log was `begin` long, if it has said so.
 pub(super) fn note_address(run_dir: &Path, begin: u64) -> Result<bool, Error> {
     let log = log_path(run_dir);
     let text = read_from(&log, begin).map_err(|source| workspace_error(&log, source))?;
-    let told = text.lines().find_map(|line| {
-        let (_, address) = line.split_once(LISTENING)?;
-        text.contains(&format!("{line}\n")).then_some(address)
-    });
-    let Some(address) = told else {
+    // A line without its end is not all there yet.
+    let lines = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    let told = lines.filter_map(|line| Some(line.split_once(LISTENING)?.1.trim().to_owned()));
+    let Some(address) = told.last() else {
         return Ok(false);
     };
-    write_private(&address_path(run_dir), address)?;
+    let path = contact_path(run_dir);
+    let noted = Contact::read(&path).and_then(|contact| {
+        let address = Some(address);
+        Contact { address, ..contact }.write(&path)
+    });
+    noted.map_err(|source| workspace_error(&path, source))?;
     Ok(true)
+}
+
+/// Takes the token out of the container's sight: it has read it, and its agents need not.
+pub(super) fn hide_token(run_dir: &Path) {
+    let path = token_path(run_dir);
+    // Emptied as well, because a launcher may have shown this one file to the container.
+    let hidden = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(&path)
+        .and_then(|_| std::fs::remove_file(&path));
+    match hidden {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "a container's token stays where its agents can read it");
+        }
+        _ => {}
+    }
 }
 
 fn read_from(path: &Path, begin: u64) -> io::Result<String> {
@@ -209,26 +260,8 @@ fn read_from(path: &Path, begin: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn remove_address(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(workspace_error(path, error)),
-        _ => Ok(()),
-    }
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), Error> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true).mode(0o600);
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| workspace_error(path, source))
-}
-
-fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
-    let mut arguments: Vec<std::ffi::OsString> = vec![
+fn container_arguments(options: &LaunchOptions) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![
         "container".into(),
         "--town-id".into(),
         options.town_id.to_string().into(),
@@ -255,6 +288,7 @@ fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
     }
     if let Some(listen) = options.listen {
         arguments.extend(["--listen".into(), listen.to_string().into()]);
+        arguments.extend(["--token-file".into(), token_path(&options.run_dir).into()]);
     }
     if let Some(program) = &options.agent_program {
         arguments.extend(["--agent-program".into(), program.into()]);

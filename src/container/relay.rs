@@ -20,13 +20,13 @@ use crate::storage::{self, LinkPosition};
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
-use super::wire::{ReadHalf, WriteHalf};
 use super::protocol::{
     self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
     AgentWaiting, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
     MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
+use super::wire::{ReadHalf, WriteHalf};
 
 /// Messages taken over together: one commit for what gathered during the last one. With a fleet of
 /// 64 busy agents a group fills a segment of each.

@@ -2,14 +2,15 @@
 //!
 //! A container is a process of its own that outlives the server. At start the supervisor looks for
 //! a live socket and adopts what answers there; otherwise it waits until it is woken, launches the
-//! process and connects. A container counts as gone only when nobody listens on its socket or its
-//! process has ended, never because it was slow.
+//! process and connects. A container counts as gone only when nobody listens where it did or its
+//! process has ended, never because it was slow. One on a machine that can't be reached counts as gone
+//! when it must have ended by itself, because no server came.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Serialize;
 use tokio::process::Child;
@@ -40,6 +41,9 @@ const START_POLL: Duration = Duration::from_millis(10);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a container may take to save its agents' work before one with other walls follows it.
 const RENEWAL_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// What a container answers to one who does not show its token.
+const UNAUTHORIZED: u16 = StatusCode::UNAUTHORIZED.as_u16();
 
 /// What is escaped in a part of a path that an agent server chose.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
@@ -338,7 +342,10 @@ struct Supervisor<T> {
 impl<T: LinkTarget> Supervisor<T> {
     async fn run(&mut self) {
         let mut adopted = self.handle.health().await.is_ok();
-        if !adopted {
+        if adopted {
+            // The server before may have ended between its launch and this.
+            launch::hide_token(&self.options.run_dir);
+        } else {
             // It may have ended while there was no server to hear of it.
             let reason = "no container was found".to_owned();
             self.target.link(LinkState::Down { reason }).await;
@@ -374,17 +381,30 @@ impl<T: LinkTarget> Supervisor<T> {
 
     /// Connects again and again until the container is gone; says how it ended.
     async fn keep_link(&mut self) -> String {
+        let gone_after = self.options.linger + RENEWAL_TIME_MAX;
+        let mut seen = Instant::now();
         loop {
             match self.handle.0.client.link().await {
                 Ok(link) => {
                     self.handle.0.up.send_replace(true);
                     let end = relay::run(link, &mut self.known, &self.logs, &self.target).await;
                     self.handle.0.up.send_replace(false);
+                    seen = Instant::now();
                     tracing::info!(town = %self.options.town_id, %end, "the container's link ended");
                 }
-                // Whoever refuses the link at that address is not the container any more.
-                Err(CallError::Asleep | CallError::Refused { .. }) => {
+                Err(CallError::Asleep) => return self.last_words().await,
+                // Another one took its address: this one has ended.
+                Err(CallError::Refused { status, .. }) if status == UNAUTHORIZED => {
                     return self.last_words().await;
+                }
+                // By itself it has ended by now.
+                Err(error) if seen.elapsed() > gone_after => {
+                    self.child = None;
+                    return format!(
+                        "the container was not reached for {} s: {}",
+                        gone_after.as_secs(),
+                        telemetry::chain(&error)
+                    );
                 }
                 Err(error) => {
                     tracing::warn!(town = %self.options.town_id, %error, "the container can't be reached");
@@ -414,6 +434,7 @@ impl<T: LinkTarget> Supervisor<T> {
                     .map_err(|error| telemetry::chain(&error))?;
             }
             if found && self.handle.health().await.is_ok() {
+                launch::hide_token(&self.options.run_dir);
                 return Ok(());
             }
             if self.has_exited() {
@@ -421,7 +442,7 @@ impl<T: LinkTarget> Supervisor<T> {
             }
             if Instant::now() > deadline {
                 if let Some(child) = &mut self.child {
-                    let _ = child.kill().await;
+                    launch::kill(child).await;
                 }
                 let words = self.last_words().await;
                 return Err(format!(
@@ -434,9 +455,18 @@ impl<T: LinkTarget> Supervisor<T> {
     }
 
     fn has_exited(&mut self) -> bool {
-        match &mut self.child {
-            Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => false,
+        let status = match &mut self.child {
+            Some(child) => child.try_wait(),
+            None => return false,
+        };
+        match status {
+            Ok(None) => false,
+            Ok(Some(status)) if status.success() && self.options.launcher.is_some() => {
+                // It handed the container over to somebody else, such as a scheduler.
+                self.child = None;
+                false
+            }
+            _ => true,
         }
     }
 
@@ -449,12 +479,12 @@ impl<T: LinkTarget> Supervisor<T> {
                     Ok(Ok(status)) => status.to_string(),
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => {
-                        let _ = child.kill().await;
-                        "it closed its socket and hung".to_owned()
+                        launch::kill(&mut child).await;
+                        "it took no more connections and hung".to_owned()
                     }
                 }
             }
-            None => "nobody listens on its socket".to_owned(),
+            None => "nobody listens where it did".to_owned(),
         };
         let words = launch::last_lines(&log_path(&self.options.run_dir)).unwrap_or_default();
         if words.is_empty() {

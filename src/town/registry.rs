@@ -11,7 +11,7 @@ use crate::agent_log::Logs;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::container::git::AllowedRepositories;
-use crate::container::{ContainerHandle, Isolation, LaunchOptions, Launcher, Limits, limits};
+use crate::container::{ContainerHandle, Isolation, LaunchOptions, Limits, limits};
 use crate::lifecycle::Lifecycle;
 use crate::model::{Rig, RigId, Town, TownId, UserId};
 use crate::notify::Notifier;
@@ -454,7 +454,7 @@ impl Towns {
         LaunchOptions {
             town_id,
             program: self.0.options.program.clone(),
-            launcher: settings.container.launcher.as_deref().and_then(Launcher::parse),
+            launcher: settings.container.launcher.clone(),
             listen: settings.container.listen,
             // Short: a unix socket's path has some hundred bytes at most.
             run_dir: settings.data_dir.join("run").join(town_id.short()),

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::spool::{Position, Spool, encode};
 use crate::clock::Clock;
 use crate::container::fleet::FleetHandle;
-use crate::container::wire;
 use crate::container::protocol::{LinkResumed, ServerFrame, message_type};
+use crate::container::wire;
 
 /// How long the server may take to say what it has.
 const RESUME_TIME_MAX: Duration = Duration::from_secs(10);

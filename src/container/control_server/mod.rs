@@ -5,15 +5,15 @@
 //! the spool of what the server has not acknowledged. What the requests do is the
 //! [`fleet`](super::fleet)'s business.
 //!
-//! Invariants: only the user of the process can open the socket, and on TCP only who has the token
-//! is answered; a socket that answers is never
-//! replaced; at most one link is live and a new one replaces it; a message leaves the spool only
+//! Invariants: only the user of the process can open the socket, and on TCP only who shows the token
+//! is answered; a socket that answers is never replaced; at most one link is live and a new one replaces it; a message leaves the spool only
 //! when the server acknowledged it, so a link that breaks loses nothing and repeats nothing.
 //!
 //! Absent on purpose: users and scopes (there is one server), and any state on disk.
 
 mod credentials;
 mod link;
+mod listener;
 mod requests;
 mod routes;
 mod run;

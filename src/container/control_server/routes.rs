@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json as value;
-use subtle::ConstantTimeEq;
 
 use super::link::LinkContext;
 use super::requests::{Answer, Rejection, json, read_body};
@@ -20,6 +19,7 @@ use crate::container::protocol::{
     AnswerPermission, AnswerQuestion, CONFIG_HEADER, MergeBranch, MessageAgent, RemoveAgent,
     StartAgent, StopAgent,
 };
+use crate::container::wire::Token;
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, TownId};
 
@@ -28,7 +28,7 @@ use crate::model::{AgentId, TownId};
 pub(super) struct Routes {
     pub(super) town_id: TownId,
     /// What every request has to show; nothing where only this user can reach the socket.
-    pub(super) token: Option<String>,
+    pub(super) token: Option<Token>,
     pub(super) fleet: FleetHandle,
     pub(super) town_config: TownConfigSlot,
     pub(super) link: LinkContext,
@@ -108,9 +108,7 @@ impl Routes {
             return Ok(());
         };
         let shown = request.headers().get(AUTHORIZATION);
-        let shown = shown.and_then(|header| header.as_bytes().strip_prefix(b"Bearer "));
-        // However much of it is right takes equally long to see.
-        if shown.is_some_and(|shown| bool::from(shown.ct_eq(token.as_bytes()))) {
+        if shown.is_some_and(|shown| token.is_shown_by(shown.as_bytes())) {
             return Ok(());
         }
         Err(Rejection {

@@ -1,19 +1,15 @@
 //! Puts the control server together and runs it to its end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::either::Either;
 
 use super::credentials;
 use super::link::{LinkContext, Links};
+use super::listener::Listener;
 use super::routes::Routes;
 use super::socket::{Socket, beside};
 use super::spool::Spool;
@@ -21,8 +17,7 @@ use super::town_config::TownConfigSlot;
 use crate::clock::Clock;
 use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
 use crate::container::git::{AllowedRepositories, GitEnvironment};
-use crate::container::protocol::HEAD_BYTES_MAX;
-use crate::container::wire::{LISTENING, Stream};
+use crate::container::wire::Token;
 use crate::container::{Error, Limits, workspace};
 use crate::lifecycle::Lifecycle;
 use crate::model::TownId;
@@ -52,72 +47,15 @@ pub struct ContainerOptions {
 }
 
 /// A container that is reached over TCP.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TcpOptions {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Where the server reaches it, if that is not the address.
     pub announce: Option<String>,
-    /// What every request has to show.
-    pub token: String,
+    /// The file with what every request has to show. It is read once, before anything is announced.
+    pub token_file: PathBuf,
 }
-
-impl std::fmt::Debug for TcpOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TcpOptions")
-            .field("listen", &self.listen)
-            .field("announce", &self.announce)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where connections come in.
-enum Listener {
-    Socket(Socket),
-    Tcp(TcpListener),
-}
-
-impl Listener {
-    async fn bind(options: &ContainerOptions) -> Result<Self, Error> {
-        let Some(tcp) = &options.tcp else {
-            return Socket::bind(&options.socket).map(Self::Socket);
-        };
-        let fail = |source| Error::Listen {
-            address: tcp.listen,
-            source,
-        };
-        let listener = TcpListener::bind(tcp.listen).await.map_err(fail)?;
-        let bound = listener.local_addr().map_err(fail)?;
-        let announced = tcp.announce.clone().unwrap_or_else(|| bound.to_string());
-        tell(&format!("{LISTENING}{announced}"));
-        Ok(Self::Tcp(listener))
-    }
-
-    async fn accept(&self) -> std::io::Result<Stream> {
-        match self {
-            Self::Socket(socket) => Ok(Either::Left(socket.listener.accept().await?.0)),
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Either::Right(stream))
-            }
-        }
-    }
-}
-
-/// To whoever started it.
-fn tell(line: &str) {
-    use std::io::Write;
-    let mut output = std::io::stdout().lock();
-    // Nobody listens: then nobody finds this container either, and it ends by itself.
-    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
-}
-
-/// How long a connection may take to send a request's head.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Between two tries to accept when the system has no room.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs a container's control server until it is drained, shut down or left alone for too long.
 /// SIGTERM and SIGINT drain it.
@@ -135,6 +73,10 @@ pub async fn run(
     if let Some(folder) = options.socket.parent() {
         workspace::make_folder(folder).await?;
     }
+    let token = match &options.tcp {
+        None => None,
+        Some(tcp) => Some(read_token(&tcp.token_file)?),
+    };
     let control = Listener::bind(&options).await?;
     let credential_path = beside(&options.socket, "cred");
     let credential = Socket::bind(&credential_path)?;
@@ -164,17 +106,18 @@ pub async fn run(
     };
     let routes = Arc::new(Routes {
         town_id: options.town_id,
-        token: options.tcp.map(|tcp| tcp.token),
+        token,
         fleet: handle.clone(),
         town_config: town_config.clone(),
         link,
         lifecycle: lifecycle.clone(),
     });
 
+    control.tell();
     tracing::info!(town = %options.town_id, socket = %options.socket.display(), "the container is up");
     tokio::select! {
         () = Box::pin(fleet.run()) => {}
-        () = accept_all(&control, &routes) => {}
+        () = control.serve_all(&routes) => {}
         () = credentials::answer_all(&credential.listener, &town_config, &lifecycle) => {}
         () = drain_on_signal(signals, &handle, &lifecycle) => {}
     }
@@ -215,35 +158,9 @@ async fn drain_on_signal(mut signals: Signals, fleet: &FleetHandle, lifecycle: &
     signals.next().await;
 }
 
-/// Serves connections until the process ends.
-async fn accept_all(listener: &Listener, routes: &Arc<Routes>) {
-    loop {
-        match listener.accept().await {
-            Ok(stream) => {
-                let serving = serve(stream, routes.clone());
-                routes
-                    .lifecycle
-                    .spawn_detached("serve a connection", serving);
-            }
-            Err(error) => {
-                // Too many open files, most likely: what is open now has to end first.
-                tracing::warn!("failed to accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve(stream: Stream, routes: Arc<Routes>) {
-    let service = service_fn(move |request| routes.clone().answer(request));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!("a connection broke: {error}");
-    }
+fn read_token(path: &Path) -> Result<Token, Error> {
+    Token::read(path).map_err(|source| Error::TokenFile {
+        path: path.to_owned(),
+        source,
+    })
 }
