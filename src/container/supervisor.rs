@@ -382,14 +382,14 @@ impl<T: LinkTarget> Supervisor<T> {
     /// Connects again and again until the container is gone; says how it ended.
     async fn keep_link(&mut self) -> String {
         let gone_after = self.options.linger + RENEWAL_TIME_MAX;
-        let mut seen = Instant::now();
+        let (mut seen, mut told) = (Instant::now(), false);
         loop {
             match self.handle.0.client.link().await {
                 Ok(link) => {
                     self.handle.0.up.send_replace(true);
                     let end = relay::run(link, &mut self.known, &self.logs, &self.target).await;
                     self.handle.0.up.send_replace(false);
-                    seen = Instant::now();
+                    (seen, told) = (Instant::now(), false);
                     tracing::info!(town = %self.options.town_id, %end, "the container's link ended");
                 }
                 Err(CallError::Asleep) => return self.last_words().await,
@@ -397,18 +397,17 @@ impl<T: LinkTarget> Supervisor<T> {
                 Err(CallError::Refused { status, .. }) if status == UNAUTHORIZED => {
                     return self.last_words().await;
                 }
-                // By itself it has ended by now.
-                Err(error) if seen.elapsed() > gone_after => {
-                    self.child = None;
-                    return format!(
-                        "the container was not reached for {} s: {}",
-                        gone_after.as_secs(),
-                        telemetry::chain(&error)
-                    );
+                // On another machine. By itself it has ended by now.
+                Err(error) if self.options.listen.is_some() && seen.elapsed() > gone_after => {
+                    let error = telemetry::chain(&error);
+                    return format!("{error}; {}", self.last_words().await);
                 }
-                Err(error) => {
-                    tracing::warn!(town = %self.options.town_id, %error, "the container can't be reached");
+                Err(error) if !told => {
+                    told = true;
+                    let error = telemetry::chain(&error);
+                    tracing::warn!(town = %self.options.town_id, error, "the container can't be reached, and is tried again");
                 }
+                Err(_) => {}
             }
             if self.has_exited() {
                 return self.last_words().await;

@@ -14,6 +14,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::support::case::{Case, ONE_TRY, rehearsal};
 use crate::support::facts::Facts;
@@ -105,7 +106,7 @@ async fn epoch(case: &Case) -> Value {
 /// Passes connections on to an address that is known later; counts them.
 struct Detour {
     address: SocketAddr,
-    to: Arc<std::sync::OnceLock<String>>,
+    to: watch::Sender<String>,
     taken: Arc<AtomicUsize>,
 }
 
@@ -114,14 +115,22 @@ impl Detour {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let detour = Self {
             address: listener.local_addr().unwrap(),
-            to: Arc::default(),
+            to: watch::Sender::default(),
             taken: Arc::default(),
         };
-        let (to, taken, life) = (detour.to.clone(), detour.taken.clone(), Lifecycle::new());
+        let (mut to, taken) = (detour.to.subscribe(), detour.taken.clone());
+        let life = Lifecycle::new();
         life.clone().spawn_detached("detour", async move {
             while let Ok((mut here, _)) = listener.accept().await {
                 taken.fetch_add(1, Ordering::Relaxed);
-                let mut there = TcpStream::connect(to.get().unwrap()).await.unwrap();
+                let known = to.wait_for(|to| !to.is_empty()).await;
+                let Ok(known) = known.map(|to| to.clone()) else {
+                    return;
+                };
+                // Nobody is there any more: then nobody is here, either.
+                let Ok(mut there) = TcpStream::connect(known).await else {
+                    return;
+                };
                 life.spawn_detached("detoured connection", async move {
                     let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
                 });
@@ -142,7 +151,7 @@ async fn a_launched_container_does_its_work_over_tcp_and_its_token_is_seen_nowhe
         "gastownd=debug",
     ])
     .await;
-    detour.to.set(case.server.address().to_owned()).unwrap();
+    detour.to.send_replace(case.server.address().to_owned());
     let bead = case
         .sling(
             "Greet people",
@@ -312,7 +321,7 @@ async fn a_launcher_may_hand_over_and_end() {
         assert!(Instant::now() < limit, "no container listens");
         tokio::task::yield_now().await;
     };
-    detour.to.set(format!("127.0.0.1:{port}")).unwrap();
+    detour.to.send_replace(format!("127.0.0.1:{port}"));
     case.expect_closed(&bead).await;
     assert_eq!(contact(&case.server).2, detour.address.to_string());
     assert!(detour.taken.load(Ordering::Relaxed) > 0);
