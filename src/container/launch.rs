@@ -222,8 +222,8 @@ pub(super) fn note_address(run_dir: &Path, begin: u64) -> Result<bool, Error> {
     let lines = text
         .split_inclusive('\n')
         .filter(|line| line.ends_with('\n'));
-    let told = lines.filter_map(|line| Some(line.split_once(LISTENING)?.1.trim().to_owned()));
-    let Some(address) = told.last() else {
+    let mut told = lines.filter_map(|line| Some(line.split_once(LISTENING)?.1.trim().to_owned()));
+    let Some(address) = told.next_back() else {
         return Ok(false);
     };
     let path = contact_path(run_dir);
