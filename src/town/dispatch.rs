@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::container::ExitKind;
-use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority, RigId};
+use crate::model::{
+    Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority, RigId, Timestamp,
+};
 
 use super::draft::Draft;
 use super::effects::Effect;
@@ -19,6 +21,9 @@ const REMINDERS_MAX: u32 = 3;
 /// A container that ends is not asked again within this time: it takes up to minutes to save its
 /// work, and its end is told.
 const DEFERRAL: Duration = Duration::from_secs(2);
+
+/// A model that names a later time than this is tried earlier: a wrong clock must not stop work for ever.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is said of a session that could not be spoken to.
 const NOT_TOLD: &str = "its session takes no message";
@@ -280,6 +285,25 @@ pub(super) fn failed(
         format!("gave up on: {}", bead.title),
         format!("{failure}\n\nMend the cause and retry the bead."),
     )
+}
+
+/// The next try waits at least until a moment that the model named.
+pub(super) fn wait_until(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    retry_at: Option<Timestamp>,
+) -> Result<(), Error> {
+    let (Some(retry_at), Some(mut agent)) = (retry_at, draft.find_agent(agent_id)?) else {
+        return Ok(());
+    };
+    let retry_at = retry_at.min(draft.now.after(WAIT_MAX));
+    if retry_at <= agent.dispatch.due_at {
+        return Ok(());
+    }
+    let metadata = json!({"until": retry_at.to_string()});
+    agents::record(draft, "agent.held_back", &agent, metadata);
+    agent.dispatch.due_at = retry_at;
+    draft.set_agent(agent)
 }
 
 /// What only a person can mend, so that they are called at the first failure.

@@ -131,8 +131,13 @@ pub(super) fn report(
             resumed,
         } => dispatch::started(draft, agent_id, session_id, resumed),
         AgentReport::Stopped { reason } => dispatch::stopped(draft, agent_id, &reason),
-        AgentReport::Failed { kind, reason } => {
-            dispatch::failed_try(draft, agent_id, kind, &reason)
+        AgentReport::Failed {
+            kind,
+            reason,
+            retry_at,
+        } => {
+            dispatch::failed_try(draft, agent_id, kind, &reason)?;
+            dispatch::wait_until(draft, agent_id, retry_at)
         }
         AgentReport::Idle { ends: true } => dispatch::idle_at_end(draft, agent_id),
         AgentReport::Idle { ends: false } => dispatch::turn_ended(draft, agent_id),
@@ -141,6 +146,8 @@ pub(super) fn report(
         }
         AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
         AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
+        AgentReport::Setback(setback) => agents::setback(draft, agent_id, &setback),
+        AgentReport::Recovered => agents::recovered(draft, agent_id),
         AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }

@@ -22,6 +22,7 @@ mod launcher;
 mod limits;
 mod main_job;
 mod mayor;
+mod models;
 mod older_clients;
 mod rehearsal;
 mod replay;
