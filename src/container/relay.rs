@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use fastwebsockets::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
 use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Timestamp, Usage};
@@ -27,6 +26,7 @@ use super::protocol::{
     MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
+use super::wire::{ReadHalf, WriteHalf};
 
 /// Messages taken over together: one commit for what gathered during the last one. With a fleet of
 /// 64 busy agents a group fills a segment of each.
@@ -183,7 +183,7 @@ pub(super) enum LinkEnd {
     NotStored,
 }
 
-type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, OwnedReadHalf>;
+type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, ReadHalf>;
 type Reading =
     Pin<Box<dyn Future<Output = (MessageReader<Reader>, Result<Message, MessageError>)> + Send>>;
 
@@ -215,7 +215,7 @@ fn read(reader: MessageReader<Reader>) -> Reading {
 }
 
 struct Relay<'a, T> {
-    writer: OwnedWriteHalf,
+    writer: WriteHalf,
     logs: &'a Logs,
     target: &'a T,
     epoch: Option<Epoch>,
