@@ -66,7 +66,7 @@ macro_rules! file {
 
 static LOGIN: File = file!("/login", HTML, "login.html");
 
-static FILES: [File; 18] = [
+static FILES: [File; 19] = [
     file!("/", HTML, "index.html"),
     file!("/assets/style.css", CSS, "style.css"),
     file!("/assets/icon.svg", SVG, "icon.svg"),
