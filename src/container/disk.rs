@@ -68,6 +68,8 @@ pub(super) struct Found {
     pub(super) builds: Vec<Build>,
     /// A repository below it that is not its own.
     pub(super) foreign: Option<PathBuf>,
+    /// How much there was to read.
+    pub(super) entries: u64,
 }
 
 /// A folder with a name of build folders.
@@ -96,7 +98,6 @@ pub(super) fn walk(root: &Path) -> Found {
         ..Found::default()
     };
     let mut linked: HashSet<(u64, u64)> = HashSet::new();
-    let mut entries = 0_u64;
     let mut ahead = vec![Ahead {
         folder: root.to_owned(),
         build: None,
@@ -114,8 +115,8 @@ pub(super) fn walk(root: &Path) -> Found {
             found.foreign.get_or_insert_with(|| here.folder.clone());
         }
         for entry in listed.flatten() {
-            entries += 1;
-            if entries.is_multiple_of(BREATH_EVERY) {
+            found.entries += 1;
+            if found.entries.is_multiple_of(BREATH_EVERY) {
                 std::thread::sleep(BREATH);
             }
             // Of a link it is the link itself.

@@ -215,7 +215,7 @@ impl Fleet {
             Command::Saved(run, exit) if self.is_current(run) => self.finish(run.0, exit),
             Command::Merged(merged) => self.merged(&merged),
             Command::Looked(excess) => self.looked(excess),
-            Command::Measured(disk, took) => self.measured(&disk, took),
+            Command::Measured(disk, cost) => self.measured(&disk, cost),
             Command::Tidied(disk) => self.tidied(&disk),
             _ => {}
         }

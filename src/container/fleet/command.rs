@@ -124,7 +124,7 @@ pub(super) enum Command {
     Merged(AgentMerge),
     /// It was looked who is over a limit.
     Looked(Option<Excess>),
-    /// It was looked what lies in the workspace; that took so long.
+    /// It was looked what lies in the workspace; that cost so much of the processor.
     Measured(ContainerDisk, std::time::Duration),
     /// What is not needed was let go.
     Tidied(ContainerDisk),

@@ -19,8 +19,13 @@ use crate::model::RigId;
 /// From the first work to the first look, and from look to look at the least.
 const MEASURE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
-/// A look that took some time is followed by this many times as long without one: measuring costs at
-/// most a hundredth of a core, however much lies there.
+/// What it takes to read an entry of a folder, and to ask git which folders of a worktree it ignores;
+/// about, and of the processor. How long a look takes says more of who else is at work.
+const ENTRY_COST: Duration = Duration::from_micros(4);
+const WORKTREE_COST: Duration = Duration::from_millis(10);
+
+/// A look is followed by this many times its cost without one: measuring takes at most a hundredth of
+/// a core, however much lies there.
 const MEASURE_REST_FACTOR: u32 = 100;
 
 /// Worktrees that are told of one by one; what others take counts as the rig's own.
@@ -78,18 +83,15 @@ impl Fleet {
         self.options
             .lifecycle
             .spawn_detached("measure the disk", async move {
-                let begun = Instant::now();
-                let disk = Box::pin(keeper.measure()).await;
+                let (disk, cost) = Box::pin(keeper.measure()).await;
                 // Nobody listens any more only when the fleet has ended.
-                let _ = commands
-                    .send(Command::Measured(disk, begun.elapsed()))
-                    .await;
+                let _ = commands.send(Command::Measured(disk, cost)).await;
             });
     }
 
-    pub(super) fn measured(&mut self, disk: &ContainerDisk, took: Duration) {
+    pub(super) fn measured(&mut self, disk: &ContainerDisk, cost: Duration) {
         self.disk.is_measuring = false;
-        let rest = (took * MEASURE_REST_FACTOR).max(MEASURE_INTERVAL_MIN);
+        let rest = (cost * MEASURE_REST_FACTOR).max(MEASURE_INTERVAL_MIN);
         self.disk.rests_until = Some(Instant::now() + rest);
         self.say(None, message_type::CONTAINER_DISK, disk);
     }
@@ -137,11 +139,13 @@ impl Fleet {
 }
 
 impl Housekeeper {
-    async fn measure(&self) -> ContainerDisk {
+    /// What lies there, and what it cost to find out.
+    async fn measure(&self) -> (ContainerDisk, Duration) {
         let mut disk = ContainerDisk::default();
+        let mut cost = Duration::ZERO;
         let mut room = WORKTREES_TOLD_MAX;
         let Ok(mut entries) = tokio::fs::read_dir(&self.workspace).await else {
-            return disk;
+            return (disk, cost);
         };
         while let Ok(Some(entry)) = entries.next_entry().await {
             if entry.file_name() == "rigs" {
@@ -149,10 +153,12 @@ impl Housekeeper {
             }
             let path = entry.path();
             let walked = tokio::task::spawn_blocking(move || disk::walk(&path)).await;
-            disk.other_bytes += walked.unwrap_or_default().bytes;
+            let found = walked.unwrap_or_default();
+            disk.other_bytes += found.bytes;
+            cost += cost_of(found.entries);
         }
         let Ok(mut rigs) = tokio::fs::read_dir(self.workspace.join("rigs")).await else {
-            return disk;
+            return (disk, cost);
         };
         while let Ok(Some(entry)) = rigs.next_entry().await {
             let rig_id = entry
@@ -160,29 +166,34 @@ impl Housekeeper {
                 .to_str()
                 .and_then(|name| name.parse().ok());
             if let Some(rig_id) = rig_id {
-                disk.rigs.push(self.measure_rig(rig_id, &mut room).await);
+                let (rig, more) = self.measure_rig(rig_id, &mut room).await;
+                disk.rigs.push(rig);
+                cost += more;
             }
         }
         disk.rigs.sort_by_key(|rig| rig.rig_id);
-        disk
+        (disk, cost)
     }
 
-    async fn measure_rig(&self, rig_id: RigId, room: &mut usize) -> RigDisk {
+    async fn measure_rig(&self, rig_id: RigId, room: &mut usize) -> (RigDisk, Duration) {
         // It only looks, so it needs no hold on the repository that others share.
         let repository = Repository::new(self.git.clone(), &self.workspace, rig_id);
+        let (repository_bytes, entries) = repository.measure_rest().await;
+        let mut cost = cost_of(entries);
         let mut rig = RigDisk {
             rig_id,
-            repository_bytes: repository.measure_rest().await,
+            repository_bytes,
             worktrees: Vec::new(),
         };
         for folder in repository.worktree_names().await {
-            let (bytes, build_bytes) = match repository.measure_worktree(&folder).await {
+            let (bytes, build_bytes, entries) = match repository.measure_worktree(&folder).await {
                 Ok(measured) => measured,
                 Err(error) => {
                     tracing::debug!(folder, "a worktree was not measured: {}", error.story());
                     continue;
                 }
             };
+            cost += cost_of(entries) + WORKTREE_COST;
             if *room == 0 {
                 rig.repository_bytes += bytes;
                 continue;
@@ -194,7 +205,7 @@ impl Housekeeper {
                 build_bytes,
             });
         }
-        rig
+        (rig, cost)
     }
 
     /// Build folders first, then worktrees, and no more than is needed.
@@ -213,7 +224,7 @@ impl Housekeeper {
                 }
             }
         }
-        let mut disk = self.measure().await;
+        let (mut disk, _) = self.measure().await;
         let mut used = used(&disk);
         let is_enough = |used: u64| bytes_max.is_some_and(|bytes_max| used < bytes_max);
         let mut has_removed = false;
@@ -250,11 +261,16 @@ impl Housekeeper {
             }
         }
         if has_removed {
-            disk = self.measure().await;
+            (disk, _) = self.measure().await;
         }
         disk.tidied = Some(tidied);
         disk
     }
+}
+
+/// What it took to read so many entries.
+fn cost_of(entries: u64) -> Duration {
+    ENTRY_COST * u32::try_from(entries).unwrap_or(u32::MAX)
 }
 
 fn used(disk: &ContainerDisk) -> u64 {

@@ -50,27 +50,32 @@ impl Repository {
         names
     }
 
-    /// What one of them takes, and how much of that are build folders which may go.
+    /// What one of them takes, how much of that are build folders which may go, and how many entries
+    /// were read for that.
     ///
     /// # Errors
     /// git refuses.
     pub(in crate::container) async fn measure_worktree(
         &self,
         name: &str,
-    ) -> Result<(u64, u64), Error> {
+    ) -> Result<(u64, u64, u64), Error> {
         let path = self.worktree_folder(name);
         let found = walked(&path).await;
         let builds = self.prunable(&path, &found.builds).await?;
-        Ok((found.bytes, builds.iter().map(|build| build.bytes).sum()))
+        let build_bytes = builds.iter().map(|build| build.bytes).sum();
+        Ok((found.bytes, build_bytes, found.entries))
     }
 
-    /// What the repository itself takes, with everything of the rig that is no agent's.
-    pub(in crate::container) async fn measure_rest(&self) -> u64 {
-        let mut bytes = 0;
+    /// What the repository itself takes, with everything of the rig that is no agent's, and how many
+    /// entries were read for that.
+    pub(in crate::container) async fn measure_rest(&self) -> (u64, u64) {
+        let (mut bytes, mut entries) = (0, 0);
         for folder in [self.bare(), self.merge_folder(), self.folder.join(TRASH)] {
-            bytes += walked(&folder).await.bytes;
+            let found = walked(&folder).await;
+            bytes += found.bytes;
+            entries += found.entries;
         }
-        bytes
+        (bytes, entries)
     }
 
     /// Deletes a worktree's build folders, unless an agent runs in it; how many, and their bytes.
