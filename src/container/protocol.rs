@@ -9,7 +9,10 @@
 //! within one [`Epoch`], which is new for every container process. The first frame on every link,
 //! [`LinkResumed`] with sequence 0, says which epoch speaks; it is never stored nor acknowledged.
 
+mod setback;
 pub mod text;
+
+pub use setback::{AgentSetback, SetbackCause};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -45,6 +48,10 @@ pub mod message_type {
     pub const AGENT_RESUMED: &str = "agent.resumed";
     /// [`AgentLimited`](super::AgentLimited).
     pub const AGENT_LIMITED: &str = "agent.limited";
+    /// [`AgentSetback`](super::AgentSetback).
+    pub const AGENT_SETBACK: &str = "agent.setback";
+    /// The agent's model answers again after an [`AgentSetback`](super::AgentSetback); no content.
+    pub const AGENT_RECOVERED: &str = "agent.recovered";
     /// [`AgentMerge`](super::AgentMerge).
     pub const AGENT_MERGE: &str = "agent.merge";
     /// [`ContainerStats`](super::ContainerStats).
@@ -176,6 +183,13 @@ pub struct MergeBranch {
     /// The merge request; asking again for the same one never merges twice.
     #[serde(with = "text")]
     pub entry_id: BeadId,
+    /// Whether it may be merged only as it was approved; then anything else than
+    /// `approved_commit` is [`MergeStatus::Found`] and stays as it is.
+    #[serde(default)]
+    pub needs_approval: bool,
+    /// The branch's commit that was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_commit: Option<String>,
     /// The message of the merge commit.
     pub message: String,
     /// Commands that must succeed on the merged tree before it is pushed, in order.
@@ -262,6 +276,9 @@ pub struct AgentState {
     pub asks: Vec<AgentWaiting>,
     /// Why it ended, if it did.
     pub exit_reason: Option<String>,
+    /// What it waits for besides people: a model that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setback: Option<AgentSetback>,
 }
 
 /// The body of every refusal.
@@ -407,6 +424,13 @@ pub struct AgentExited {
     pub reason: String,
     /// Why, for a program.
     pub kind: ExitKind,
+    /// Before this moment another try would fail as well, as the model said.
+    #[serde(
+        default,
+        with = "text::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub retry_at: Option<Timestamp>,
 }
 
 /// An agent's turn ended.
@@ -470,6 +494,8 @@ pub enum MergeStatus {
     Conflict,
     /// It could not be tried, or was refused.
     Failed,
+    /// The branch is not merged: its commit, told as `commit_sha`, is not the approved one.
+    Found,
 }
 
 /// A merge ended.
@@ -483,7 +509,8 @@ pub struct AgentMerge {
     pub status: MergeStatus,
     /// What happened, for a person: the conflicting files, or git's own words.
     pub message: String,
-    /// The commit on the target branch that contains the branch.
+    /// The commit on the target branch that contains the branch; of one that was only found, the
+    /// branch's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_sha: Option<String>,
     /// Whether the same merge may succeed later without anyone doing anything.

@@ -12,15 +12,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::unix::OwnedWriteHalf;
 
 use crate::agent_log::{AppendError, Logs};
-use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Usage};
+use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Timestamp, Usage};
 use crate::storage::{self, LinkPosition};
 use crate::stream::{MessageError, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
-use super::protocol::{ExitKind, GatesReport, ServerFrame};
+use super::protocol::{AgentSetback, ExitKind, GatesReport, ServerFrame};
+use super::wire::WriteHalf;
 
 use group::{Group, Intake, Report, Said, without_repeats};
 
@@ -51,6 +51,8 @@ pub enum AgentReport {
         kind: ExitKind,
         /// For people.
         reason: String,
+        /// Another try before this would fail as well.
+        retry_at: Option<Timestamp>,
     },
     /// Its turn ended.
     Idle {
@@ -71,6 +73,10 @@ pub enum AgentReport {
         /// Which limit, and by how much.
         reason: String,
     },
+    /// Something went wrong around it, and it goes on.
+    Setback(AgentSetback),
+    /// Its model answers again.
+    Recovered,
     /// The ask was answered or withdrawn.
     Resumed {
         /// The ask.
@@ -96,11 +102,12 @@ pub struct Asked {
 pub struct MergeReport {
     /// The merge request.
     pub entry_id: BeadId,
-    /// `Merged`, `Conflict` or `Failed`.
+    /// `Merged`, `Conflict` or `Failed`; `Pending` if the branch was only looked at, for its commit
+    /// is not the approved one.
     pub status: ReviewStatus,
     /// What happened.
     pub message: String,
-    /// The commit on the target branch.
+    /// The commit on the target branch; of one that was only looked at, the branch's own.
     pub commit_sha: Option<String>,
     /// Whether it may succeed later by itself.
     pub retryable: bool,
@@ -189,7 +196,7 @@ pub(super) async fn run<T: LinkTarget>(
 }
 
 struct Relay<'a, T> {
-    writer: OwnedWriteHalf,
+    writer: WriteHalf,
     logs: &'a Logs,
     target: &'a T,
     known: &'a mut Option<LinkPosition>,

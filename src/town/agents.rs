@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use crate::container::protocol::{AgentSetback, SetbackCause};
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, BeadType, Dispatch, Json, MailType,
     ReviewStatus, RigId,
 };
 use crate::storage::CountedKey;
 
-use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, Verdict};
+use super::command::{AgentDone, CompletedStatus, Judgement, NewAgent, NewReview, Prime, Verdict};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
@@ -383,8 +384,12 @@ pub(super) fn done(
     };
     if draft.find_review(bead_id)?.is_some() {
         // A reviewer that is done has found nothing to be changed.
-        let note = done.summary.unwrap_or_default();
-        return refinery::judge(draft, rig_id, agent_id, None, Verdict::Approve, note);
+        let judgement = Judgement {
+            verdict: Verdict::Approve,
+            text: done.summary.unwrap_or_default(),
+            head_sha: None,
+        };
+        return refinery::judge(draft, rig_id, agent_id, None, judgement);
     }
     molecules::refuse_unfinished(draft, bead_id)?;
     let metadata = json!({"branch": done.branch, "summary": done.summary});
@@ -489,6 +494,37 @@ pub(super) fn limited(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         record(draft, "agent.limited", &agent, json!({"reason": reason}));
     }
     Ok(())
+}
+
+/// Something went wrong around an agent, which goes on. A model that does not answer stands at the
+/// agent until it does.
+pub(super) fn setback(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    setback: &AgentSetback,
+) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    let mut metadata = json!({"cause": setback.cause.as_str(), "reason": setback.reason});
+    if let Some(retry_at) = setback.retry_at {
+        metadata["retry_at"] = json!(retry_at.to_string());
+    }
+    record(draft, "agent.setback", &agent, metadata);
+    if setback.cause == SetbackCause::Model {
+        agent.dispatch.last_error = Some(setback.reason.clone());
+    }
+    draft.set_agent(agent)
+}
+
+/// The agent's model answers again.
+pub(super) fn recovered(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    record(draft, "agent.recovered", &agent, json!({}));
+    agent.dispatch.last_error = None;
+    draft.set_agent(agent)
 }
 
 /// Notes that an agent has shown life.

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use crate::model::{
     Approval, Bead, BeadId, BeadStatus, BeadType, Json, MailType, Priority, Review, ReviewStatus,
-    RigId, Timestamp,
+    RigId,
 };
+use crate::storage::ReviewByStatus;
 
 use super::beads;
 use super::command::{NewBead, NewReview, ReviewOutcome};
@@ -18,6 +19,9 @@ use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
 use super::{escalations, mail, refinery, rework};
+
+/// Tries of a merge that may succeed by itself later.
+pub(super) const MERGE_ATTEMPTS_MAX: u32 = 5;
 
 /// The label that older clients look for.
 const MERGE_REQUEST_LABEL: &str = "gt:merge-request";
@@ -84,6 +88,7 @@ pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Re
         approval: Approval::None,
         approval_note: None,
         refinery_failed: false,
+        head_sha: None,
     })?;
     Ok(entry)
 }
@@ -98,11 +103,11 @@ pub(super) fn metadata_of(new: &NewReview, reworks: u32) -> serde_json::Value {
     })
 }
 
-/// A merge has been asked for. One that lacks an approval by now, or is elsewhere, is left alone.
+/// A merge has been asked for. One that lacks an approval by now, or is elsewhere, is left alone;
+/// but as long as nobody knows the commit that is to be approved, the container looks at the branch.
 pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
     let mut review = draft.review(entry_id)?;
-    let waits = matches!(review.status, ReviewStatus::Pending | ReviewStatus::Waiting);
-    if !waits || review.approval < draft.config()?.approval_needed() {
+    if !waits_for_container(&review, draft.config()?.approval_needed()) {
         return Ok(());
     }
     close_call(draft, entry_id)?;
@@ -116,20 +121,70 @@ pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error
     Ok(())
 }
 
-/// Back to the queue, to be tried again at `due_at`.
-pub(super) fn requeue(
+/// Whether the container has to merge the branch, or to look at it.
+fn waits_for_container(review: &Review, needed: Approval) -> bool {
+    let is_approved = review.approval >= needed;
+    match review.status {
+        ReviewStatus::Pending => is_approved || review.head_sha.is_none(),
+        ReviewStatus::Waiting => is_approved,
+        _ => false,
+    }
+}
+
+/// A merge came to no verdict on the branch: it was refused for a reason that may pass, never
+/// answered, or lost with its container. It is tried again after a while, a few times.
+pub(super) fn failed_try(draft: &mut Draft<'_>, review: Review, reason: &str) -> Result<(), Error> {
+    if review.attempts < MERGE_ATTEMPTS_MAX {
+        return requeue(draft, review, reason);
+    }
+    let outcome = ReviewOutcome {
+        status: ReviewStatus::Failed,
+        message: format!("{MERGE_ATTEMPTS_MAX} tries failed; the last one: {reason}"),
+        commit_sha: None,
+        head_sha: None,
+    };
+    end(draft, review, outcome)
+}
+
+/// The same of a merge that runs; any other is left alone.
+pub(super) fn running_failed(
     draft: &mut Draft<'_>,
     entry_id: BeadId,
-    due_at: Timestamp,
     reason: &str,
 ) -> Result<(), Error> {
-    let mut review = draft.review(entry_id)?;
-    if review.status != ReviewStatus::Running {
-        return Ok(());
+    match draft.find_review(entry_id)? {
+        Some(review) if review.status == ReviewStatus::Running => failed_try(draft, review, reason),
+        _ => Ok(()),
     }
+}
+
+/// The container that is to merge could not be started: a failed try of every merge that waits for
+/// nothing else.
+pub(super) fn not_merged(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
+    let needed = draft.config()?.approval_needed();
+    for status in [ReviewStatus::Pending, ReviewStatus::Waiting] {
+        let rows = draft.tree.scan(&ReviewByStatus::of_status(status));
+        let waiting = rows
+            .map(|row| row.map(|(_, to)| to.id))
+            .collect::<Result<Vec<_>, _>>()?;
+        for entry_id in waiting {
+            let mut review = draft.review(entry_id)?;
+            let waits = review.status == status && waits_for_container(&review, needed);
+            if waits && review.due_at <= draft.now {
+                review.attempts += 1;
+                failed_try(draft, review, reason)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Back to the queue, to be tried again after a pause.
+fn requeue(draft: &mut Draft<'_>, mut review: Review, reason: &str) -> Result<(), Error> {
+    let wait = draft.settings.backoff(review.attempts);
     review.status = ReviewStatus::Pending;
     review.started_at = None;
-    review.due_at = due_at;
+    review.due_at = draft.now.after(wait);
     review.message = Some(reason.to_owned());
     fact(draft, "review.requeued", &review, json!({"reason": reason}));
     draft.set_review(review)
@@ -145,7 +200,9 @@ pub(super) fn decide(
 ) -> Result<(), Error> {
     let review = open_review(draft, rig_id, entry_id)?;
     match outcome.status {
-        ReviewStatus::Merged => refinery::approve_as_person(draft, review, outcome.message),
+        ReviewStatus::Merged => {
+            refinery::approve_as_person(draft, review, outcome.message, outcome.head_sha)
+        }
         ReviewStatus::Conflict if review.status == ReviewStatus::Rework => {
             Err(Refusal::ReviewElsewhere(entry_id, review.status.as_str()).into())
         }
@@ -182,6 +239,7 @@ pub(super) fn end(
         status,
         message,
         commit_sha,
+        head_sha: _,
     } = outcome;
     let entry_id = review.entry_id;
     close_call(draft, entry_id)?;
@@ -247,7 +305,7 @@ pub(super) fn end(
     )
 }
 
-/// The mayor and the author hear how it went, if they exist.
+/// The author hears how it went, and the mayor, where no escalation tells it the same.
 fn tell(
     draft: &mut Draft<'_>,
     review: &Review,
@@ -255,7 +313,9 @@ fn tell(
     subject: &str,
     body: &str,
 ) -> Result<(), Error> {
-    if let Some(mayor) = draft.mayor()? {
+    let is_escalated =
+        mail_type == MailType::MergeFailed && draft.find_bead(review.source_bead_id)?.is_some();
+    if let Some(mayor) = draft.mayor()?.filter(|_| !is_escalated) {
         mail::send_system(draft, mayor.agent_id, mail_type, subject, body)?;
     }
     mail::send_system(draft, review.agent_id, mail_type, subject, body)

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use bytes::Bytes;
 use fastwebsockets::Role;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::OwnedReadHalf;
 
 use crate::agent_log::NewEvent;
 use crate::container::protocol::{
@@ -18,6 +17,7 @@ use crate::container::protocol::{
     message_type,
 };
 use crate::container::reading::{self, MESSAGE_UPDATED};
+use crate::container::wire::ReadHalf;
 use crate::model::{AgentId, AskKind, Epoch, Json, ReviewStatus};
 use crate::storage::LinkPosition;
 use crate::stream::{Message, MessageError, MessageReader};
@@ -30,7 +30,7 @@ const GROUP_LEN_MAX: usize = 4096;
 /// And bytes of them, beyond which nothing more is read.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
-type Reader = tokio::io::Chain<Cursor<Bytes>, OwnedReadHalf>;
+type Reader = tokio::io::Chain<Cursor<Bytes>, ReadHalf>;
 type Reading =
     Pin<Box<dyn Future<Output = (MessageReader<Reader>, Result<Message, MessageError>)> + Send>>;
 
@@ -86,7 +86,7 @@ fn read(reader: MessageReader<Reader>) -> Reading {
 
 impl<'a, T: LinkTarget> Intake<'a, T> {
     /// Reads `read_ahead` and then from `link`.
-    pub(super) fn new(read_ahead: Bytes, link: OwnedReadHalf, target: &'a T) -> Self {
+    pub(super) fn new(read_ahead: Bytes, link: ReadHalf, target: &'a T) -> Self {
         let reader = Cursor::new(read_ahead).chain(link);
         Self {
             reading: read(MessageReader::new(reader, Role::Client, MESSAGE_BYTES_MAX)),
@@ -219,6 +219,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             MergeStatus::Merged => ReviewStatus::Merged,
             MergeStatus::Conflict => ReviewStatus::Conflict,
             MergeStatus::Failed => ReviewStatus::Failed,
+            MergeStatus::Found => ReviewStatus::Pending,
         };
         let report = MergeReport {
             entry_id,
@@ -250,10 +251,15 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
                 status,
                 reason,
                 kind,
+                retry_at,
             } = serde_json::from_str(data)?;
             match status {
                 ExitStatus::Stopped | ExitStatus::Drained => AgentReport::Stopped { reason },
-                ExitStatus::Failed => AgentReport::Failed { kind, reason },
+                ExitStatus::Failed => AgentReport::Failed {
+                    kind,
+                    reason,
+                    retry_at,
+                },
             }
         }
         message_type::AGENT_IDLE => {
@@ -283,6 +289,8 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             let AgentLimited { reason } = serde_json::from_str(data)?;
             AgentReport::Limited { reason }
         }
+        message_type::AGENT_SETBACK => AgentReport::Setback(serde_json::from_str(data)?),
+        message_type::AGENT_RECOVERED => AgentReport::Recovered,
         message_type::AGENT_RESUMED => {
             let AgentResumed { ask_id } = serde_json::from_str(data)?;
             AgentReport::Resumed { ask_id }

@@ -1,14 +1,17 @@
 //! Effects carried out on the world, and answered as the real runner does.
 
-use crate::container::ExitKind;
-use crate::model::{Agent, AgentId, AskId, BeadId, Timestamp};
+use std::time::Duration;
+
+use crate::container::git::Approved;
+use crate::container::{AgentReport, ExitKind};
+use crate::model::{Agent, AgentId, Approval, AskId, BeadId, Timestamp};
 use crate::storage::{AgentKey, ReviewKey, RigKey};
 use crate::town::command::Command;
 use crate::town::effects::Effect;
 use crate::town::{asks, mail, queries};
 
 use super::run::Simulation;
-use super::world::{Due, Run, Stage, failed};
+use super::world::{Due, Merging, Run, Stage, failed};
 
 /// How long a stopped run may go on with its turn, in seconds.
 const WHEN_IDLE_WITHIN: u64 = 60;
@@ -293,13 +296,22 @@ impl Simulation<'_> {
         let rig_id = review.rig_id;
         let rig = self.server.tree.get(&RigKey { rig_id }).unwrap();
         rig.ok_or(Denied::Broken)?;
+        let needed = queries::config_row(&self.server.tree)
+            .unwrap()
+            .approval_needed();
+        let approved = if needed > Approval::None {
+            Approved::Only(review.head_sha.filter(|_| review.approval >= needed))
+        } else {
+            Approved::Any
+        };
+        let merging = Merging { rig_id, approved };
         let silent = !self.world.kind && self.random.chance(8);
         let pace = self.world.pace(&mut self.random);
         let container = self.world.container.as_mut().ok_or(Denied::Away)?;
         if container.draining {
             return Err(Denied::Away);
         }
-        if container.merges.insert(entry_id, rig_id).is_none() && !silent {
+        if container.merges.insert(entry_id, merging).is_none() && !silent {
             let at = self.now().after(pace);
             self.world.plan(at, Due::Merge(entry_id));
         }
@@ -313,15 +325,22 @@ impl Simulation<'_> {
             && run.number == number
             && let Some(reason) = run.ending
         {
-            container.report(agent_id, crate::container::AgentReport::Idle { ends: true });
+            container.report(agent_id, AgentReport::Idle { ends: true });
             container.finish(agent_id, super::world::stopped(reason));
         }
     }
 
     /// The agent's program ends by itself.
     pub(super) fn die(&mut self, agent_id: AgentId, kind: ExitKind, reason: &str) {
+        let mut end = failed(kind, reason);
+        if let AgentReport::Failed { retry_at, .. } = &mut end
+            && self.random.chance(20)
+        {
+            let wait = Duration::from_secs(self.random.between(1, 7200));
+            *retry_at = Some(self.now().after(wait));
+        }
         if let Some(container) = &mut self.world.container {
-            container.finish(agent_id, failed(kind, reason));
+            container.finish(agent_id, end);
         }
     }
 
