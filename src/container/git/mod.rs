@@ -21,6 +21,7 @@ mod gates;
 mod merge;
 mod repository;
 mod sample;
+mod ssh;
 mod tidy;
 mod worktree;
 
@@ -36,5 +37,6 @@ pub use gates::Gates;
 pub use merge::{Approved, MergeOutcome, MergeTask};
 pub use repository::Repository;
 pub use sample::{SAMPLE_BRANCH, make_sample};
+pub(crate) use ssh::SshFiles;
 pub(in crate::container) use tidy::Removal;
 pub use worktree::{Worktree, WorktreeTask};
