@@ -128,8 +128,8 @@ impl Client {
         connections.open(call).await.map(EventStream::of_http)
     }
 
-    /// Registers a tool server for the agents of `directory` and waits until the agent server has
-    /// connected to it. Lost when the agent server restarts.
+    /// Registers a tool server for the sessions of `directory` that begin or go on from now, and waits
+    /// until the agent server has connected to it, if it says so. Lost when the agent server restarts.
     pub async fn add_mcp(&self, directory: &Path, server: &McpServer) -> Result<(), Error> {
         let connections = match &self.link {
             Link::Http(connections) => connections,

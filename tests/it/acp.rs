@@ -6,11 +6,12 @@ use gastownd::sdk::{AgentServerKind, AgentServerOptions, Error, create_agent_ser
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::main_job::all_events;
+use crate::main_job::until_exited;
 use crate::support::agent_server::{self, acp_command, acp_env};
 use crate::support::case::{Case, ONE_TRY, TRY_SOON, names};
+use crate::support::facts::Facts;
+use crate::support::mark::Mark;
 use crate::support::scripted_model::ScriptedModel;
-use crate::support::server::processes_of;
 
 /// A town whose agents speak the protocol and use a scripted model.
 fn town(kind: AgentServerKind, model: &ScriptedModel) -> Value {
@@ -42,11 +43,8 @@ async fn does_a_bead(kind: AgentServerKind) {
         "# Hello\n\nWelcome.\n"
     );
     // What the page and other clients know of an agent server is what they get.
-    let events = all_events(
-        &case.server,
-        &format!("{}/agents/{}", case.rig, bead.agent_id),
-    )
-    .await;
+    let agent = format!("{}/agents/{}", case.rig, bead.agent_id);
+    let events = until_exited(&case.server, &agent).await;
     let of_type = |event_type: &str| {
         let of_type = events
             .iter()
@@ -54,7 +52,6 @@ async fn does_a_bead(kind: AgentServerKind) {
         of_type.map(|event| &event["data"]).collect::<Vec<_>>()
     };
     assert!(!of_type("message.part.delta").is_empty());
-    assert!(!of_type("agent.idle").is_empty());
     let tools: Vec<&Value> = of_type("message.part.updated")
         .into_iter()
         .map(|data| &data["part"])
@@ -136,7 +133,11 @@ async fn what_the_town_allows_nobody_is_asked_about() {
 async fn killed_it_is_told_of_and_its_session_gone_on_with() {
     let lifecycle = Lifecycle::new();
     let model = ScriptedModel::start(&lifecycle).await;
-    let mut case = Case::new(TRY_SOON, town(AgentServerKind::Opencode, &model)).await;
+    let mark = Mark::new();
+    let mut config = town(AgentServerKind::Opencode, &model);
+    let (name, value) = mark.pair();
+    config["env_vars"][name] = json!(value);
+    let mut case = Case::new(TRY_SOON, config).await;
     let bead = case.sling("Take your time", "SCENARIO:slow").await;
     let agent = format!("{}/agents/{}", case.rig, bead.agent_id);
     let path = format!("{agent}/events?limit=1000");
@@ -147,11 +148,11 @@ async fn killed_it_is_told_of_and_its_session_gone_on_with() {
         })
         .await;
     let [program, _] = acp_command(AgentServerKind::Opencode);
-    for pid in processes_of(std::path::Path::new(&program)) {
-        if runs(pid, &program) {
-            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-        }
-    }
+    let processes = mark.processes();
+    let agent = processes.iter().find(|pid| runs(**pid, &program)).unwrap();
+    kill_process(Pid::from_raw(*agent).unwrap(), Signal::KILL).unwrap();
+    // A listener who does not listen for so long is disconnected.
+    case.facts = Facts::of(&case.server, &case.town).await;
     let failed = case.failed_try(&bead, 1).await;
     assert_eq!(failed["kind"], "agent_server", "{failed}");
     assert!(names(&failed["reason"], "signal 9"), "{failed}");
@@ -196,7 +197,11 @@ async fn programs_that_speak_something_else_are_told_by_what_they_do() {
         "it ended with code 3; its last output: hello",
     )
     .await;
-    check("echo hello >&2; exec sleep 60 >&-", "it closed its output").await;
+    check(
+        "echo hello >&2; exec sleep 60",
+        "not so after 3s; its last output: hello",
+    )
+    .await;
     // It sends back what it was sent.
     check("exec cat", "makes no sense").await;
     check(

@@ -165,6 +165,9 @@ async fn does_a_bead_with_its_tools(kind: AgentServerKind) {
         .add_mcp(&work, &tools.registration())
         .await
         .unwrap();
+    // Tools are for the sessions that begin after them.
+    let sessions = real.server.client().session();
+    real.session = sessions.create(&work, "Real").await.unwrap();
     real.prompt("Do your work. SCENARIO:polecat").await;
     real.hear("session.idle").await;
     assert_eq!(tools.called(), ["prime", "done"]);
