@@ -149,8 +149,7 @@ impl Acp {
         }
         for id in others {
             // Nothing depends on it: what it holds is gone with the program at the latest.
-            let _ = self
-                .connection
+            self.connection
                 .send_request(CloseSessionRequest::new(id))
                 .detach();
         }
