@@ -111,11 +111,12 @@ pub struct Asked {
 pub struct MergeReport {
     /// The merge request.
     pub entry_id: BeadId,
-    /// `Merged`, `Conflict` or `Failed`.
+    /// `Merged`, `Conflict` or `Failed`; `Pending` if the branch was only looked at, for its commit
+    /// is not the approved one.
     pub status: ReviewStatus,
     /// What happened.
     pub message: String,
-    /// The commit on the target branch.
+    /// The commit on the target branch; of one that was only looked at, the branch's own.
     pub commit_sha: Option<String>,
     /// Whether it may succeed later by itself.
     pub retryable: bool,
@@ -472,6 +473,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             MergeStatus::Merged => ReviewStatus::Merged,
             MergeStatus::Conflict => ReviewStatus::Conflict,
             MergeStatus::Failed => ReviewStatus::Failed,
+            MergeStatus::Found => ReviewStatus::Pending,
         };
         let report = MergeReport {
             entry_id,

@@ -139,7 +139,7 @@ impl Inner {
             let before = head.map(|head| chunks::load(&self.tree, key, &head));
             changes.push(Change {
                 key: key.clone(),
-                before: before.transpose()?,
+                before: before.transpose()?.map(|value| value.as_ref().to_vec()),
                 after: value.clone(),
             });
         }
@@ -157,7 +157,7 @@ impl Tree {
         rows.filter(|(key, _)| key.first() != Some(&0xFF))
             .map(|(key, head)| {
                 let value = chunks::load(&self.0.tree, &key, &head).unwrap();
-                (key.to_vec(), value)
+                (key.to_vec(), value.as_ref().to_vec())
             })
             .collect()
     }
