@@ -11,7 +11,7 @@ use crate::telemetry;
 
 use super::batch::Batch;
 use super::chunks::Value;
-use super::committer::{Committer, OnDurable, Refused};
+use super::committer::{Committer, OnDurable, Refused, Turn};
 use super::keys::{Key, Prefix};
 use super::{Error, chunks, codec};
 
@@ -211,6 +211,13 @@ impl Tree {
                 .queue(self.0.state.clone(), number, on_durable),
             Err(error) => Err(Refused { error, on_durable }),
         }
+    }
+
+    /// Calls `turn` from the committer's thread before its next flush, so that writers that can wait
+    /// for that don't apply their batches beside each other. Where the committer has ended, `turn` is
+    /// dropped and not called.
+    pub fn take_turn(&self, turn: Turn) {
+        self.0.committer.take_turn(turn);
     }
 
     /// Whether everything applied so far is on disk.

@@ -66,7 +66,12 @@ impl ByHand {
 
     /// How many batches are applied and not durable.
     pub(crate) fn pending(&mut self) -> usize {
-        self.waiting.extend(self.jobs.try_iter());
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Turn(turn) => turn(),
+                job => self.waiting.push_back(job),
+            }
+        }
         self.waiting.len()
     }
 
