@@ -51,7 +51,7 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
         rig_overrides: top.object("rig_overrides", rig_overrides),
         agent_server: top.agent_server(),
         acp: top.object("acp", |acp| AcpConfig {
-            command: acp.lines("command", bounds::COMMAND_WORDS_MAX, "words"),
+            command: acp.list("command", bounds::COMMAND_WORDS_MAX, "words"),
         }),
         providers: top.object("providers", providers),
         kilocode_token: top.line("kilocode_token"),
@@ -111,7 +111,7 @@ fn git_auth(auth: &mut Object<'_>) -> GitAuth {
 
 fn refinery(refinery: &mut Object<'_>) -> RefineryConfig {
     RefineryConfig {
-        gates: refinery.lines("gates", bounds::GATES_MAX, "commands"),
+        gates: refinery.list("gates", bounds::GATES_MAX, "commands"),
         auto_merge: refinery.switch("auto_merge"),
         require_clean_merge: refinery.switch("require_clean_merge"),
         gate_timeout_seconds: refinery.count("gate_timeout_seconds", bounds::GATE_SECONDS),
@@ -304,7 +304,7 @@ impl Object<'_> {
     }
 
     /// A list of lines of text, called `what` where it is not one.
-    fn lines(&mut self, name: &str, count_max: usize, what: &str) -> Vec<String> {
+    fn list(&mut self, name: &str, count_max: usize, what: &str) -> Vec<String> {
         let Some(value) = self.fields.get(name) else {
             return Vec::new();
         };
