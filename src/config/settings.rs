@@ -59,6 +59,9 @@ pub struct Settings {
 pub struct ContainerSettings {
     pub linger: Duration,
     pub stop_on_exit: bool,
+    pub on_demand: bool,
+    pub sleep_after: Duration,
+    pub drain_time: Duration,
     /// In bytes; `None` is a share of the machine's.
     pub memory_max: Option<u64>,
     pub processes_max: u32,
@@ -144,6 +147,11 @@ impl Settings {
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
+                on_demand: read.required(names::CONTAINER_ON_DEMAND, quantity::switch)?,
+                sleep_after: read
+                    .duration(names::CONTAINER_SLEEP_AFTER, bounds::CONTAINER_SLEEP_AFTER)?,
+                drain_time: read
+                    .duration(names::CONTAINER_DRAIN_TIME, bounds::CONTAINER_DRAIN_TIME)?,
                 memory_max: read.optional(names::CONTAINER_MEMORY_MAX, |text| {
                     quantity::size(text, bounds::CONTAINER_MEMORY)
                 })?,

@@ -23,8 +23,8 @@ use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_
 use super::client::Link;
 use super::protocol::{
     self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
-    AgentWaiting, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
-    MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
+    AgentWaiting, ContainerDraining, ContainerMessage, ContainerStats, ExitKind, ExitStatus,
+    GatesReport, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
 
@@ -100,6 +100,18 @@ pub struct Asked {
     pub detail: Json,
 }
 
+/// What the container says of itself, for the town.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerReport {
+    /// It takes nothing new, saves its agents' work and ends.
+    Draining {
+        /// Who wanted it, in words.
+        reason: String,
+    },
+    /// What it uses.
+    Stats(ContainerStats),
+}
+
 /// How a merge ended, for the town.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeReport {
@@ -153,6 +165,12 @@ pub trait LinkTarget: Clone + Send + Sync + 'static {
         place: LinkPosition,
         agent_id: AgentId,
         report: AgentReport,
+    ) -> impl Future<Output = bool> + Send;
+    /// The container says something of itself; true once that is durable.
+    fn told(
+        &self,
+        place: LinkPosition,
+        report: ContainerReport,
     ) -> impl Future<Output = bool> + Send;
     /// A merge ended; true once that is durable.
     fn merged(&self, place: LinkPosition, report: MergeReport)
@@ -267,6 +285,7 @@ impl Group {
 enum Report {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
+    Container(ContainerReport),
 }
 
 impl<T: LinkTarget> Relay<'_, T> {
@@ -351,6 +370,7 @@ impl<T: LinkTarget> Relay<'_, T> {
                     self.target.report(place, agent_id, report).await
                 }
                 Report::Merge(report) => self.target.merged(place, report).await,
+                Report::Container(report) => self.target.told(place, report).await,
             };
             if !stored {
                 return Err(LinkEnd::NotStored);
@@ -478,7 +498,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         return Ok(Some(Report::Merge(report)));
     }
     let Some(agent_id) = message.agent_id else {
-        return Ok(None);
+        return container_report(message).map(|report| report.map(Report::Container));
     };
     let report = match message.message_type.as_ref() {
         message_type::AGENT_STARTED => {
@@ -541,4 +561,19 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         _ => return Ok(None),
     };
     Ok(Some(Report::Agent(agent_id, report)))
+}
+
+/// What a message that is no agent's says of the container.
+fn container_report(
+    message: &ContainerMessage<'_>,
+) -> Result<Option<ContainerReport>, serde_json::Error> {
+    let data = message.data.get();
+    Ok(match message.message_type.as_ref() {
+        message_type::CONTAINER_DRAINING => {
+            let ContainerDraining { reason } = serde_json::from_str(data)?;
+            Some(ContainerReport::Draining { reason })
+        }
+        message_type::CONTAINER_STATS => Some(ContainerReport::Stats(serde_json::from_str(data)?)),
+        _ => None,
+    })
 }

@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::usage;
-use super::{agents, asks, dispatch, reviews, rework};
+use super::{agents, asks, container, dispatch, reviews, rework};
 
 /// Tries of a merge that may succeed by itself later.
 const MERGE_ATTEMPTS_MAX: u32 = 5;
@@ -42,6 +42,7 @@ pub(super) fn take_over(
 /// The link to a container is up. One of another life than the last knows nothing of what was
 /// asked of that; one of the same life is asked about what may not have reached it.
 pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
+    container::ready(draft, epoch)?;
     let same_life = draft.link()?.is_some_and(|last| last.epoch == epoch);
     for agent in draft.active_agents()? {
         if agent.dispatch.requested_at.is_none() {
@@ -71,11 +72,17 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
     Ok(())
 }
 
-/// The container's process is gone.
+/// The container's process is gone. Where it was to end, nothing went wrong.
 pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
+    let was_to_end = container::gone(draft, reason)?;
     let mut ran = false;
     for agent in draft.active_agents()? {
-        if agent.dispatch.requested_at.is_some() {
+        if agent.dispatch.requested_at.is_none() {
+            continue;
+        }
+        if was_to_end {
+            dispatch::stopped(draft, agent.agent_id, "the container ended")?;
+        } else {
             dispatch::failed(draft, agent.agent_id, ExitKind::AgentServer, reason)?;
             ran = true;
         }
@@ -87,27 +94,6 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
     for entry_id in running(draft)? {
         let now = draft.now;
         reviews::requeue(draft, entry_id, now, reason)?;
-    }
-    Ok(())
-}
-
-/// The container could not be started: that is a failed try of everything that waits for it.
-pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    let mut waited = false;
-    for mut agent in draft.active_agents()? {
-        let waits = agent.hook.is_some()
-            && agent.dispatch.requested_at.is_none()
-            && agent.dispatch.due_at <= draft.now;
-        if waits {
-            agent.dispatch.attempts += 1;
-            let agent_id = agent.agent_id;
-            draft.set_agent(agent)?;
-            dispatch::failed(draft, agent_id, ExitKind::Config, reason)?;
-            waited = true;
-        }
-    }
-    if waited {
-        breaker::failed(draft, None, reason)?;
     }
     Ok(())
 }

@@ -5,10 +5,10 @@ use serde_json::json;
 use crate::model::{Agent, AgentStatus};
 use crate::storage::RigKey;
 
-use super::agents;
 use super::command::CompletedStatus;
 use super::draft::Draft;
 use super::refusal::{Error, Refusal};
+use super::{agents, container};
 
 /// The town's first rig brings its mayor. One that was removed does not come back with the next
 /// rig, but when it is spoken to.
@@ -16,6 +16,7 @@ pub(super) fn come_with_first_rig(draft: &mut Draft<'_>) -> Result<(), Error> {
     let is_first = draft.tree.scan(&RigKey::all()).next().is_none();
     if is_first {
         agents::mayor(draft)?;
+        container::call_mayor(draft, !draft.settings.on_demand)?;
     }
     Ok(())
 }
@@ -24,7 +25,10 @@ pub(super) fn come_with_first_rig(draft: &mut Draft<'_>) -> Result<(), Error> {
 /// happens if there is none.
 pub(super) fn destroy(draft: &mut Draft<'_>) -> Result<(), Error> {
     match draft.mayor()? {
-        Some(mayor) => agents::remove(draft, &mayor),
+        Some(mayor) => {
+            container::call_mayor(draft, false)?;
+            agents::remove(draft, &mayor)
+        }
         None => Ok(()),
     }
 }

@@ -29,6 +29,7 @@ from_str!(
     crate::model::Approval,
     crate::model::AskId,
     crate::model::BeadId,
+    crate::model::ContainerState,
     crate::model::Epoch,
     crate::model::Priority,
     crate::model::ReviewStatus,

@@ -6,6 +6,7 @@ import { explain, paths, request } from "./api.js";
 import { AskList } from "./asks.js";
 import { beadDetails } from "./bead.js";
 import { Board, needsPerson, placeInOrder, reviewsBySource, failureOf, workerOf } from "./board.js";
+import { drawContainer } from "./container.js";
 import { Convoys } from "./convoys.js";
 import { element, setText } from "./dom.js";
 import { Link, TOWN } from "./link.js";
@@ -256,6 +257,7 @@ function drawHeader() {
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const used = tokens?.total > 0 ? `Today ${compact.format(tokens.total)} tokens${money}` : "";
   setText(at("town-usage"), used);
+  drawContainer(at("town-container"), town.container);
 }
 
 // A button outside every form; what goes wrong is told where the link is.

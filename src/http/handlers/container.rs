@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 use serde_json::json;
 
+use crate::container::CallError;
 use crate::http::context::{Context, Reply, ok};
 use crate::http::error::ApiError;
 use crate::http::wire;
@@ -10,11 +11,15 @@ use crate::town::Error as TownError;
 
 pub(in crate::http) async fn health(context: Context) -> Reply {
     let town = context.town()?;
-    match town.container().health().await {
-        Ok(health) => ok(health),
-        Err(crate::container::CallError::Asleep) => ok(json!({"status": "asleep"})),
-        Err(error) => Err(TownError::Container(error).into()),
-    }
+    let health = match town.container().health().await {
+        Ok(health) => Some(health),
+        Err(CallError::Asleep) => None,
+        Err(error) => return Err(TownError::Container(error).into()),
+    };
+    ok(wire::WireContainer::of(
+        town.container_life().await?,
+        health,
+    ))
 }
 
 /// Starts what is on an agent's hook. Everything else that an older client sends was settled when

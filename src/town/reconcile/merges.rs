@@ -11,7 +11,7 @@ use crate::model::{Approval, BeadId, Priority, Review, ReviewStatus, RigId, Time
 use crate::storage::{BeadKey, ReviewByStatus, ReviewKey, Tree};
 use crate::town::refusal::Error;
 
-use super::{Action, Container, Planner, View};
+use super::{Action, Planner, View};
 
 /// A merge that has not ended after this long, besides the time that its gates may take, goes back
 /// to the queue.
@@ -92,7 +92,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
         }
         busy.push(review.rig_id);
         let started_at = review.started_at.unwrap_or(planner.now);
-        if view.container == Container::Up && planner.is_due(started_at.after(stuck_after)) {
+        if view.container.is_ready() && planner.is_due(started_at.after(stuck_after)) {
             let entry_id = review.entry_id;
             planner.act(
                 Action::RequeueStuck { entry_id },

@@ -1,8 +1,10 @@
 use super::bench::Bench;
-use crate::model::{AgentId, Bead, BeadId, BeadStatus, Dependency, DependencyKind, Json, Priority};
+use crate::model::{
+    AgentId, Bead, BeadId, BeadStatus, ContainerState, Dependency, DependencyKind, Json, Priority,
+};
 use crate::town::agents;
 use crate::town::command::{BeadActor, SlingOrder, Slung};
-use crate::town::reconcile::{self, Action, Container, Live, View};
+use crate::town::reconcile::{self, Action, Live, View};
 use crate::town::{dependencies, pause, queue, settings};
 
 fn order(priority: Priority) -> SlingOrder {
@@ -42,17 +44,19 @@ impl Bench {
     /// What the reconciler would do with a container that is up.
     pub(super) fn planned(&self) -> Vec<Action> {
         let live = Live {
-            container: Container::Up,
+            heard: true,
             being_told: Vec::new(),
             being_notified: Vec::new(),
             ask_patience: super::bench::ASK_PATIENCE,
             up_since: Some(crate::model::Timestamp::from_millis(0)),
         };
-        let view = View::observe(self.tree(), &live, self.settings()).unwrap();
+        let mut view = View::observe(self.tree(), &live, self.settings()).unwrap();
+        view.container.state = ContainerState::Ready;
         let plan = reconcile::reconcile(&view, self.now);
         // What people and the mayor are to hear of is another duty's.
         let mayor = crate::town::queries::mayor(self.tree()).unwrap();
         let for_people = |action: &Action| match action {
+            Action::NoteIdleContainer => true,
             Action::EscalateAsk { .. } | Action::RaiseAgain { .. } | Action::Notify { .. } => true,
             Action::Dispatch { agent_id } => mayor
                 .as_ref()

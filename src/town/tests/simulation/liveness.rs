@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use crate::model::{Agent, AgentId, AgentRole, Bead, BeadStatus, BeadType, ReviewStatus, RigId};
-use crate::storage::{AgentKey, BeadKey, MailKey, MailUndelivered, ReviewByStatus, RigKey};
+use crate::storage::{
+    AgentKey, BeadKey, ContainerKey, MailKey, MailUndelivered, ReviewByStatus, RigKey,
+};
 use crate::town::command::{Command, NewBead};
 
 use super::clients;
 use super::run::Simulation;
+use super::server::SLEEP_AFTER;
 use super::world::{Due, Stage};
 
 /// In this time everything that was begun has ended, whatever pauses and tries lie before it.
@@ -22,6 +25,7 @@ impl Simulation<'_> {
         self.probe();
         self.settle();
         self.nothing_runs_for_nobody();
+        self.sleeps();
         super::whole::check(&self.server.tree);
     }
 
@@ -174,6 +178,20 @@ impl Simulation<'_> {
                 "{agent_id} runs and has nothing to do: {run:?}"
             );
         }
+    }
+
+    /// A container that nobody needs ends, the mayor's session with it.
+    fn sleeps(&mut self) {
+        let limit = self.now().after(SLEEP_AFTER + Duration::from_secs(3600));
+        while self.now() < limit {
+            self.go_on();
+            self.catch_up();
+        }
+        let life = self.server.tree.get(&ContainerKey {}).unwrap();
+        assert!(
+            self.world.container.is_none(),
+            "it runs for nobody: {life:?}"
+        );
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::container::{AgentReport, ExitKind, MergeReport};
+use crate::container::{AgentReport, ContainerReport, ExitKind, MergeReport};
 use crate::model::{AgentId, AgentRole, BeadId, Epoch, RigId, Timestamp};
 
 use super::random::Random;
@@ -56,6 +56,7 @@ pub(super) struct Container {
 pub(super) enum Message {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
+    Container(ContainerReport),
 }
 
 /// One run of an agent.
