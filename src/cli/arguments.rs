@@ -134,6 +134,15 @@ pub(super) struct ContainerArguments {
     /// Open files of each process
     #[arg(long)]
     pub(super) open_files_max: u32,
+    /// Bytes of memory above which the agent server is replaced between two beads
+    #[arg(long)]
+    pub(super) recycle_above: u64,
+    /// How long the agent server may say and answer nothing until it is replaced
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) hung_after: Duration,
+    /// How long a turn may wait for a model that does not answer
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) model_wait: Duration,
     /// Accept paths and file:// as git urls
     #[arg(long)]
     pub(super) allow_local_repos: bool,

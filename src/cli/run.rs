@@ -57,6 +57,9 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         memory_max: arguments.memory_max,
         processes_max: arguments.processes_max,
         open_files_max: arguments.open_files_max,
+        recycle_above: arguments.recycle_above,
+        hung_after: arguments.hung_after,
+        model_wait: arguments.model_wait,
     };
     limits.apply();
     let options = ContainerOptions {

@@ -54,6 +54,9 @@ pub(super) const CONTAINER_DRAIN_TIME: &str = "container.drain_time";
 pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
+pub(super) const CONTAINER_RECYCLE_ABOVE: &str = "container.recycle_above";
+pub(super) const CONTAINER_HUNG_AFTER: &str = "container.hung_after";
+pub(super) const CONTAINER_MODEL_WAIT: &str = "container.model_wait";
 pub(super) const STORAGE_CACHE: &str = "storage.cache";
 pub(super) const STORAGE_RESERVE: &str = "storage.reserve";
 pub(super) const STREAM_TAIL_PER_AGENT: &str = "stream.tail_per_agent";
@@ -222,6 +225,30 @@ pub const SETTINGS: &[Setting] = &[
         "COUNT",
         "65536",
         "Files that each process of a town's agents may have open",
+    ),
+    value(
+        CONTAINER_RECYCLE_ABOVE,
+        "container-recycle-above",
+        "GASTOWND_CONTAINER_RECYCLE_ABOVE",
+        "SIZE",
+        "2GiB",
+        "Memory of the agent program above which it is replaced as soon as no agent is at work",
+    ),
+    value(
+        CONTAINER_HUNG_AFTER,
+        "container-hung-after",
+        "GASTOWND_CONTAINER_HUNG_AFTER",
+        "DURATION",
+        "90s",
+        "An agent program that neither says nor answers anything for so long is replaced",
+    ),
+    value(
+        CONTAINER_MODEL_WAIT,
+        "container-model-wait",
+        "GASTOWND_CONTAINER_MODEL_WAIT",
+        "DURATION",
+        "5m",
+        "How long an agent waits for a model that does not answer, before its bead is put back",
     ),
     value(
         STORAGE_CACHE,

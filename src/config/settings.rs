@@ -66,6 +66,10 @@ pub struct ContainerSettings {
     pub memory_max: Option<u64>,
     pub processes_max: u32,
     pub open_files_max: u32,
+    /// In bytes.
+    pub recycle_above: u64,
+    pub hung_after: Duration,
+    pub model_wait: Duration,
 }
 
 /// The settings under `storage`.
@@ -161,6 +165,13 @@ impl Settings {
                 open_files_max: read.required(names::CONTAINER_OPEN_FILES_MAX, |text| {
                     quantity::count(text, bounds::CONTAINER_OPEN_FILES)
                 })?,
+                recycle_above: read.required(names::CONTAINER_RECYCLE_ABOVE, |text| {
+                    quantity::size(text, bounds::CONTAINER_RECYCLE_ABOVE)
+                })?,
+                hung_after: read
+                    .duration(names::CONTAINER_HUNG_AFTER, bounds::CONTAINER_HUNG_AFTER)?,
+                model_wait: read
+                    .duration(names::CONTAINER_MODEL_WAIT, bounds::CONTAINER_MODEL_WAIT)?,
             },
             storage: StorageSettings {
                 cache: read.required(names::STORAGE_CACHE, |text| {

@@ -156,13 +156,20 @@ fn container_arguments(options: &LaunchOptions) -> Vec<std::ffi::OsString> {
         memory_max,
         processes_max,
         open_files_max,
+        recycle_above,
+        hung_after,
+        model_wait,
     } = options.limits;
     for (name, limit) in [
         ("--memory-max", memory_max),
         ("--processes-max", processes_max.into()),
         ("--open-files-max", open_files_max.into()),
+        ("--recycle-above", recycle_above),
     ] {
         arguments.extend([name.into(), limit.to_string().into()]);
+    }
+    for (name, time) in [("--hung-after", hung_after), ("--model-wait", model_wait)] {
+        arguments.extend([name.into(), format!("{}ms", time.as_millis()).into()]);
     }
     if let Some(program) = &options.agent_program {
         arguments.extend(["--agent-program".into(), program.into()]);

@@ -13,9 +13,6 @@ use super::refusal::Error;
 use super::usage;
 use super::{agents, asks, container, dispatch, reviews, rework};
 
-/// Tries of a merge that may succeed by itself later.
-const MERGE_ATTEMPTS_MAX: u32 = 5;
-
 /// Takes over the message at `place` if it is new. One that the state refuses is taken over with no
 /// change: refusing it again and again would hold up everything behind it.
 pub(super) fn take_over(
@@ -60,8 +57,7 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
         if same_life {
             draft.effect(Effect::Merge(entry_id));
         } else {
-            let now = draft.now;
-            reviews::requeue(draft, entry_id, now, "the container was started anew")?;
+            reviews::running_failed(draft, entry_id, "the container was started anew")?;
         }
     }
     if same_life {
@@ -92,8 +88,7 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
         breaker::failed(draft, None, reason)?;
     }
     for entry_id in running(draft)? {
-        let now = draft.now;
-        reviews::requeue(draft, entry_id, now, reason)?;
+        reviews::running_failed(draft, entry_id, reason)?;
     }
     Ok(())
 }
@@ -118,16 +113,23 @@ pub(super) fn report(
             resumed,
         } => dispatch::started(draft, agent_id, session_id, resumed),
         AgentReport::Stopped { reason } => dispatch::stopped(draft, agent_id, &reason),
-        AgentReport::Failed { kind, reason } => {
-            dispatch::failed_try(draft, agent_id, kind, &reason)
+        AgentReport::Failed {
+            kind,
+            reason,
+            retry_at,
+        } => {
+            dispatch::failed_try(draft, agent_id, kind, &reason)?;
+            dispatch::wait_until(draft, agent_id, retry_at)
         }
         AgentReport::Idle { ends: true } => dispatch::idle_at_end(draft, agent_id),
-        AgentReport::Idle { ends: false } => dispatch::idle(draft, agent_id),
+        AgentReport::Idle { ends: false } => dispatch::turn_ended(draft, agent_id),
         AgentReport::Used { message_id, usage } => {
             usage::count(draft, agent_id, &message_id, usage)
         }
         AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
         AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
+        AgentReport::Setback(setback) => agents::setback(draft, agent_id, &setback),
+        AgentReport::Recovered => agents::recovered(draft, agent_id),
         AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }
@@ -167,9 +169,8 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
     if status == ReviewStatus::Conflict {
         return rework::send_back(draft, review, rework::Cause::Conflict, &message);
     }
-    if status == ReviewStatus::Failed && retryable && review.attempts < MERGE_ATTEMPTS_MAX {
-        let due_at = draft.now.after(draft.settings.backoff(review.attempts));
-        return reviews::requeue(draft, entry_id, due_at, &message);
+    if status == ReviewStatus::Failed && retryable {
+        return reviews::failed_try(draft, review, &message);
     }
     let outcome = ReviewOutcome {
         status,
@@ -177,27 +178,6 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         commit_sha,
     };
     reviews::end(draft, review, outcome)
-}
-
-/// A merge could not even be asked for.
-pub(super) fn merge_failed(
-    draft: &mut Draft<'_>,
-    entry_id: crate::model::BeadId,
-    reason: &str,
-) -> Result<(), Error> {
-    let Ok(review) = draft.review(entry_id) else {
-        return Ok(());
-    };
-    if review.status == ReviewStatus::Running && review.attempts >= MERGE_ATTEMPTS_MAX {
-        let outcome = ReviewOutcome {
-            status: ReviewStatus::Failed,
-            message: reason.to_owned(),
-            commit_sha: None,
-        };
-        return reviews::end(draft, review, outcome);
-    }
-    let due_at = draft.now.after(draft.settings.backoff(review.attempts));
-    reviews::requeue(draft, entry_id, due_at, reason)
 }
 
 fn running(draft: &mut Draft<'_>) -> Result<Vec<crate::model::BeadId>, Error> {

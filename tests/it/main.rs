@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod main_job;
 mod mayor;
+mod models;
 mod older_clients;
 mod orderly_stops;
 mod rehearsal;

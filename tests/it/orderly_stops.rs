@@ -182,7 +182,10 @@ async fn deleting_an_agent_archives_what_it_had() {
 #[tokio::test]
 async fn an_agent_that_waits_for_a_person_is_saved_as_well() {
     let case = Case::new(CUT_OFF_SOON, rehearsal()).await;
-    let asks = HANGS.replace("hang", "ask question Which colour? | Red");
+    let asks = HANGS.replace(
+        "rehearse: hang",
+        "rehearse: ask question Which colour? | Red",
+    );
     let mut stuck = Stuck::in_case(case, &asks).await;
     let own = |fact: &Value| fact["agent_id"] == stuck.bead.agent_id.as_str();
     stuck.case.facts.until("agent.waiting", own).await;

@@ -105,7 +105,7 @@ impl View {
         let config = queries::config(tree)?;
         let container = container::observe(tree, live.heard, &config, settings)?;
         Ok(Self {
-            agents: agents::observe(tree, container.calls_mayor)?,
+            agents: agents::observe(tree, settings, container.calls_mayor)?,
             container,
             reviews: merges::observe(tree)?,
             refinery: RefinerySeen::of(&config),

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use gastownd::lifecycle::Lifecycle;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
-use crate::support::server::{Server, Stream};
+use crate::support::server::{PATIENCE, Server};
 
 /// A client of the WebSocket that remembers all it was shown.
 pub(super) struct Watcher {
-    stream: Stream,
+    /// Read in a task of its own, which also answers the server's pings while nobody looks.
+    events: mpsc::UnboundedReceiver<Value>,
     pub(super) subject: Value,
     pub(super) epoch: Value,
     pub(super) seen: Vec<Value>,
@@ -17,40 +20,52 @@ pub(super) struct Watcher {
 impl Watcher {
     /// From the beginning on.
     pub(super) async fn begin(server: &Server, town: &str, subject: Value) -> Self {
+        let (_, events) = mpsc::unbounded_channel();
         let mut watcher = Self {
-            stream: server.stream(town).await,
+            events,
             subject,
             epoch: Value::Null,
             seen: Vec::new(),
         };
-        watcher.subscribe(json!({"afterEventId": 0})).await;
+        let all = json!({"afterEventId": 0});
+        watcher.subscribe(server, town, all).await;
         watcher
     }
 
     /// After the last event that it was shown.
     pub(super) async fn resume(&mut self, server: &Server, town: &str) {
-        self.stream = server.stream(town).await;
         let (epoch, after) = (self.epoch.clone(), self.seen.len());
-        self.subscribe(json!({"afterEventId": after, "epoch": epoch}))
-            .await;
+        let rest = json!({"afterEventId": after, "epoch": epoch});
+        self.subscribe(server, town, rest).await;
         assert_eq!(self.epoch, epoch);
     }
 
-    async fn subscribe(&mut self, mut message: Value) {
+    async fn subscribe(&mut self, server: &Server, town: &str, mut message: Value) {
+        let mut stream = server.stream(town).await;
         message["type"] = json!("subscribe");
         for (name, value) in self.subject.as_object().unwrap() {
             message[name] = value.clone();
         }
-        self.stream.say(message).await;
-        let answer = self.stream.next().await.unwrap();
+        stream.say(message).await;
+        let answer = stream.next().await.unwrap();
         assert_eq!(answer["type"], "subscribed", "{answer}");
         assert_eq!(answer["recovered"], true, "{answer}");
         self.epoch = answer["epoch"].clone();
+        let (sender, events) = mpsc::unbounded_channel();
+        self.events = events;
+        Lifecycle::new().spawn_detached("a watcher", async move {
+            while let Some(event) = stream.event().await {
+                if sender.send(event).is_err() {
+                    break;
+                }
+            }
+        });
     }
 
     /// Reads on; `None` if the connection is gone.
     async fn next(&mut self) -> Option<&Value> {
-        let event = self.stream.event().await?;
+        let event = tokio::time::timeout(PATIENCE, self.events.recv());
+        let event = event.await.expect("an event within patience")?;
         self.seen.push(event);
         self.seen.last()
     }

@@ -1,6 +1,6 @@
 //! What happens in the world by itself: agents at work, merges that end.
 
-use crate::container::protocol::{ContainerStats, GatesReport};
+use crate::container::protocol::{AgentSetback, ContainerStats, GatesReport, SetbackCause};
 use crate::container::{AgentReport, Asked, ContainerReport, ExitKind, MergeReport};
 use crate::model::{
     AgentId, AskKind, BeadId, Json, MailType, Priority, ReviewStatus, RigId, Usage,
@@ -100,6 +100,18 @@ impl Simulation<'_> {
                 processes: agents + 2,
                 uptime: 1,
             })));
+        }
+        if self.luck(mood, 10) {
+            let report = if self.random.chance(50) {
+                AgentReport::Recovered
+            } else {
+                AgentReport::Setback(AgentSetback {
+                    cause: SetbackCause::Model,
+                    reason: "the model limits its rate".to_owned(),
+                    retry_at: Some(self.now()),
+                })
+            };
+            self.report(agent_id, report);
         }
         if mood == Mood::Silent && self.random.chance(60) {
             // Nothing more is planned for it.

@@ -180,18 +180,16 @@ impl Simulation<'_> {
         }
     }
 
-    /// A container that nobody needs ends, the mayor's session with it.
+    /// A container that nobody needs ends, the mayor's session with it. What is told to the mayor
+    /// later wakes it once more.
     fn sleeps(&mut self) {
-        let limit = self.now().after(SLEEP_AFTER + Duration::from_secs(3600));
-        while self.now() < limit {
+        let limit = self.now().after(SLEEP_AFTER + TIME_MAX);
+        while self.world.container.is_some() {
+            let life = self.server.tree.get(&ContainerKey {}).unwrap();
+            assert!(self.now() < limit, "it runs for nobody: {life:?}");
             self.go_on();
             self.catch_up();
         }
-        let life = self.server.tree.get(&ContainerKey {}).unwrap();
-        assert!(
-            self.world.container.is_none(),
-            "it runs for nobody: {life:?}"
-        );
     }
 }
 
