@@ -51,6 +51,9 @@ pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
 pub(super) const CONTAINER_ON_DEMAND: &str = "container.on_demand";
 pub(super) const CONTAINER_SLEEP_AFTER: &str = "container.sleep_after";
 pub(super) const CONTAINER_DRAIN_TIME: &str = "container.drain_time";
+pub(super) const CONTAINER_LAUNCHER: &str = "container.launcher";
+pub(super) const CONTAINER_LISTEN: &str = "container.listen";
+pub(super) const CONTAINER_SERVER_URL: &str = "container.server_url";
 pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
@@ -201,6 +204,30 @@ pub const SETTINGS: &[Setting] = &[
         "DURATION",
         "45s",
         "How long agents may take to commit and push before their container ends and saves the rest",
+    ),
+    value(
+        CONTAINER_LAUNCHER,
+        "container-launcher",
+        "GASTOWND_CONTAINER_LAUNCHER",
+        "COMMAND",
+        "",
+        "A command line that starts a town's container, such as podman's; {arguments} in it is the container's own [default: the program, isolated as above]",
+    ),
+    value(
+        CONTAINER_LISTEN,
+        "container-listen",
+        "GASTOWND_CONTAINER_LISTEN",
+        "ADDRESS:PORT",
+        "",
+        "Where containers listen on TCP for the server, which shows a token [default: a socket in the data folder]",
+    ),
+    value(
+        CONTAINER_SERVER_URL,
+        "container-server-url",
+        "GASTOWND_CONTAINER_SERVER_URL",
+        "URL",
+        "",
+        "Where agents reach the server from within their containers [default: public_url, else the address of listen]",
     ),
     value(
         CONTAINER_MEMORY_MAX,

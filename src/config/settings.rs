@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Error;
+use super::launcher::LauncherTemplate;
 use super::layers::{FileChoice, Layers, Source};
 use super::{bounds, names, quantity};
 
@@ -62,6 +63,9 @@ pub struct ContainerSettings {
     pub on_demand: bool,
     pub sleep_after: Duration,
     pub drain_time: Duration,
+    pub launcher: Option<LauncherTemplate>,
+    pub listen: Option<SocketAddr>,
+    pub server_url: Option<String>,
     /// In bytes; `None` is a share of the machine's.
     pub memory_max: Option<u64>,
     pub processes_max: u32,
@@ -156,6 +160,9 @@ impl Settings {
                     .duration(names::CONTAINER_SLEEP_AFTER, bounds::CONTAINER_SLEEP_AFTER)?,
                 drain_time: read
                     .duration(names::CONTAINER_DRAIN_TIME, bounds::CONTAINER_DRAIN_TIME)?,
+                launcher: read.optional(names::CONTAINER_LAUNCHER, LauncherTemplate::parse)?,
+                listen: read.optional(names::CONTAINER_LISTEN, address)?,
+                server_url: read.optional(names::CONTAINER_SERVER_URL, server_url)?,
                 memory_max: read.optional(names::CONTAINER_MEMORY_MAX, |text| {
                     quantity::size(text, bounds::CONTAINER_MEMORY)
                 })?,

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use fastwebsockets::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
 use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Timestamp, Usage};
@@ -28,6 +27,7 @@ use super::protocol::{
     message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
+use super::wire::{ReadHalf, WriteHalf};
 
 /// Messages taken over together: one commit for what gathered during the last one. With a fleet of
 /// 64 busy agents a group fills a segment of each.
@@ -124,11 +124,12 @@ pub enum ContainerReport {
 pub struct MergeReport {
     /// The merge request.
     pub entry_id: BeadId,
-    /// `Merged`, `Conflict` or `Failed`.
+    /// `Merged`, `Conflict` or `Failed`; `Pending` if the branch was only looked at, for its commit
+    /// is not the approved one.
     pub status: ReviewStatus,
     /// What happened.
     pub message: String,
-    /// The commit on the target branch.
+    /// The commit on the target branch; of one that was only looked at, the branch's own.
     pub commit_sha: Option<String>,
     /// Whether it may succeed later by itself.
     pub retryable: bool,
@@ -201,7 +202,7 @@ pub(super) enum LinkEnd {
     NotStored,
 }
 
-type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, OwnedReadHalf>;
+type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, ReadHalf>;
 type Reading =
     Pin<Box<dyn Future<Output = (MessageReader<Reader>, Result<Message, MessageError>)> + Send>>;
 
@@ -233,7 +234,7 @@ fn read(reader: MessageReader<Reader>) -> Reading {
 }
 
 struct Relay<'a, T> {
-    writer: OwnedWriteHalf,
+    writer: WriteHalf,
     logs: &'a Logs,
     target: &'a T,
     epoch: Option<Epoch>,
@@ -493,6 +494,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             MergeStatus::Merged => ReviewStatus::Merged,
             MergeStatus::Conflict => ReviewStatus::Conflict,
             MergeStatus::Failed => ReviewStatus::Failed,
+            MergeStatus::Found => ReviewStatus::Pending,
         };
         let report = MergeReport {
             entry_id,

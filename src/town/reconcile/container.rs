@@ -131,12 +131,9 @@ fn open_work(view: &View, now: Timestamp) -> Option<String> {
     if let Some(agent) = agent {
         return Some(format!("agent {} has work", agent.agent_id));
     }
-    let is_open = |review: &&ReviewSeen| match review.status {
-        ReviewStatus::Running => true,
-        ReviewStatus::Pending | ReviewStatus::Waiting => {
-            review.approval >= view.refinery.needed && !view.holds.holds(Some(review.rig_id))
-        }
-        _ => false,
+    let is_open = |review: &&ReviewSeen| {
+        let waits = review.waits_for_container(view.refinery.needed);
+        review.status == ReviewStatus::Running || waits && !view.holds.holds(Some(review.rig_id))
     };
     let review = view.reviews.iter().find(is_open);
     review.map(|review| format!("merge request {} is to be merged", review.entry_id))

@@ -48,6 +48,7 @@ fn review(seq: u64, rig: u8, status: ReviewStatus, priority: Priority) -> Review
         approval: Approval::None,
         approval_note: None,
         refinery_failed: false,
+        head_sha: None,
     };
     ReviewSeen::of(&review, priority)
 }

@@ -191,7 +191,7 @@ impl Run {
             .git(&["log", "--format=", "--name-only", "main", "--", "docs"]);
         assert_eq!(files.lines().count(), 1, "once: {files}");
         self.acknowledged.still_hold(&self.server, &self.rig).await;
-        self.feed.until_seen("bead.closed").await;
+        self.feed.until_seen("agent.exited").await;
         self.agent_was_left_alone(moments);
         self.all_is_still_there(&agent_path).await;
         self.ends_without_a_trace().await;
