@@ -61,7 +61,7 @@ pub(super) enum Command {
     },
     /// One town's container; started by the server
     #[command(hide = true)]
-    Container(ContainerArguments),
+    Container(Box<ContainerArguments>),
     /// Ends a program and all that it started together with its parent; started by the container
     #[command(hide = true, disable_help_flag = true)]
     Guard {

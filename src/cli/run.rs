@@ -38,7 +38,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
         Command::Demo(arguments) => demo::run(arguments)?,
         Command::Config { action } => config_command::run(action)?,
         Command::Replay { record } => replay_command::run(&record)?,
-        Command::Container(arguments) => container(arguments)?,
+        Command::Container(arguments) => container(*arguments)?,
         Command::Guard { arguments } => {
             let code = sdk::guard::run(arguments)?;
             return Ok(u8::try_from(code).unwrap_or(UNUSUAL_END));
