@@ -117,6 +117,13 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    /// The server has all the connections that it takes.
+    pub(super) fn too_many_connections() -> Self {
+        let message = "the server has as many connections as it takes; try again in a moment";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "too_many_connections", message)
+    }
+
     pub(super) fn too_large(what: &str, limit: usize) -> Self {
         let message = format!("{what} is larger than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
