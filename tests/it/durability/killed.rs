@@ -231,6 +231,10 @@ impl Run {
     }
 
     /// Ends the server while clients write, starts it again, and lets everybody come back.
+    #[expect(
+        clippy::print_stdout,
+        reason = "how long an adoption takes is a figure"
+    )]
     async fn end_and_start(&mut self, moment: Moment) {
         let containers = self.containers();
         if moment != Moment::Slung {
