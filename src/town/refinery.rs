@@ -18,9 +18,11 @@ pub(super) fn matter(entry_id: BeadId) -> String {
     format!("approve:{entry_id}")
 }
 
-/// Puts a merge request on the hook of the rig's refinery, which is made if there is none.
+/// Puts a merge request on the hook of the rig's refinery, which is made if there is none. One that
+/// no hook takes, because somebody made it depend on other work, say, is left to a person: it may
+/// not stand in the way of those behind it.
 pub(super) fn begin(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
-    let review = draft.review(entry_id)?;
+    let mut review = draft.review(entry_id)?;
     if review.status != ReviewStatus::Pending {
         return Ok(());
     }
@@ -29,7 +31,17 @@ pub(super) fn begin(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error
         format!("review: {}", review.branch),
         format!("Branch {} is on your hook.", review.branch),
     );
-    agents::hook(draft, review.rig_id, refinery.agent_id, entry_id)?;
+    match agents::hook(draft, review.rig_id, refinery.agent_id, entry_id) {
+        Ok(()) => {}
+        // It has something else, and is asked again later.
+        Err(error @ Error::Refused(Refusal::AgentHooked(..))) => return Err(error),
+        Err(Error::Refused(refusal)) => {
+            review.refinery_failed = true;
+            let why = format!("the refinery can't take it: {refusal}");
+            return set_waiting(draft, review, Priority::Medium, &why);
+        }
+        Err(error) => return Err(error),
+    }
     mail::send_system(
         draft,
         refinery.agent_id,

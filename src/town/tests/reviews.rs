@@ -1,11 +1,14 @@
 use super::bench::{Bench, mail, review};
 use crate::container::MergeReport;
-use crate::model::{AgentStatus, Approval, BeadId, BeadStatus, Epoch, MailType, ReviewStatus};
+use crate::model::{
+    AgentStatus, Approval, BeadId, BeadStatus, Dependency, DependencyKind, Epoch, MailType,
+    ReviewStatus,
+};
 use crate::storage::LinkPosition;
 use crate::town::command::{BeadActor, CompletedStatus, ReviewOutcome};
 use crate::town::reconcile::Action;
 use crate::town::refusal::{Error, Refusal};
-use crate::town::{agents, beads, link, refinery, reviews};
+use crate::town::{agents, beads, dependencies, link, refinery, reviews};
 
 fn outcome(status: ReviewStatus) -> ReviewOutcome {
     ReviewOutcome {
@@ -312,4 +315,25 @@ fn the_mayor_hears_of_a_thing_once() {
     let heard = town.mailbox(mayor);
     assert_eq!(heard.len(), 2, "{heard:#?}");
     assert_eq!(town.escalations().len(), 2);
+}
+
+#[test]
+fn a_merge_request_that_no_hook_takes_is_left_to_a_person() {
+    let mut town = Bench::new();
+    town.configure(&serde_json::json!({"refinery": {"gates": ["make"]}}));
+    let rig_id = town.rig_id;
+    let (_, entry_id) = town.in_review();
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    found(&mut town, entry_id, "one");
+    let to = Dependency {
+        on_bead_id: town.open_bead(),
+        kind: DependencyKind::Blocks,
+    };
+    town.act(|draft| dependencies::add(draft, rig_id, entry_id, to, None))
+        .unwrap();
+    town.act(|draft| refinery::begin(draft, entry_id)).unwrap();
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.status, ReviewStatus::Waiting);
+    assert!(review.message.unwrap().contains("blocked"));
+    assert_eq!(town.escalations().len(), 1, "somebody is called");
 }
