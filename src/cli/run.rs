@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use rustix::process::{self, DumpableBehavior};
 use tokio::runtime::Builder;
 
 use crate::clock::Clock;
@@ -68,6 +69,8 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         model_wait: arguments.model_wait,
     };
     limits.apply();
+    // Agents run as the same user, and must not read the town's secrets out of this process.
+    process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::Shut)?;
     let options = ContainerOptions {
         town_id: arguments.town_id,
         socket: arguments.socket,

@@ -13,10 +13,11 @@ use super::listener::Listener;
 use super::routes::Routes;
 use super::socket::{Socket, beside};
 use super::spool::Spool;
+use super::ssh::Ssh;
 use super::town_config::TownConfigSlot;
 use crate::clock::Clock;
 use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
-use crate::container::git::{AllowedRepositories, GitEnvironment};
+use crate::container::git::{AllowedRepositories, Git, GitEnvironment};
 use crate::container::wire::Token;
 use crate::container::{Error, Limits, workspace};
 use crate::lifecycle::Lifecycle;
@@ -87,9 +88,17 @@ pub async fn run(
         source,
     })?;
 
+    let git = GitEnvironment::new(&options.guard, &credential_path, &home, options.allowed);
+    let ssh = Ssh::start(
+        git.ssh_files(),
+        beside(&options.socket, "ssh"),
+        Git::guarded(&git),
+        &lifecycle,
+    )
+    .await?;
     let (spool, links, town_config) = (Spool::new(), Links::new(), TownConfigSlot::default());
     let (fleet, handle) = Fleet::new(FleetOptions {
-        git: GitEnvironment::new(&options.guard, &credential_path, &home, options.allowed),
+        git,
         workspace: options.workspace,
         agent_program: options.agent_program,
         guard: options.guard,
@@ -110,6 +119,7 @@ pub async fn run(
     let routes = Arc::new(Routes {
         town_id: options.town_id,
         token,
+        ssh,
         fleet: handle.clone(),
         town_config: town_config.clone(),
         link,
