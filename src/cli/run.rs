@@ -79,6 +79,7 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         agent_program: arguments.agent_program,
         guard,
         linger: arguments.linger,
+        drain_time: arguments.drain_time,
         limits,
         allowed: AllowedRepositories {
             local: arguments.allow_local_repos,
