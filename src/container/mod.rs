@@ -39,7 +39,7 @@ pub use isolation::Isolation;
 pub use launch::LaunchOptions;
 pub use limits::Limits;
 pub use protocol::ExitKind;
-pub use relay::{AgentReport, Asked, LinkState, LinkTarget, MergeReport};
+pub use relay::{AgentReport, Asked, ContainerReport, LinkState, LinkTarget, MergeReport};
 pub use supervisor::ContainerHandle;
 
 /// The name of the folder in which an agent's worktree is.

@@ -19,7 +19,9 @@ use crate::storage::{self, LinkPosition};
 use crate::stream::{MessageError, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
-use super::protocol::{AgentSetback, ContainerDisk, ExitKind, GatesReport, ServerFrame};
+use super::protocol::{
+    AgentSetback, ContainerDisk, ContainerStats, ExitKind, GatesReport, ServerFrame,
+};
 use super::wire::WriteHalf;
 
 use group::{Group, Intake, Report, Said, without_repeats};
@@ -97,6 +99,20 @@ pub struct Asked {
     pub detail: Json,
 }
 
+/// What the container says of itself, for the town.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerReport {
+    /// It takes nothing new, saves its agents' work and ends.
+    Draining {
+        /// Who wanted it, in words.
+        reason: String,
+    },
+    /// What it uses.
+    Stats(ContainerStats),
+    /// What lies in its workspace.
+    Disk(ContainerDisk),
+}
+
 /// How a merge ended, for the town.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeReport {
@@ -152,15 +168,15 @@ pub trait LinkTarget: Clone + Send + Sync + 'static {
         agent_id: AgentId,
         report: AgentReport,
     ) -> impl Future<Output = bool> + Send;
+    /// The container says something of itself; true once that is durable.
+    fn told(
+        &self,
+        place: LinkPosition,
+        report: ContainerReport,
+    ) -> impl Future<Output = bool> + Send;
     /// A merge ended; true once that is durable.
     fn merged(&self, place: LinkPosition, report: MergeReport)
     -> impl Future<Output = bool> + Send;
-    /// The workspace was measured; true once that is durable.
-    fn measured(
-        &self,
-        place: LinkPosition,
-        disk: ContainerDisk,
-    ) -> impl Future<Output = bool> + Send;
 }
 
 /// Why a link ended.
@@ -253,7 +269,7 @@ impl<T: LinkTarget> Relay<'_, T> {
                     self.target.report(place, agent_id, report).await
                 }
                 Report::Merge(report) => self.target.merged(place, report).await,
-                Report::Disk(disk) => self.target.measured(place, disk).await,
+                Report::Container(report) => self.target.told(place, report).await,
             };
             if !stored {
                 return Err(LinkEnd::NotStored);

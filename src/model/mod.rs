@@ -1,6 +1,7 @@
 //! The nouns of a town as plain data: ids, enums and rows. No I/O, no clock, no wire format.
 
 mod attention;
+mod container;
 mod disk;
 mod ids;
 mod json;
@@ -10,6 +11,7 @@ mod time;
 mod work;
 
 pub use attention::{ApiToken, Ask, Raised};
+pub use container::{ContainerLife, ContainerState};
 pub use disk::{DiskUse, Removal, RigDiskUse, WorktreeUse};
 #[cfg(test)]
 pub(crate) use ids::seeded;

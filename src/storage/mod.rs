@@ -39,9 +39,9 @@ pub use keys::{
     AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, AnsweredAt,
     AnsweredCount, AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByConvoy, BeadByKind,
     BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey,
-    BeadReady, BeadSlung, ConfigKey, ConvoyKey, CountedKey, CounterKey, DiskKey, EscalationFold,
-    FormatKey, IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailBySender, MailKey,
-    MailUndelivered, MoleculeKey, NO_RIG, NudgeByExpiry, Prefix, RaisedKey, RemovalKey,
+    BeadReady, BeadSlung, ConfigKey, ContainerKey, ConvoyKey, CountedKey, CounterKey, DiskKey,
+    EscalationFold, FormatKey, IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailBySender,
+    MailKey, MailUndelivered, MoleculeKey, NO_RIG, NudgeByExpiry, Prefix, RaisedKey, RemovalKey,
     ReviewBySource, ReviewByStatus, ReviewKey, ReviewOutput, RigByName, RigKey, RigPaused,
     SchedulerKey, SegmentKey, TownDirectory, TownKey, UsageKey,
 };

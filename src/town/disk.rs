@@ -162,18 +162,6 @@ pub(super) fn tidy_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Err
     Ok(())
 }
 
-/// The container could not be started: a failed try if it was wanted for this.
-pub(super) fn not_tidied(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    let mut disk = row(draft)?;
-    let over = over(&disk, &draft.config()?);
-    if over.is_none() || disk.due_at > draft.now {
-        return Ok(());
-    }
-    try_failed(draft, &mut disk, reason, over.as_deref())?;
-    draft.put(&DiskKey {}, &disk);
-    Ok(())
-}
-
 /// The next try waits; after a few, work is held back without it, and people are called.
 fn try_failed(
     draft: &mut Draft<'_>,

@@ -76,17 +76,6 @@ pub(super) fn removed(
     }
 }
 
-/// The container could not be started: a failed try of everything that waits for it.
-pub(super) fn not_removed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    for row in draft.tree.scan(&RemovalKey::all()) {
-        let removal = row?.1;
-        if removal.asked_at.is_none() && removal.due_at <= draft.now {
-            try_failed(draft, removal, reason)?;
-        }
-    }
-    Ok(())
-}
-
 fn try_failed(draft: &mut Draft<'_>, mut removal: Removal, reason: &str) -> Result<(), Error> {
     let agent_id = removal.agent_id;
     let key = RemovalKey { agent_id };

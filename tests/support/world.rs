@@ -245,7 +245,7 @@ impl World {
 }
 
 /// What a town does by itself, in its own time.
-const OWN_FACTS: [&str; 19] = [
+const OWN_FACTS: [&str; 25] = [
     "agent.dispatched",
     "agent.exited",
     "agent.given_up",
@@ -260,6 +260,12 @@ const OWN_FACTS: [&str; 19] = [
     "mail.delivered",
     "nudge.dropped",
     "ask.closed",
+    "container.asleep",
+    "container.draining",
+    "container.failed",
+    "container.ready",
+    "container.starting",
+    "container.stats",
     "disk.tidied",
     "disk.tidy_failed",
     "escalation.repeated",

@@ -107,7 +107,7 @@ impl Routes {
                 accepted(fleet.tidy(tidy).await)
             }
             (&Method::POST, ["drain"]) => {
-                fleet.drain().await;
+                fleet.drain("the server asked it to").await;
                 accepted(Ok(()))
             }
             (&Method::POST, ["shutdown"]) => {

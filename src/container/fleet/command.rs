@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::agent::Session;
 use super::limits::Excess;
 use super::server::RunningServer;
+use super::stats::Measured;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
     AgentExited, AgentMerge, AgentState, AnswerQuestion, ContainerDisk, ExitKind, Health,
@@ -99,7 +100,8 @@ pub(super) enum Command {
         Reply<Result<(), Denied>>,
     ),
     Tidy(Box<TidyDisk>, Reply<Result<(), Denied>>),
-    Drain,
+    /// Why, in words.
+    Drain(&'static str),
     Shutdown,
 
     /// A start needs the agent server.
@@ -122,10 +124,12 @@ pub(super) enum Command {
     Saved(Run, AgentExited),
     /// A merge ended.
     Merged(AgentMerge),
+    /// What all processes together use was measured.
+    Measured(Measured),
     /// It was looked who is over a limit.
     Looked(Option<Excess>),
     /// It was looked what lies in the workspace; that cost so much of the processor.
-    Measured(ContainerDisk, std::time::Duration),
+    DiskMeasured(ContainerDisk, std::time::Duration),
     /// What is not needed was let go.
     Tidied(ContainerDisk),
 }

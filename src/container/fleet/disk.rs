@@ -74,7 +74,7 @@ struct Order {
 }
 
 impl Fleet {
-    /// Looks what lies there; the answer is [`Command::Measured`].
+    /// Looks what lies there; the answer is [`Command::DiskMeasured`].
     pub(super) fn measure_disk(&mut self) {
         // Who is at work now changes it again.
         self.disk.is_stale = self.agents.values().any(Agent::is_busy);
@@ -85,11 +85,11 @@ impl Fleet {
             .spawn_detached("measure the disk", async move {
                 let (disk, cost) = Box::pin(keeper.measure()).await;
                 // Nobody listens any more only when the fleet has ended.
-                let _ = commands.send(Command::Measured(disk, cost)).await;
+                let _ = commands.send(Command::DiskMeasured(disk, cost)).await;
             });
     }
 
-    pub(super) fn measured(&mut self, disk: &ContainerDisk, cost: Duration) {
+    pub(super) fn disk_measured(&mut self, disk: &ContainerDisk, cost: Duration) {
         self.disk.is_measuring = false;
         let rest = (cost * MEASURE_REST_FACTOR).max(MEASURE_INTERVAL_MIN);
         self.disk.rests_until = Some(Instant::now() + rest);

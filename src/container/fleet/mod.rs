@@ -30,6 +30,7 @@ mod prompting;
 mod server;
 mod serving;
 mod start;
+mod stats;
 
 #[cfg(test)]
 mod tests;

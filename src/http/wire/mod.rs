@@ -1,6 +1,7 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
 mod asks;
+mod container;
 mod disk;
 mod nouns;
 mod reviews;
@@ -12,6 +13,8 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+pub(super) use container::WireContainer;
 
 pub(super) use asks::{WireAsk, WireNewToken, WireToken};
 pub(super) use disk::WireDisk;

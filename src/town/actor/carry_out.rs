@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::super::command::Command;
 use super::super::effects::Effect;
-use super::super::reconcile::{Action, Container, Told, Unverified};
+use super::super::reconcile::{Action, Planned, Told, Unverified};
 use super::super::{
-    agents, asks, beads, breaker, budget, convoys, dependencies, disk, dispatch, escalations, link,
-    mail, mayor, molecules, patrol, pause, queue, refinery, removals, reviews, rework, rigs, runs,
-    settings,
+    agents, asks, beads, breaker, budget, container, convoys, dependencies, disk, dispatch,
+    escalations, link, mail, mayor, molecules, patrol, pause, queue, refinery, removals, reviews,
+    rework, rigs, runs, settings,
 };
 use super::Actor;
 use crate::container::LinkState;
@@ -79,6 +79,7 @@ impl Actor {
                 self.apply(reply, |draft| agents::delete(draft, rig_id, agent_id))
             }
             Command::Hook(rig_id, agent_id, bead_id, reply) => self.apply(reply, |draft| {
+                container::asked_for(draft)?;
                 agents::hook(draft, rig_id, agent_id, bead_id)
             }),
             Command::Unhook(rig_id, agent_id, reply) => {
@@ -188,8 +189,11 @@ impl Actor {
             Command::Merged(place, merge, reply) => self.apply(reply, |draft| {
                 link::take_over(draft, place, |draft| link::merged(draft, merge))
             }),
-            Command::Disk(place, measured, reply) => self.apply(reply, |draft| {
-                link::take_over(draft, place, |draft| disk::measured(draft, measured))
+            Command::ContainerTold(place, report, reply) => self.apply(reply, |draft| {
+                link::take_over(draft, place, |draft| container::told(draft, report))
+            }),
+            Command::DrainFailed(reason) => self.apply_own("failed drain", |draft| {
+                container::drain_failed(draft, &reason)
             }),
             Command::TidyFailed(reason) => {
                 self.apply_own("failed tidying", |draft| disk::tidy_failed(draft, &reason))
@@ -202,7 +206,7 @@ impl Actor {
                 false
             }
             Command::VerifyFailed(agent_id, reason) => self.verify_failed(agent_id, &reason),
-            Command::Link(state) => self.link_changed(&state),
+            Command::Link(state) => self.link_changed(state),
             Command::Activity(agent_id) => {
                 self.apply_own("activity", |draft| agents::touch(draft, agent_id))
             }
@@ -244,6 +248,9 @@ impl Actor {
             Command::FoundIdle(agent_id) => {
                 self.apply_own("found idle", |draft| dispatch::found_idle(draft, agent_id))
             }
+            Command::RemindDeferred(agent_id) => self.apply_own("deferred reminder", |draft| {
+                dispatch::reminder_deferred(draft, agent_id)
+            }),
             Command::RemindFailed(agent_id) => self.apply_own("failed reminder", |draft| {
                 // Its exit brings it back to the queue.
                 draft.effect(Effect::StopAgent(agent_id));
@@ -276,34 +283,44 @@ impl Actor {
         true
     }
 
-    fn link_changed(&mut self, state: &LinkState) -> bool {
-        self.container = Container::of(state);
+    /// Takes over what the supervisor says. What can't be written is tried again at the next look:
+    /// nobody says it a second time.
+    pub(super) fn link_changed(&mut self, state: LinkState) -> bool {
+        self.heard = true;
         // A link that comes up asks about all that runs.
         self.unverified.clear();
         self.up_since = match state {
             LinkState::Up { .. } => Some(self.clock.now()),
             LinkState::Down { .. } | LinkState::StartFailed { .. } => None,
         };
-        self.apply_own("link change", |draft| match state {
+        self.apply_own("link change", |draft| match &state {
             LinkState::Up { epoch } => link::up(draft, *epoch),
             LinkState::Down { reason } => link::down(draft, reason),
-            LinkState::StartFailed { reason } => link::start_failed(draft, reason),
+            LinkState::StartFailed { reason } => container::start_failed(draft, reason),
         });
+        let taken = container::reflects(&self.tree, &state);
+        self.untaken_link = (!taken).then_some(state);
         true
     }
 
     /// Each action fails alone.
-    pub(super) fn act(&mut self, action: &Action) {
-        match action {
+    pub(super) fn act(&mut self, planned: &Planned) {
+        match &planned.action {
             Action::WakeContainer => {
-                let asked = self.apply_own("wake", |draft| {
-                    draft.effect(Effect::WakeContainer);
-                    Ok(())
+                self.apply_own("wake", |draft| container::start(draft, &planned.why));
+            }
+            Action::KeepContainer => {
+                self.apply_own("keep the container", container::busy);
+            }
+            Action::NoteIdleContainer => {
+                // From now on its sleep has a due time.
+                self.woken |= self.apply_own("idle container", |draft| {
+                    draft.wake();
+                    container::idle(draft)
                 });
-                // On a full disk nothing was asked, and it is tried again.
-                if asked {
-                    self.container = Container::Waking;
-                }
+            }
+            Action::DrainContainer => {
+                self.apply_own("drain", |draft| container::drain(draft, &planned.why));
             }
             Action::Assign { bead_id } => {
                 let assigned =

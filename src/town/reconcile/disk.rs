@@ -12,7 +12,7 @@ use crate::town::agents;
 use crate::town::disk;
 use crate::town::refusal::Error;
 
-use super::{Action, Container, Planner, View};
+use super::{Action, Planner, View};
 
 /// A container that tidies up may have to fetch every repository and to delete a lot.
 const TIDY_TIME_MAX: Duration = Duration::from_secs(15 * 60);
@@ -88,7 +88,7 @@ pub(in crate::town) fn unused_from(agent: &Agent, config: &TownConfig) -> Option
 
 pub(super) fn plan(view: &View, planner: &mut Planner) {
     let disk = &view.disk;
-    let is_up = view.container == Container::Up;
+    let is_up = view.container.is_ready();
     if let Some(asked_at) = disk.asked_at {
         planner.work();
         if is_up && planner.is_due(asked_at.after(TIDY_TIME_MAX)) {
@@ -113,7 +113,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
         return;
     };
     // What is held back is tried again now and then, while there is anything that waits for it.
-    let is_wanted = !disk.is_full || is_up || planner.has_work;
+    let is_wanted = !disk.is_full || planner.has_work;
     if is_wanted && planner.is_due(due_at) && planner.has_container(view, over) {
         planner.act(Action::TidyDisk, over);
     }

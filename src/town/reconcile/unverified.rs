@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::protocol::text;
 use crate::model::{AgentId, Timestamp};
 
-use super::{Action, Container, Planner, View};
+use super::{Action, Planner, View};
 
 /// An agent of which nobody knows whether it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
     for unverified in &view.unverified {
         planner.work();
         // A container that is gone has been told of, and with it what ran there.
-        if view.container == Container::Up && planner.is_due(unverified.due_at) {
+        if view.container.is_ready() && planner.is_due(unverified.due_at) {
             let agent_id = unverified.agent_id;
             planner.act(
                 Action::Verify { agent_id },

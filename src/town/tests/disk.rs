@@ -13,7 +13,7 @@ use crate::town::disk::{self, TIDY_ATTEMPTS_MAX};
 use crate::town::effects::Effect;
 use crate::town::reconcile::Action;
 use crate::town::removals::REMOVAL_ATTEMPTS_MAX;
-use crate::town::{agents, dispatch, link, queries, removals};
+use crate::town::{agents, container, dispatch, link, queries, removals};
 
 const MIB: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -164,20 +164,31 @@ fn draft_rig(draft: &crate::town::draft::Draft<'_>) -> crate::model::RigId {
 }
 
 #[test]
-fn a_container_that_can_not_start_to_tidy_up_is_a_failed_try() {
+fn a_container_that_can_not_be_started_is_no_failed_try_of_what_waits_for_it() {
     let mut town = Bench::new();
-    let agent_id = town.polecat();
+    let rig_id = town.rig_id;
+    let (agent_id, _) = town.hooked();
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
+    town.act(|draft| agents::delete(draft, rig_id, agent_id))
+        .unwrap();
     town.configure(&json!({"container": {"disk_bytes_max": 40 * MIB}}));
-    town.measured(agent_id, 50 * MIB, None);
-    for _ in 0..TIDY_ATTEMPTS_MAX {
-        assert_eq!(town.held(), None);
-        town.act(|draft| link::start_failed(draft, "no such program"))
+    let other = town.polecat();
+    town.measured(other, 50 * MIB, None);
+    for _ in 0..TIDY_ATTEMPTS_MAX.max(REMOVAL_ATTEMPTS_MAX) {
+        town.act(|draft| container::start_failed(draft, "no such program"))
             .unwrap();
         town.later(BACKOFF_MAX);
     }
-    assert!(town.held().is_some());
-    let body = town.escalations()[0].body.clone().unwrap();
-    assert!(body.contains("no such program"), "{body}");
+    assert_eq!(town.held(), None);
+    let disk = town.tree().get(&DiskKey {}).unwrap().unwrap();
+    let removal = town.tree().get(&RemovalKey { agent_id }).unwrap().unwrap();
+    assert_eq!((disk.attempts, removal.attempts), (0, 0));
+    assert_eq!(
+        town.open_escalations(),
+        ["the town's container can't be started"],
+        "one cause, told once"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::container::git::Approved;
 use crate::container::protocol::{ContainerDisk, Tidied};
-use crate::container::{AgentReport, ExitKind, MergeReport};
+use crate::container::{AgentReport, ContainerReport, ExitKind, MergeReport};
 use crate::model::{AgentId, AgentRole, BeadId, Epoch, RigId, Timestamp};
 
 use super::random::Random;
@@ -68,7 +68,7 @@ pub(super) struct Merging {
 pub(super) enum Message {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
-    Disk(ContainerDisk),
+    Container(ContainerReport),
 }
 
 /// One run of an agent.
@@ -174,7 +174,7 @@ impl World {
             tidied,
         };
         if let Some(container) = &mut self.container {
-            container.say(Message::Disk(disk));
+            container.say(Message::Container(ContainerReport::Disk(disk)));
         }
     }
 
