@@ -30,6 +30,7 @@ mod routes;
 mod scheduler;
 mod sdk_real;
 mod socket;
+mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;

@@ -26,9 +26,11 @@ mod model_watch;
 mod observation;
 mod processes;
 mod prompting;
+mod recycling;
 mod server;
 mod serving;
 mod start;
+mod turns;
 
 #[cfg(test)]
 mod tests;
