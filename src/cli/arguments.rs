@@ -107,9 +107,18 @@ pub(super) struct DemoArguments {
 pub(super) struct ContainerArguments {
     #[arg(long)]
     pub(super) town_id: TownId,
-    /// The unix socket to answer on
+    /// The unix socket to answer on; that for git's questions is made beside it
     #[arg(long)]
     pub(super) socket: PathBuf,
+    /// Answer on this TCP address instead
+    #[arg(long, requires = "token_file")]
+    pub(super) listen: Option<SocketAddr>,
+    /// The file with what every request over TCP has to show
+    #[arg(long, requires = "listen")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Where the server reaches that address, if it is another one from there
+    #[arg(long, requires = "listen")]
+    pub(super) announce: Option<String>,
     /// The folder of the town's repositories and worktrees
     #[arg(long)]
     pub(super) workspace: PathBuf,

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use rustix::process::{self, DumpableBehavior};
 use tokio::runtime::Builder;
 
 use crate::clock::Clock;
 use crate::container::Limits;
-use crate::container::control_server::{self, ContainerOptions};
+use crate::container::control_server::{self, ContainerOptions, TcpOptions};
 use crate::container::credential_helper;
 use crate::container::git::AllowedRepositories;
 use crate::lifecycle::Lifecycle;
@@ -53,6 +54,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
 fn container(arguments: ContainerArguments) -> Result<(), Error> {
     telemetry::begin(&arguments.log)?;
     let guard = arguments.guard.map_or_else(own_path, Ok)?;
+    let tcp = arguments.listen.zip(arguments.token_file);
+    let tcp = tcp.map(|(listen, token_file)| TcpOptions {
+        listen,
+        token_file,
+        announce: arguments.announce,
+    });
     let limits = Limits {
         memory_max: arguments.memory_max,
         processes_max: arguments.processes_max,
@@ -62,9 +69,12 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         model_wait: arguments.model_wait,
     };
     limits.apply();
+    // Agents run as the same user, and must not read the town's secrets out of this process.
+    process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::Shut)?;
     let options = ContainerOptions {
         town_id: arguments.town_id,
         socket: arguments.socket,
+        tcp,
         workspace: arguments.workspace,
         agent_program: arguments.agent_program,
         guard,

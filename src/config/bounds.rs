@@ -83,6 +83,10 @@ pub(super) const EVENTS_MAX: RangeInclusive<u64> = 1_000..=1_000_000_000;
 pub(super) const BYTES_MAX: RangeInclusive<u64> = 2 * MIB..=1024 * 1024 * MIB;
 /// Model names, branch-like names, tokens and URLs.
 pub(super) const LINE_CHARS_MAX: usize = 1024;
+/// An RSA key of 16384 bits has about 12,000.
+pub(super) const PRIVATE_KEY_CHARS_MAX: usize = 16 * 1024;
+/// Some dozens of hosts with three keys each.
+pub(super) const KNOWN_HOSTS_CHARS_MAX: usize = 16 * 1024;
 /// Instructions for a role go into every system prompt.
 pub(super) const INSTRUCTIONS_CHARS_MAX: usize = 16 * 1024;
 /// One environment variable; a private key fits.

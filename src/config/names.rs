@@ -48,6 +48,9 @@ pub(super) const RECONCILE_RECORD: &str = "reconcile_record";
 pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
+pub(super) const CONTAINER_LAUNCHER: &str = "container.launcher";
+pub(super) const CONTAINER_LISTEN: &str = "container.listen";
+pub(super) const CONTAINER_SERVER_URL: &str = "container.server_url";
 pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
@@ -176,6 +179,30 @@ pub const SETTINGS: &[Setting] = &[
         "container-stop-on-exit",
         "GASTOWND_CONTAINER_STOP_ON_EXIT",
         "Stop every town's agents when the server stops, rather than let them work on",
+    ),
+    value(
+        CONTAINER_LAUNCHER,
+        "container-launcher",
+        "GASTOWND_CONTAINER_LAUNCHER",
+        "COMMAND",
+        "",
+        "A command line that starts a town's container, such as podman's; {arguments} in it is the container's own [default: the program, isolated as above]",
+    ),
+    value(
+        CONTAINER_LISTEN,
+        "container-listen",
+        "GASTOWND_CONTAINER_LISTEN",
+        "ADDRESS:PORT",
+        "",
+        "Where containers listen on TCP for the server, which shows a token [default: a socket in the data folder]",
+    ),
+    value(
+        CONTAINER_SERVER_URL,
+        "container-server-url",
+        "GASTOWND_CONTAINER_SERVER_URL",
+        "URL",
+        "",
+        "Where agents reach the server from within their containers [default: public_url, else the address of listen]",
     ),
     value(
         CONTAINER_MEMORY_MAX,
@@ -343,7 +370,7 @@ pub const SETTINGS: &[Setting] = &[
         "GASTOWND_HTTP_CONNECTIONS_MAX",
         "COUNT",
         "4096",
-        "Connections at the same time; above it new ones wait",
+        "Connections at the same time, WebSockets included; above it new ones are refused",
     ),
     value(
         RETENTION_DAYS,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Error;
+use super::launcher::LauncherTemplate;
 use super::layers::{FileChoice, Layers, Source};
 use super::{bounds, names, quantity};
 
@@ -59,6 +60,9 @@ pub struct Settings {
 pub struct ContainerSettings {
     pub linger: Duration,
     pub stop_on_exit: bool,
+    pub launcher: Option<LauncherTemplate>,
+    pub listen: Option<SocketAddr>,
+    pub server_url: Option<String>,
     /// In bytes; `None` is a share of the machine's.
     pub memory_max: Option<u64>,
     pub processes_max: u32,
@@ -148,6 +152,9 @@ impl Settings {
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
+                launcher: read.optional(names::CONTAINER_LAUNCHER, LauncherTemplate::parse)?,
+                listen: read.optional(names::CONTAINER_LISTEN, address)?,
+                server_url: read.optional(names::CONTAINER_SERVER_URL, server_url)?,
                 memory_max: read.optional(names::CONTAINER_MEMORY_MAX, |text| {
                     quantity::size(text, bounds::CONTAINER_MEMORY)
                 })?,

@@ -454,6 +454,8 @@ impl Towns {
         LaunchOptions {
             town_id,
             program: self.0.options.program.clone(),
+            launcher: settings.container.launcher.clone(),
+            listen: settings.container.listen,
             // Short: a unix socket's path has some hundred bytes at most.
             run_dir: settings.data_dir.join("run").join(town_id.short()),
             workspace: self.workspace(town_id),

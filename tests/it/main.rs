@@ -18,6 +18,7 @@ mod failures;
 mod git_hosts;
 mod guard;
 mod isolation;
+mod launcher;
 mod limits;
 mod main_job;
 mod mayor;

@@ -58,6 +58,7 @@ impl Container {
         let options = ContainerOptions {
             town_id: town,
             socket: folder.path().join("run/c.sock"),
+            tcp: None,
             workspace: folder.path().join("workspace"),
             agent_program: None,
             guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),

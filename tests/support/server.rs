@@ -129,12 +129,10 @@ impl Server {
         self.program = Some(program);
     }
 
-    /// With login what it says is kept, because the link is among it.
+    /// With login what it says is kept, because the link is among it; and where a test asks for a log.
     fn said_to_file(&self) -> bool {
-        !self
-            .arguments
-            .iter()
-            .any(|argument| argument == "--no-auth")
+        let has = |name| self.arguments.iter().any(|argument| argument == name);
+        !has("--no-auth") || has("--log")
     }
 
     /// The administrator's token.
@@ -398,6 +396,16 @@ where
 
 impl Stream {
     pub(crate) async fn connect(address: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        let stream = Self::try_connect(address, path, headers).await;
+        stream.expect("the server takes the WebSocket")
+    }
+
+    /// `None` if the server refuses.
+    pub(crate) async fn try_connect(
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Option<Self> {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut request = Request::builder()
             .uri(path)
@@ -415,8 +423,8 @@ impl Stream {
         let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
         let (socket, _) = fastwebsockets::handshake::client(&Spawner, request, stream)
             .await
-            .unwrap();
-        Self { socket }
+            .ok()?;
+        Some(Self { socket })
     }
 
     pub(crate) async fn say(&mut self, message: Value) {

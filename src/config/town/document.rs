@@ -119,6 +119,12 @@ pub struct GitAuth {
     /// A GitLab of one's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gitlab_instance_url: Option<String>,
+    /// A private key without a passphrase, for repositories at `ssh://` and `git@host:path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_key: Option<String>,
+    /// Lines of a `known_hosts` file; without them a host is believed when it is met first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_known_hosts: Option<String>,
 }
 
 /// How branches are merged.

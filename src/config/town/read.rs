@@ -87,6 +87,8 @@ fn git_auth(auth: &mut Object<'_>) -> GitAuth {
         github_token: auth.line("github_token"),
         gitlab_token: auth.line("gitlab_token"),
         gitlab_instance_url: auth.web_address("gitlab_instance_url"),
+        ssh_key: auth.private_key("ssh_key"),
+        ssh_known_hosts: auth.lines("ssh_known_hosts", bounds::KNOWN_HOSTS_CHARS_MAX),
     }
 }
 
@@ -139,6 +141,9 @@ fn days() -> RangeInclusive<u64> {
     u64::from(*bounds::RETENTION_DAYS.start())..=u64::from(*bounds::RETENTION_DAYS.end())
 }
 
+/// How the content of an OpenSSH key begins, in base64: the format's name and the cipher `none`.
+const OPENSSH_WITHOUT_PASSPHRASE: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUA";
+
 /// An object that is being read, and where it stands.
 struct Object<'a> {
     fields: &'a Map<String, Value>,
@@ -173,6 +178,33 @@ impl Object<'_> {
             self.issue(name, line_rule());
         }
         text.map(str::to_owned)
+    }
+
+    /// Some lines of text.
+    fn lines(&mut self, name: &str, chars_max: usize) -> Option<String> {
+        let value = self.fields.get(name)?;
+        let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+        let text = value.as_str().filter(|text| {
+            !text.trim().is_empty()
+                && text.chars().count() <= chars_max
+                && text.chars().all(is_plain)
+        });
+        if text.is_none() {
+            self.issue(
+                name,
+                format!("must be lines of text, at most {chars_max} characters, or null"),
+            );
+        }
+        text.map(str::to_owned)
+    }
+
+    fn private_key(&mut self, name: &str) -> Option<String> {
+        let text = self.lines(name, bounds::PRIVATE_KEY_CHARS_MAX)?;
+        let rule = private_key_rule(&text);
+        if let Some(rule) = rule {
+            self.issue(name, rule);
+        }
+        rule.is_none().then_some(text)
     }
 
     fn role_texts(&mut self, chars_max: usize) -> RoleTexts {
@@ -348,6 +380,25 @@ fn line_rule() -> String {
         "must be a line of 1 to {} characters, or null",
         bounds::LINE_CHARS_MAX
     )
+}
+
+/// What is wrong with the text of a private key. ssh itself judges the rest.
+fn private_key_rule(text: &str) -> Option<&'static str> {
+    let mut lines = text.trim().lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    let is_key = first.starts_with("-----BEGIN ")
+        && first.ends_with(" PRIVATE KEY-----")
+        && text.trim_end().ends_with(" PRIVATE KEY-----");
+    let begin: String = lines.collect();
+    if !is_key {
+        Some("must be a private key, from its BEGIN line to its END line")
+    } else if text.contains("ENCRYPTED")
+        || (first.contains("OPENSSH") && !begin.starts_with(OPENSSH_WITHOUT_PASSPHRASE))
+    {
+        Some("must be a key without a passphrase: nobody is there to type it")
+    } else {
+        None
+    }
 }
 
 fn is_env_value(text: &str) -> bool {

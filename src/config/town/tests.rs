@@ -80,6 +80,33 @@ fn rig_overrides_are_found_under_any_spelling_of_the_id() {
     assert_eq!(emptied, Ok(TownConfig::default()));
 }
 
+fn key(kind: &str, content: &str) -> String {
+    format!("-----BEGIN {kind}PRIVATE KEY-----\n{content}\n-----END {kind}PRIVATE KEY-----\n")
+}
+
+#[test]
+fn an_ssh_key_is_kept_as_it_came_and_shown_masked() {
+    for text in [
+        key("OPENSSH ", "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"),
+        key("RSA ", "MIIEpAIBAAKCAQEA").replace('\n', "\r\n"),
+        key("", "MC4CAQAwBQYDK2VwBCIEI").trim().to_owned(),
+    ] {
+        let config = after(&[json!({"git_auth": {"ssh_key": text}})]);
+        assert_eq!(config.git_auth.ssh_key.as_ref(), Some(&text));
+        let shown = config.masked();
+        let masked = shown["git_auth"]["ssh_key"].as_str().unwrap();
+        assert!(
+            masked.starts_with("****") && masked.len() == 8,
+            "{masked:?}"
+        );
+        assert_eq!(
+            config.patched(&shown),
+            Ok(config.clone()),
+            "and can be sent back"
+        );
+    }
+}
+
 #[test]
 fn everything_wrong_is_named() {
     let cases = [
@@ -99,6 +126,19 @@ fn everything_wrong_is_named() {
             ],
         ),
         (json!({"env_vars": []}), vec!["env_vars"]),
+        (
+            json!({"git_auth": {"ssh_key": "ssh-ed25519 AAAA", "ssh_known_hosts": "a\u{7}"}}),
+            vec!["git_auth.ssh_key", "git_auth.ssh_known_hosts"],
+        ),
+        // One with a passphrase, as the two formats say it.
+        (
+            json!({"git_auth": {"ssh_key": key("OPENSSH ", "b3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIA")}}),
+            vec!["git_auth.ssh_key"],
+        ),
+        (
+            json!({"git_auth": {"ssh_key": key("ENCRYPTED ", "MIIB")}}),
+            vec!["git_auth.ssh_key"],
+        ),
         (
             json!({"agent_models": {"chef": "x"}}),
             vec!["agent_models.chef"],

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json as value;
 
 use super::link::LinkContext;
 use super::requests::{Answer, Rejection, json, read_body};
+use super::ssh::Ssh;
 use super::town_config::TownConfigSlot;
 use crate::config::ResolvedTownConfig;
 use crate::container::fleet::{Denied, FleetHandle};
@@ -18,6 +20,7 @@ use crate::container::protocol::{
     AnswerPermission, AnswerQuestion, CONFIG_HEADER, MergeBranch, MessageAgent, RemoveAgent,
     StartAgent, StopAgent,
 };
+use crate::container::wire::Token;
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, TownId};
 
@@ -25,6 +28,9 @@ use crate::model::{AgentId, TownId};
 #[derive(Debug)]
 pub(super) struct Routes {
     pub(super) town_id: TownId,
+    /// What every request has to show; nothing where only this user can reach the socket.
+    pub(super) token: Option<Token>,
+    pub(super) ssh: Ssh,
     pub(super) fleet: FleetHandle,
     pub(super) town_config: TownConfigSlot,
     pub(super) link: LinkContext,
@@ -41,6 +47,7 @@ impl Routes {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Rejection> {
+        self.authenticate(&request)?;
         let config = self.config(&request)?;
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -52,11 +59,17 @@ impl Routes {
             (&Method::POST, ["agents", "start"]) => {
                 let start: StartAgent = read_body(body(request)).await?;
                 self.check_town(start.town_id)?;
-                accepted(fleet.start(start, needed(config)?).await)
+                let config = needed(config)?;
+                self.ready_ssh(&config).await?;
+                accepted(fleet.start(start, config).await)
             }
             (&Method::POST, ["agents", agent, "message"]) => {
                 let (agent, config) = (agent_id(agent)?, needed(config)?);
                 let message: MessageAgent = read_body(body(request)).await?;
+                if let Err(error) = self.ready_ssh(&config).await {
+                    // It is told when the agent pushes, if it has to.
+                    tracing::warn!(%agent, ?error, "a message's config has no usable ssh key");
+                }
                 accepted(fleet.message(agent, message, config).await)
             }
             (&Method::POST, ["agents", agent, "stop"]) => {
@@ -84,6 +97,9 @@ impl Routes {
             }
             (&Method::POST, ["git", "merge"]) => {
                 let merge: MergeBranch = read_body(body(request)).await?;
+                if let Some(config) = &config {
+                    self.ready_ssh(config).await?;
+                }
                 accepted(fleet.merge(merge, config).await)
             }
             (&Method::POST, ["drain"]) => {
@@ -96,6 +112,27 @@ impl Routes {
             }
             _ => Err(Rejection::not_found()),
         }
+    }
+
+    /// Before git is run for a config, ssh knows its key.
+    async fn ready_ssh(&self, config: &ResolvedTownConfig) -> Result<(), Rejection> {
+        let ready = self.ssh.use_for(&config.git_auth).await;
+        Ok(ready.map_err(|error| Denied::Repository(error.story()))?)
+    }
+
+    fn authenticate(&self, request: &Request<Incoming>) -> Result<(), Rejection> {
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        let shown = request.headers().get(AUTHORIZATION);
+        if shown.is_some_and(|shown| token.is_shown_by(shown.as_bytes())) {
+            return Ok(());
+        }
+        Err(Rejection {
+            status: StatusCode::UNAUTHORIZED,
+            code: "unauthorized",
+            error: "the request needs the container's token".to_owned(),
+        })
     }
 
     /// The config that the request carries, or the newest if it carries none.
