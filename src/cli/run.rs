@@ -39,7 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
         Command::Demo(arguments) => demo::run(arguments)?,
         Command::Config { action } => config_command::run(action)?,
         Command::Replay { record } => replay_command::run(&record)?,
-        Command::Container(arguments) => container(arguments)?,
+        Command::Container(arguments) => container(*arguments)?,
         Command::Guard { arguments } => {
             let code = sdk::guard::run(arguments)?;
             return Ok(u8::try_from(code).unwrap_or(UNUSUAL_END));
@@ -79,6 +79,7 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         agent_program: arguments.agent_program,
         guard,
         linger: arguments.linger,
+        drain_time: arguments.drain_time,
         limits,
         allowed: AllowedRepositories {
             local: arguments.allow_local_repos,

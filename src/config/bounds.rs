@@ -50,6 +50,10 @@ pub(super) const PATROL_AFTER: (Duration, Duration) = (minutes(1), days(1));
 pub(super) const BODY_MAX: RangeInclusive<u64> = 16 * KIB..=64 * MIB;
 /// A socket costs some kilobytes and a file descriptor.
 pub(super) const CONNECTIONS_MAX: RangeInclusive<u32> = 8..=1_000_000;
+/// A container takes a second to start: one that sleeps sooner would start all day.
+pub(super) const CONTAINER_SLEEP_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// An agent commits and pushes in seconds, but a hook of the repository may run its tests first.
+pub(super) const CONTAINER_DRAIN_TIME: (Duration, Duration) = (Duration::from_secs(1), minutes(10));
 /// systemd gives a service 90 s to stop.
 pub(super) const SHUTDOWN_GRACE: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(80));
@@ -60,8 +64,6 @@ pub(super) const RETENTION_DAYS: RangeInclusive<u32> = 1..=3650;
 pub const ALARM_INTERVAL_ACTIVE_DEFAULT: Duration = Duration::from_secs(15);
 /// Seconds between alarms of a town without work, where its config says nothing.
 pub const ALARM_INTERVAL_IDLE_DEFAULT: Duration = minutes(5);
-/// A container without activity sleeps after this, where the config says nothing.
-pub const SLEEP_AFTER_DEFAULT: Duration = minutes(30);
 /// Polecats of a rig, where the config says nothing: about 3 GB of agent server on one machine.
 pub const MAX_POLECATS_PER_RIG_DEFAULT: u32 = 5;
 
@@ -113,9 +115,6 @@ const _: () = {
     let idle = ALARM_INTERVAL_IDLE_DEFAULT.as_secs();
     assert!(idle >= *ALARM_IDLE_SECONDS.start() && idle <= *ALARM_IDLE_SECONDS.end());
     assert!(active < idle);
-    let sleep_after = SLEEP_AFTER_DEFAULT.as_secs() / 60;
-    assert!(sleep_after >= *SLEEP_AFTER_MINUTES.start());
-    assert!(sleep_after <= *SLEEP_AFTER_MINUTES.end());
     // One variable and one role's instructions must fit into the document that holds them.
     assert!(ENV_VALUE_CHARS_MAX < TOWN_CONFIG_BYTES_MAX);
     assert!(INSTRUCTIONS_CHARS_MAX * 4 < TOWN_CONFIG_BYTES_MAX);

@@ -279,14 +279,11 @@ impl TownConfig {
             .max(self.alarm_active())
     }
 
-    /// The time without activity after which the container sleeps.
+    /// The time with nothing to do after which the container sleeps; `None` leaves it to the server.
     #[must_use]
-    pub fn sleep_after(&self) -> Duration {
-        self.container
-            .sleep_after_minutes
-            .map_or(bounds::SLEEP_AFTER_DEFAULT, |minutes| {
-                Duration::from_secs(minutes * 60)
-            })
+    pub fn sleep_after(&self) -> Option<Duration> {
+        let minutes = self.container.sleep_after_minutes?;
+        Some(Duration::from_secs(minutes * 60))
     }
 
     pub(super) fn rig_override(&self, rig: Option<RigId>) -> Option<&RigOverride> {

@@ -458,7 +458,7 @@ fn times_have_defaults_and_an_order() {
     let default = TownConfig::default();
     assert_eq!(default.alarm_active().as_secs(), 15);
     assert_eq!(default.alarm_idle().as_secs(), 300);
-    assert_eq!(default.sleep_after().as_secs(), 1800);
+    assert_eq!(default.sleep_after(), None, "the server's setting");
     let slow = after(&[json!({"alarm_interval_active": 600})]);
     assert_eq!(slow.alarm_idle(), slow.alarm_active());
 }

@@ -103,7 +103,7 @@ impl Routes {
                 accepted(fleet.merge(merge, config).await)
             }
             (&Method::POST, ["drain"]) => {
-                fleet.drain().await;
+                fleet.drain("the server asked it to").await;
                 accepted(Ok(()))
             }
             (&Method::POST, ["shutdown"]) => {

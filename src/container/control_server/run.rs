@@ -41,6 +41,8 @@ pub struct ContainerOptions {
     pub guard: PathBuf,
     /// How long to go on without a server before draining and ending.
     pub linger: Duration,
+    /// How long a working agent may take to commit and push once it was asked to.
+    pub drain_time: Duration,
     /// What it and all that it starts may use of the machine.
     pub limits: Limits,
     /// Which repositories may be used besides the usual ones.
@@ -101,6 +103,7 @@ pub async fn run(
         agent_program: options.agent_program,
         guard: options.guard,
         linger: options.linger,
+        drain_time: options.drain_time,
         limits: options.limits,
         spool: spool.clone(),
         links: links.clone(),
@@ -164,7 +167,7 @@ async fn drain_on_signal(mut signals: Signals, fleet: &FleetHandle, lifecycle: &
         () = lifecycle.stopping() => {}
     }
     tracing::info!("draining");
-    fleet.drain().await;
+    fleet.drain("a signal ended it").await;
     signals.next().await;
 }
 

@@ -30,6 +30,7 @@ mod recycling;
 mod server;
 mod serving;
 mod start;
+mod stats;
 mod turns;
 
 #[cfg(test)]
