@@ -95,6 +95,8 @@ pub(super) const INSTRUCTIONS_CHARS_MAX: usize = 16 * 1024;
 pub(super) const ENV_VALUE_CHARS_MAX: usize = 32 * 1024;
 /// Gates run one after another before each merge.
 pub(super) const GATES_MAX: usize = 32;
+/// The command of an agent program: what a person writes on one line.
+pub(super) const COMMAND_WORDS_MAX: usize = 32;
 /// A gate is a build and its tests; beyond two hours a merge queue stands still.
 pub(super) const GATE_SECONDS: RangeInclusive<u64> = 1..=7200;
 /// One gate, where the config says nothing.

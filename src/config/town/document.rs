@@ -35,6 +35,9 @@ pub struct TownConfig {
     /// Which agent server to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_server: Option<AgentServer>,
+    /// The program of `agent_server: acp`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub acp: AcpConfig,
     /// Merged into the agent server's provider config.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub providers: Map<String, Value>,
@@ -146,6 +149,15 @@ pub struct RefineryConfig {
     pub gate_timeout_seconds: Option<u64>,
 }
 
+/// An agent program that speaks the Agent Client Protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AcpConfig {
+    /// The program and its arguments, for example `opencode` and `acp`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
 /// The container's life.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -191,13 +203,15 @@ pub enum AgentServer {
     Opencode,
     /// The program `kilo`.
     Kilo,
+    /// A program that speaks the Agent Client Protocol.
+    Acp,
     /// The built-in player of scripts, which needs no model.
     Rehearsal,
 }
 
 impl AgentServer {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Opencode, Self::Kilo, Self::Rehearsal];
+    pub const ALL: [Self; 4] = [Self::Opencode, Self::Kilo, Self::Acp, Self::Rehearsal];
 
     /// As it is written.
     #[must_use]
@@ -205,6 +219,7 @@ impl AgentServer {
         match self {
             Self::Opencode => "opencode",
             Self::Kilo => "kilo",
+            Self::Acp => "acp",
             Self::Rehearsal => "rehearsal",
         }
     }
@@ -302,6 +317,6 @@ impl fmt::Debug for TownConfig {
     }
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

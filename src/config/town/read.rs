@@ -9,8 +9,8 @@ use crate::config::bounds;
 use crate::model::{AgentRole, RigId, UserId};
 
 use super::document::{
-    AgentServer, Budget, ContainerConfig, GitAuth, RefineryConfig, RetentionConfig, RigOverride,
-    RoleTexts, TownConfig,
+    AcpConfig, AgentServer, Budget, ContainerConfig, GitAuth, RefineryConfig, RetentionConfig,
+    RigOverride, RoleTexts, TownConfig,
 };
 
 /// One thing that is wrong, and where.
@@ -50,6 +50,9 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
         }),
         rig_overrides: top.object("rig_overrides", rig_overrides),
         agent_server: top.agent_server(),
+        acp: top.object("acp", |acp| AcpConfig {
+            command: acp.list("command", bounds::COMMAND_WORDS_MAX, "words"),
+        }),
         providers: top.object("providers", providers),
         kilocode_token: top.line("kilocode_token"),
         owner_user_id: top.owner(),
@@ -75,11 +78,25 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
             roles.role_texts(bounds::INSTRUCTIONS_CHARS_MAX)
         }),
     };
+    if issues.is_empty() && config.agent_server == Some(AgentServer::Acp) {
+        issues.extend(acp_without_command(&config));
+    }
     if issues.is_empty() {
         Ok(config)
     } else {
         Err(issues)
     }
+}
+
+/// The one rule that two fields have together.
+fn acp_without_command(config: &TownConfig) -> Option<Issue> {
+    config.acp.command.is_empty().then(|| {
+        Issue::new(
+            &["acp", "command"],
+            "must be the command of the agent program, such as [\"opencode\", \"acp\"], \
+             where agent_server is acp",
+        )
+    })
 }
 
 fn git_auth(auth: &mut Object<'_>) -> GitAuth {
@@ -94,7 +111,7 @@ fn git_auth(auth: &mut Object<'_>) -> GitAuth {
 
 fn refinery(refinery: &mut Object<'_>) -> RefineryConfig {
     RefineryConfig {
-        gates: refinery.gates(),
+        gates: refinery.list("gates", bounds::GATES_MAX, "commands"),
         auto_merge: refinery.switch("auto_merge"),
         require_clean_merge: refinery.switch("require_clean_merge"),
         gate_timeout_seconds: refinery.count("gate_timeout_seconds", bounds::GATE_SECONDS),
@@ -286,28 +303,31 @@ impl Object<'_> {
         value.as_bool()
     }
 
-    fn gates(&mut self) -> Vec<String> {
-        let Some(value) = self.fields.get("gates") else {
+    /// A list of lines of text, called `what` where it is not one.
+    fn list(&mut self, name: &str, count_max: usize, what: &str) -> Vec<String> {
+        let Some(value) = self.fields.get(name) else {
             return Vec::new();
         };
-        let gates: Option<Vec<String>> = value
+        let lines: Option<Vec<String>> = value
             .as_array()
-            .filter(|gates| gates.len() <= bounds::GATES_MAX)
-            .and_then(|gates| {
-                gates
+            .filter(|lines| lines.len() <= count_max)
+            .and_then(|lines| {
+                lines
                     .iter()
-                    .map(|gate| {
-                        gate.as_str()
+                    .map(|line| {
+                        line.as_str()
                             .filter(|text| is_line(text))
                             .map(str::to_owned)
                     })
                     .collect()
             });
-        if gates.is_none() {
-            let max = bounds::GATES_MAX;
-            self.issue("gates", format!("must be a list of at most {max} commands"));
+        if lines.is_none() {
+            self.issue(
+                name,
+                format!("must be a list of at most {count_max} {what}"),
+            );
         }
-        gates.unwrap_or_default()
+        lines.unwrap_or_default()
     }
 
     fn agent_server(&mut self) -> Option<AgentServer> {
@@ -316,7 +336,7 @@ impl Object<'_> {
             .into_iter()
             .find(|server| Some(server.as_str()) == name);
         if found.is_none() {
-            self.issue("agent_server", "must be opencode, kilo or rehearsal");
+            self.issue("agent_server", "must be opencode, kilo, acp or rehearsal");
         }
         found
     }

@@ -121,8 +121,8 @@ fn everything_wrong_is_named() {
                 "env_vars.1A",
                 "env_vars.A-B",
                 "env_vars.GASTOWN_URL",
-                "env_vars.N",
                 "env_vars.gastown_x",
+                "env_vars.N",
             ],
         ),
         (json!({"env_vars": []}), vec!["env_vars"]),
@@ -181,6 +181,21 @@ fn everything_wrong_is_named() {
         ),
         (json!({"agent_server": "emacs"}), vec!["agent_server"]),
         (json!({"agent_server": 1}), vec!["agent_server"]),
+        (json!({"agent_server": "acp"}), vec!["acp.command"]),
+        (
+            json!({"agent_server": "acp", "acp": {"command": []}}),
+            vec!["acp.command"],
+        ),
+        (
+            json!({"acp": {"command": "opencode acp"}}),
+            vec!["acp.command"],
+        ),
+        (json!({"acp": {"command": ["a", ""]}}), vec!["acp.command"]),
+        (
+            json!({"acp": {"command": vec!["x"; 33]}}),
+            vec!["acp.command"],
+        ),
+        (json!({"acp": "opencode"}), vec!["acp"]),
         (
             json!({"providers": {"p/q": {}, "r": 1}}),
             vec!["providers.p/q", "providers.r"],
@@ -275,7 +290,10 @@ fn secrets_are_masked_wherever_they_are() {
             "SITE_URL": "https://example.org/a@b:c",
             "AWS_SECRET_ACCESS_KEY": "0123456789",
             "EMPTY_TOKEN": "",
+            "AGENT_CONFIG": "{\"provider\":{\"p\":{\"apiKey\":\"sk-0123456789\"}}}",
+            "OPEN_CONFIG": "{\"model\":\"p/m\"}",
         },
+        "acp": {"command": ["agent", "--registry", "https://u:pass@npm.example.org"]},
         "rig_overrides": {RIG: {"env_vars": {"NPM_TOKEN": "npm_0123456789"}}},
         "providers": {"p": {
             "npm": "@ai-sdk/openai-compatible",
@@ -301,7 +319,10 @@ fn secrets_are_masked_wherever_they_are() {
                 "SITE_URL": "https://example.org/a@b:c",
                 "AWS_SECRET_ACCESS_KEY": "****6789",
                 "EMPTY_TOKEN": "",
+                "AGENT_CONFIG": "****\"}}}",
+                "OPEN_CONFIG": "{\"model\":\"p/m\"}",
             },
+            "acp": {"command": ["agent", "--registry", "****.org"]},
             "rig_overrides": {RIG: {"env_vars": {"NPM_TOKEN": "****6789"}}},
             "providers": {"p": {
                 "npm": "@ai-sdk/openai-compatible",
@@ -431,13 +452,15 @@ fn the_header_carries_everything_and_debug_nothing_secret() {
         "rig_overrides": {RIG: {"env_vars": {"A": "rig"}}},
         "kilocode_token": "town-secret-token",
         "git_auth": {"github_token": "git-secret-token"},
-        "agent_server": "kilo",
+        "agent_server": "acp",
+        "acp": {"command": ["agent", "--proxy=http://u:secret-token@proxy"]},
         "permissions": "ask",
     })]);
     let resolved = config.resolve(Some(rig), Some("rig-secret-token"), API);
     assert_eq!(resolved.env_vars["A"], "rig");
     assert_eq!(resolved.kilocode_token.as_deref(), Some("rig-secret-token"));
-    assert_eq!(resolved.agent_server, AgentServer::Kilo);
+    assert_eq!(resolved.agent_server, AgentServer::Acp);
+    assert_eq!(resolved.acp.command[0], "agent");
     let header = resolved.to_header();
     assert!(!header.chars().any(char::is_control), "{header}");
     assert_eq!(
