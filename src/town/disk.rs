@@ -82,9 +82,8 @@ pub(super) fn measured(draft: &mut Draft<'_>, told: ContainerDisk) -> Result<(),
     if let Some(tidied) = told.tidied {
         tidied_up(draft, &mut disk, tidied, over.as_deref())?;
     }
-    if over.is_some() || disk.full_since.is_some() {
-        draft.wake();
-    }
+    // Something may have to go, and nothing else may make the town look soon.
+    draft.wake();
     draft.put(&DiskKey {}, &disk);
     Ok(())
 }

@@ -103,6 +103,8 @@ fn rest(view: &View, planner: &mut Planner) {
         (Some(why), Some(_)) => planner.act(Action::KeepContainer, why),
         (Some(_), None) => {}
         (None, None) => planner.act(Action::NoteIdleContainer, "nothing needs it any more"),
+        // It may end that. A full disk is tidied again and again, which does not count as need.
+        (None, Some(_)) if tidies(view, planner) => {}
         (None, Some(since)) => {
             let signs = view
                 .agents
@@ -138,12 +140,14 @@ fn open_work(view: &View, planner: &Planner) -> Option<String> {
     if let Some(review) = view.reviews.iter().find(is_open) {
         return Some(format!("merge request {} is to be merged", review.entry_id));
     }
-    if let Some(removal) = view.removals.first() {
-        return Some(format!("what agent {} left is to go", removal.agent_id));
-    }
-    let tidies = |planned: &Planned| planned.action == Action::TidyDisk;
-    let is_tidying = view.disk.asked_at.is_some() || planner.actions.iter().any(tidies);
-    is_tidying.then(|| "the disk is tidied up".to_owned())
+    let removal = view.removals.first();
+    removal.map(|removal| format!("what agent {} left is to go", removal.agent_id))
+}
+
+/// Whether the container tidies up, or is asked to just now.
+fn tidies(view: &View, planner: &Planner) -> bool {
+    let asks = |planned: &Planned| planned.action == Action::TidyDisk;
+    view.disk.asked_at.is_some() || planner.actions.iter().any(asks)
 }
 
 /// Whether an agent that runs has something to do: all but a mayor whose turn is over.

@@ -113,7 +113,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
         return;
     };
     // What is held back is tried again now and then, while there is anything that waits for it.
-    let is_wanted = !disk.is_full || planner.has_work;
+    let is_wanted = !disk.is_full || is_up || planner.has_work;
     if is_wanted && planner.is_due(due_at) && planner.has_container(view, over) {
         planner.act(Action::TidyDisk, over);
     }
