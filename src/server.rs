@@ -216,9 +216,11 @@ fn private_dir(settings: &Settings) -> Result<(), Error> {
         })
 }
 
-/// Where agents on this machine reach the server.
+/// Where agents reach the server.
 fn api_url(settings: &Settings, address: SocketAddr) -> String {
-    settings.public_url.clone().unwrap_or_else(|| {
+    let told = settings.container.server_url.as_ref();
+    let told = told.or(settings.public_url.as_ref());
+    told.cloned().unwrap_or_else(|| {
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -107,9 +107,18 @@ pub(super) struct DemoArguments {
 pub(super) struct ContainerArguments {
     #[arg(long)]
     pub(super) town_id: TownId,
-    /// The unix socket to answer on
+    /// The unix socket to answer on; that for git's questions is made beside it
     #[arg(long)]
     pub(super) socket: PathBuf,
+    /// Answer on this TCP address instead
+    #[arg(long, requires = "token_file")]
+    pub(super) listen: Option<SocketAddr>,
+    /// The file with what every request over TCP has to show
+    #[arg(long, requires = "listen")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Where the server reaches that address, if it is another one from there
+    #[arg(long, requires = "listen")]
+    pub(super) announce: Option<String>,
     /// The folder of the town's repositories and worktrees
     #[arg(long)]
     pub(super) workspace: PathBuf,
@@ -131,6 +140,15 @@ pub(super) struct ContainerArguments {
     /// Open files of each process
     #[arg(long)]
     pub(super) open_files_max: u32,
+    /// Bytes of memory above which the agent server is replaced between two beads
+    #[arg(long)]
+    pub(super) recycle_above: u64,
+    /// How long the agent server may say and answer nothing until it is replaced
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) hung_after: Duration,
+    /// How long a turn may wait for a model that does not answer
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(super) model_wait: Duration,
     /// Accept paths and file:// as git urls
     #[arg(long)]
     pub(super) allow_local_repos: bool,

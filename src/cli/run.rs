@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 
 use crate::clock::Clock;
 use crate::container::Limits;
-use crate::container::control_server::{self, ContainerOptions};
+use crate::container::control_server::{self, ContainerOptions, TcpOptions};
 use crate::container::credential_helper;
 use crate::container::git::AllowedRepositories;
 use crate::lifecycle::Lifecycle;
@@ -53,15 +53,25 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
 fn container(arguments: ContainerArguments) -> Result<(), Error> {
     telemetry::begin(&arguments.log)?;
     let guard = arguments.guard.map_or_else(own_path, Ok)?;
+    let tcp = arguments.listen.zip(arguments.token_file);
+    let tcp = tcp.map(|(listen, token_file)| TcpOptions {
+        listen,
+        token_file,
+        announce: arguments.announce,
+    });
     let limits = Limits {
         memory_max: arguments.memory_max,
         processes_max: arguments.processes_max,
         open_files_max: arguments.open_files_max,
+        recycle_above: arguments.recycle_above,
+        hung_after: arguments.hung_after,
+        model_wait: arguments.model_wait,
     };
     limits.apply();
     let options = ContainerOptions {
         town_id: arguments.town_id,
         socket: arguments.socket,
+        tcp,
         workspace: arguments.workspace,
         agent_program: arguments.agent_program,
         guard,

@@ -26,7 +26,8 @@ pub(super) fn run(flags: SettingsFlags) -> Result<(), Error> {
 }
 
 async fn serve(settings: Settings, program: PathBuf) -> Result<(), Error> {
-    if settings.isolation == crate::config::Isolation::None {
+    let walls_are_ours = settings.container.launcher.is_none();
+    if walls_are_ours && settings.isolation == crate::config::Isolation::None {
         tracing::warn!("isolation is none: agents can read and change whatever this user can");
     }
     // Before anybody can know that we run, and so want us to stop.

@@ -103,7 +103,8 @@ fn the_guard_gets_its_arguments_as_they_are() {
 fn what_the_server_starts_is_understood() {
     let line = "gastownd container --town-id 3c10b059-4b96-4f83-b6aa-67b274ccf172 \
                 --socket /run/s --workspace /w --linger 90s --allow-local-repos \
-                --memory-max 1000000000 --processes-max 100 --open-files-max 2000";
+                --memory-max 1000000000 --processes-max 100 --open-files-max 2000 \
+                --recycle-above 500000000 --hung-after 90s --model-wait 5m";
     let Ok(Command::Container(arguments)) = parse(line) else {
         panic!("{line} is container");
     };

@@ -10,6 +10,7 @@
 
 mod bounds;
 mod error;
+mod launcher;
 mod layers;
 mod names;
 mod quantity;
@@ -21,6 +22,7 @@ pub use bounds::{
     SLEEP_AFTER_DEFAULT, TOWN_CONFIG_BYTES_MAX,
 };
 pub use error::Error;
+pub use launcher::{LauncherTemplate, Place};
 pub use layers::{FileChoice, Layers, Source};
 pub use names::{CONFIG_FILE_DEFAULT, CONFIG_FILE_ENV, SETTINGS, Setting, SettingKind};
 pub use settings::{

@@ -48,9 +48,15 @@ pub(super) const RECONCILE_RECORD: &str = "reconcile_record";
 pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
+pub(super) const CONTAINER_LAUNCHER: &str = "container.launcher";
+pub(super) const CONTAINER_LISTEN: &str = "container.listen";
+pub(super) const CONTAINER_SERVER_URL: &str = "container.server_url";
 pub(super) const CONTAINER_MEMORY_MAX: &str = "container.memory_max";
 pub(super) const CONTAINER_PROCESSES_MAX: &str = "container.processes_max";
 pub(super) const CONTAINER_OPEN_FILES_MAX: &str = "container.open_files_max";
+pub(super) const CONTAINER_RECYCLE_ABOVE: &str = "container.recycle_above";
+pub(super) const CONTAINER_HUNG_AFTER: &str = "container.hung_after";
+pub(super) const CONTAINER_MODEL_WAIT: &str = "container.model_wait";
 pub(super) const STORAGE_CACHE: &str = "storage.cache";
 pub(super) const STORAGE_RESERVE: &str = "storage.reserve";
 pub(super) const STREAM_TAIL_PER_AGENT: &str = "stream.tail_per_agent";
@@ -175,6 +181,30 @@ pub const SETTINGS: &[Setting] = &[
         "Stop every town's agents when the server stops, rather than let them work on",
     ),
     value(
+        CONTAINER_LAUNCHER,
+        "container-launcher",
+        "GASTOWND_CONTAINER_LAUNCHER",
+        "COMMAND",
+        "",
+        "A command line that starts a town's container, such as podman's; {arguments} in it is the container's own [default: the program, isolated as above]",
+    ),
+    value(
+        CONTAINER_LISTEN,
+        "container-listen",
+        "GASTOWND_CONTAINER_LISTEN",
+        "ADDRESS:PORT",
+        "",
+        "Where containers listen on TCP for the server, which shows a token [default: a socket in the data folder]",
+    ),
+    value(
+        CONTAINER_SERVER_URL,
+        "container-server-url",
+        "GASTOWND_CONTAINER_SERVER_URL",
+        "URL",
+        "",
+        "Where agents reach the server from within their containers [default: public_url, else the address of listen]",
+    ),
+    value(
         CONTAINER_MEMORY_MAX,
         "container-memory-max",
         "GASTOWND_CONTAINER_MEMORY_MAX",
@@ -197,6 +227,30 @@ pub const SETTINGS: &[Setting] = &[
         "COUNT",
         "65536",
         "Files that each process of a town's agents may have open",
+    ),
+    value(
+        CONTAINER_RECYCLE_ABOVE,
+        "container-recycle-above",
+        "GASTOWND_CONTAINER_RECYCLE_ABOVE",
+        "SIZE",
+        "2GiB",
+        "Memory of the agent program above which it is replaced as soon as no agent is at work",
+    ),
+    value(
+        CONTAINER_HUNG_AFTER,
+        "container-hung-after",
+        "GASTOWND_CONTAINER_HUNG_AFTER",
+        "DURATION",
+        "90s",
+        "An agent program that neither says nor answers anything for so long is replaced",
+    ),
+    value(
+        CONTAINER_MODEL_WAIT,
+        "container-model-wait",
+        "GASTOWND_CONTAINER_MODEL_WAIT",
+        "DURATION",
+        "5m",
+        "How long an agent waits for a model that does not answer, before its bead is put back",
     ),
     value(
         STORAGE_CACHE,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Error;
+use super::launcher::LauncherTemplate;
 use super::layers::{FileChoice, Layers, Source};
 use super::{bounds, names, quantity};
 
@@ -59,10 +60,17 @@ pub struct Settings {
 pub struct ContainerSettings {
     pub linger: Duration,
     pub stop_on_exit: bool,
+    pub launcher: Option<LauncherTemplate>,
+    pub listen: Option<SocketAddr>,
+    pub server_url: Option<String>,
     /// In bytes; `None` is a share of the machine's.
     pub memory_max: Option<u64>,
     pub processes_max: u32,
     pub open_files_max: u32,
+    /// In bytes.
+    pub recycle_above: u64,
+    pub hung_after: Duration,
+    pub model_wait: Duration,
 }
 
 /// The settings under `storage`.
@@ -144,6 +152,9 @@ impl Settings {
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
+                launcher: read.optional(names::CONTAINER_LAUNCHER, LauncherTemplate::parse)?,
+                listen: read.optional(names::CONTAINER_LISTEN, address)?,
+                server_url: read.optional(names::CONTAINER_SERVER_URL, server_url)?,
                 memory_max: read.optional(names::CONTAINER_MEMORY_MAX, |text| {
                     quantity::size(text, bounds::CONTAINER_MEMORY)
                 })?,
@@ -153,6 +164,13 @@ impl Settings {
                 open_files_max: read.required(names::CONTAINER_OPEN_FILES_MAX, |text| {
                     quantity::count(text, bounds::CONTAINER_OPEN_FILES)
                 })?,
+                recycle_above: read.required(names::CONTAINER_RECYCLE_ABOVE, |text| {
+                    quantity::size(text, bounds::CONTAINER_RECYCLE_ABOVE)
+                })?,
+                hung_after: read
+                    .duration(names::CONTAINER_HUNG_AFTER, bounds::CONTAINER_HUNG_AFTER)?,
+                model_wait: read
+                    .duration(names::CONTAINER_MODEL_WAIT, bounds::CONTAINER_MODEL_WAIT)?,
             },
             storage: StorageSettings {
                 cache: read.required(names::STORAGE_CACHE, |text| {

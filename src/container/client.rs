@@ -1,20 +1,19 @@
-//! The server's requests to a container's control server, over its unix socket.
+//! The server's requests to a container's control server, over its unix socket or TCP.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::config::ResolvedTownConfig;
 use crate::lifecycle::Lifecycle;
 
 use super::protocol::{CONFIG_HEADER, DRAINING_CODE, Refusal};
+use super::wire::{self, Endpoint, ReadHalf, Stream, WriteHalf};
 
 /// The control server answers at once; a longer silence means that it hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +23,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Why a container did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// No container process answers on the socket.
+    /// No container process answers.
     #[error("the container is not running")]
     Asleep,
     /// It takes nothing new, because it ends as soon as its work is saved.
@@ -54,23 +53,40 @@ impl CallError {
 
 #[derive(Clone, Debug)]
 pub(super) struct Client {
-    socket: PathBuf,
+    endpoint: Endpoint,
     lifecycle: Lifecycle,
 }
 
 /// An open WebSocket to the container: what came behind the handshake, and the two halves.
 pub(super) struct Link {
     pub(super) read_ahead: Bytes,
-    pub(super) reader: OwnedReadHalf,
-    pub(super) writer: OwnedWriteHalf,
+    pub(super) reader: ReadHalf,
+    pub(super) writer: WriteHalf,
 }
 
 impl Client {
-    pub(super) fn new(socket: &Path, lifecycle: Lifecycle) -> Self {
+    pub(super) fn new(endpoint: Endpoint, lifecycle: Lifecycle) -> Self {
         Self {
-            socket: socket.to_owned(),
+            endpoint,
             lifecycle,
         }
+    }
+
+    /// A connection, and the beginning of a request on it.
+    async fn connect(&self) -> Result<(TokioIo<Stream>, hyper::http::request::Builder), CallError> {
+        let (stream, token) =
+            self.endpoint
+                .connect()
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Asleep,
+                    _ => CallError::broken(error),
+                })?;
+        let mut request = Request::builder().header("host", "container");
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token.authorization());
+        }
+        Ok((TokioIo::new(stream), request))
     }
 
     pub(super) async fn call(
@@ -93,17 +109,15 @@ impl Client {
         config: Option<&ResolvedTownConfig>,
         body: Vec<u8>,
     ) -> Result<Bytes, CallError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "container");
+        let (stream, request) = self.connect().await?;
+        let mut request = request.method(method).uri(path);
         if let Some(config) = config {
             request = request.header(CONFIG_HEADER, config.to_header().into_bytes());
         }
         let request = request
             .body(Full::<Bytes>::from(body))
             .map_err(CallError::broken)?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(self.connect().await?)
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
             .map_err(CallError::broken)?;
         self.lifecycle
@@ -140,9 +154,9 @@ impl Client {
     }
 
     async fn upgrade(&self) -> Result<Link, CallError> {
-        let request = Request::builder()
+        let (stream, request) = self.connect().await?;
+        let request = request
             .uri("/ws")
-            .header("host", "container")
             .header("connection", "Upgrade")
             .header("upgrade", "websocket")
             .header("sec-websocket-version", "13")
@@ -152,7 +166,7 @@ impl Client {
             )
             .body(Full::<Bytes>::default())
             .map_err(CallError::broken)?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(self.connect().await?)
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
             .map_err(CallError::broken)?;
         self.lifecycle.spawn_detached("container link", async move {
@@ -172,25 +186,12 @@ impl Client {
         let upgraded = hyper::upgrade::on(response)
             .await
             .map_err(CallError::broken)?;
-        let parts = upgraded
-            .downcast::<TokioIo<UnixStream>>()
-            .map_err(|_| CallError::broken("not a unix socket"))?;
-        let (reader, writer) = parts.io.into_inner().into_split();
+        let (read_ahead, reader, writer) = wire::upgraded(upgraded)
+            .ok_or_else(|| CallError::broken("not a connection of ours"))?;
         Ok(Link {
-            read_ahead: parts.read_buf,
+            read_ahead,
             reader,
             writer,
         })
-    }
-
-    async fn connect(&self) -> Result<TokioIo<UnixStream>, CallError> {
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Asleep,
-                    _ => CallError::broken(error),
-                })?;
-        Ok(TokioIo::new(stream))
     }
 }

@@ -23,10 +23,34 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The address can't be listened on.
+    #[error("address {address} can't be listened on")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// A folder or file of the workspace can't be made, read or removed.
     #[error("workspace path {} can't be used", path.display())]
     Workspace {
         /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program that starts a container can't be run.
+    #[error("{} can't be started", path.display())]
+    Program {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What the server will show can't be read.
+    #[error("token file {} can't be read", path.display())]
+    TokenFile {
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,

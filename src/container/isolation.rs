@@ -96,12 +96,7 @@ pub fn launch_command(
     paths: &LaunchPaths,
     args: &[OsString],
 ) -> Result<LaunchCommand, Error> {
-    let environment = PASSED_ON
-        .iter()
-        .chain(PROXIES)
-        .chain(TRUST)
-        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
-        .collect();
+    let environment = environment(&[]);
     match isolation {
         Isolation::None => Ok(LaunchCommand {
             program: paths.program.clone(),
@@ -126,6 +121,14 @@ pub fn launch_command(
             })
         }
     }
+}
+
+/// What a container gets of the server's environment, and these variables as well.
+pub(super) fn environment(more: &[&str]) -> Vec<(OsString, OsString)> {
+    let names = [PASSED_ON, PROXIES, TRUST, more].concat();
+    let set = names.iter().map(|name| (*name, std::env::var_os(name)));
+    set.filter_map(|(name, value)| Some((name.into(), value?)))
+        .collect()
 }
 
 /// Asks the isolation's program for the least it has to do; some machines forbid it.

@@ -1,4 +1,4 @@
-//! What a container and everything it starts may use of the machine.
+//! What a container and everything it starts may use of the machine, and how long it may wait.
 //!
 //! Open files and, where the container has a user namespace of its own, processes are limited by the
 //! system (`setrlimit(2)`). Memory can't be: `RLIMIT_AS` counts address space, of which agent programs
@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -19,6 +20,12 @@ pub struct Limits {
     pub processes_max: u32,
     /// Open files of each process.
     pub open_files_max: u32,
+    /// Bytes of resident memory above which the agent server is replaced when no agent is at work.
+    pub recycle_above: u64,
+    /// How long the agent server may say and answer nothing until it is replaced.
+    pub hung_after: Duration,
+    /// How long a turn may wait for a model that is down or limits its rate.
+    pub model_wait: Duration,
 }
 
 /// Where there is no limit on memory: this share of the machine's.

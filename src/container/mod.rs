@@ -22,12 +22,14 @@ mod fleet;
 pub mod git;
 pub mod isolation;
 mod launch;
+mod launcher;
 pub mod limits;
 pub mod prompts;
 pub mod protocol;
 mod reading;
 mod relay;
 mod supervisor;
+mod wire;
 mod workspace;
 
 pub use client::CallError;

@@ -9,7 +9,10 @@
 //! within one [`Epoch`], which is new for every container process. The first frame on every link,
 //! [`LinkResumed`] with sequence 0, says which epoch speaks; it is never stored nor acknowledged.
 
+mod setback;
 pub mod text;
+
+pub use setback::{AgentSetback, SetbackCause};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -45,6 +48,10 @@ pub mod message_type {
     pub const AGENT_RESUMED: &str = "agent.resumed";
     /// [`AgentLimited`](super::AgentLimited).
     pub const AGENT_LIMITED: &str = "agent.limited";
+    /// [`AgentSetback`](super::AgentSetback).
+    pub const AGENT_SETBACK: &str = "agent.setback";
+    /// The agent's model answers again after an [`AgentSetback`](super::AgentSetback); no content.
+    pub const AGENT_RECOVERED: &str = "agent.recovered";
     /// [`AgentMerge`](super::AgentMerge).
     pub const AGENT_MERGE: &str = "agent.merge";
     /// [`ContainerStats`](super::ContainerStats).
@@ -262,6 +269,9 @@ pub struct AgentState {
     pub asks: Vec<AgentWaiting>,
     /// Why it ended, if it did.
     pub exit_reason: Option<String>,
+    /// What it waits for besides people: a model that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setback: Option<AgentSetback>,
 }
 
 /// The body of every refusal.
@@ -407,6 +417,13 @@ pub struct AgentExited {
     pub reason: String,
     /// Why, for a program.
     pub kind: ExitKind,
+    /// Before this moment another try would fail as well, as the model said.
+    #[serde(
+        default,
+        with = "text::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub retry_at: Option<Timestamp>,
 }
 
 /// An agent's turn ended.

@@ -19,6 +19,7 @@ const NO_LIFE: &[&str] = &[
     "session.diff",
     "server.connected",
     "server.heartbeat",
+    "agent.setback",
 ];
 
 /// Parts of a message that only an agent at work makes. Text may be what it was told; its own

@@ -13,20 +13,20 @@ use std::time::Duration;
 
 use fastwebsockets::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::agent_log::{AppendError, Logs, NewEvent};
-use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Usage};
+use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Timestamp, Usage};
 use crate::storage::{self, LinkPosition};
 use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
 use super::protocol::{
-    self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
-    AgentWaiting, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
+    self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentSetback,
+    AgentStarted, AgentWaiting, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
     MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
 };
 use super::reading::{self, MESSAGE_UPDATED};
+use super::wire::{ReadHalf, WriteHalf};
 
 /// Messages taken over together: one commit for what gathered during the last one. With a fleet of
 /// 64 busy agents a group fills a segment of each.
@@ -60,6 +60,8 @@ pub enum AgentReport {
         kind: ExitKind,
         /// For people.
         reason: String,
+        /// Another try before this would fail as well.
+        retry_at: Option<Timestamp>,
     },
     /// Its turn ended.
     Idle {
@@ -80,6 +82,10 @@ pub enum AgentReport {
         /// Which limit, and by how much.
         reason: String,
     },
+    /// Something went wrong around it, and it goes on.
+    Setback(AgentSetback),
+    /// Its model answers again.
+    Recovered,
     /// The ask was answered or withdrawn.
     Resumed {
         /// The ask.
@@ -176,7 +182,7 @@ pub(super) enum LinkEnd {
     NotStored,
 }
 
-type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, OwnedReadHalf>;
+type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, ReadHalf>;
 type Reading =
     Pin<Box<dyn Future<Output = (MessageReader<Reader>, Result<Message, MessageError>)> + Send>>;
 
@@ -208,7 +214,7 @@ fn read(reader: MessageReader<Reader>) -> Reading {
 }
 
 struct Relay<'a, T> {
-    writer: OwnedWriteHalf,
+    writer: WriteHalf,
     logs: &'a Logs,
     target: &'a T,
     epoch: Option<Epoch>,
@@ -497,10 +503,15 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
                 status,
                 reason,
                 kind,
+                retry_at,
             } = serde_json::from_str(data)?;
             match status {
                 ExitStatus::Stopped | ExitStatus::Drained => AgentReport::Stopped { reason },
-                ExitStatus::Failed => AgentReport::Failed { kind, reason },
+                ExitStatus::Failed => AgentReport::Failed {
+                    kind,
+                    reason,
+                    retry_at,
+                },
             }
         }
         message_type::AGENT_IDLE => {
@@ -530,6 +541,8 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
             let AgentLimited { reason } = serde_json::from_str(data)?;
             AgentReport::Limited { reason }
         }
+        message_type::AGENT_SETBACK => AgentReport::Setback(serde_json::from_str(data)?),
+        message_type::AGENT_RECOVERED => AgentReport::Recovered,
         message_type::AGENT_RESUMED => {
             let AgentResumed { ask_id } = serde_json::from_str(data)?;
             AgentReport::Resumed { ask_id }

@@ -2,14 +2,15 @@
 //!
 //! A container is a process of its own that outlives the server. At start the supervisor looks for
 //! a live socket and adopts what answers there; otherwise it waits until it is woken, launches the
-//! process and connects. A container counts as gone only when nobody listens on its socket or its
-//! process has ended, never because it was slow.
+//! process and connects. A container counts as gone only when nobody listens where it did or its
+//! process has ended, never because it was slow. One on a machine that can't be reached counts as gone
+//! when it must have ended by itself, because no server came.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Serialize;
 use tokio::process::Child;
@@ -24,7 +25,7 @@ use crate::storage::LinkPosition;
 use crate::telemetry;
 
 use super::client::{CallError, Client};
-use super::launch::{self, LaunchOptions, log_path, socket_path};
+use super::launch::{self, LaunchOptions, log_path};
 use super::protocol::{
     AgentState, Health, MergeBranch, MessageAgent, RemoveAgent, StartAgent, StopAgent,
 };
@@ -32,12 +33,17 @@ use super::relay::{self, LinkState, LinkTarget};
 
 /// How long a container process may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same for one that a launcher starts, which may have an image to fetch first.
+const LAUNCHER_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often it is asked meanwhile.
 const START_POLL: Duration = Duration::from_millis(10);
 /// A broken link to a live container is tried again this often.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a container may take to save its agents' work before one with other walls follows it.
 const RENEWAL_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// What a container answers to one who does not show its token.
+const UNAUTHORIZED: u16 = StatusCode::UNAUTHORIZED.as_u16();
 
 /// What is escaped in a part of a path that an agent server chose.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
@@ -73,7 +79,7 @@ impl ContainerHandle {
         target: T,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let client = Client::new(&socket_path(&options.run_dir), lifecycle.clone());
+        let client = Client::new(launch::endpoint(&options), lifecycle.clone());
         let up = watch::Sender::new(false);
         let handle = Self(Arc::new(Inner {
             client,
@@ -336,7 +342,10 @@ struct Supervisor<T> {
 impl<T: LinkTarget> Supervisor<T> {
     async fn run(&mut self) {
         let mut adopted = self.handle.health().await.is_ok();
-        if !adopted {
+        if adopted {
+            // The server before may have ended between its launch and this.
+            launch::hide_token(&self.options.run_dir);
+        } else {
             // It may have ended while there was no server to hear of it.
             let reason = "no container was found".to_owned();
             self.target.link(LinkState::Down { reason }).await;
@@ -372,18 +381,33 @@ impl<T: LinkTarget> Supervisor<T> {
 
     /// Connects again and again until the container is gone; says how it ended.
     async fn keep_link(&mut self) -> String {
+        let gone_after = self.options.linger + RENEWAL_TIME_MAX;
+        let (mut seen, mut told) = (Instant::now(), false);
         loop {
             match self.handle.0.client.link().await {
                 Ok(link) => {
                     self.handle.0.up.send_replace(true);
                     let end = relay::run(link, &mut self.known, &self.logs, &self.target).await;
                     self.handle.0.up.send_replace(false);
+                    (seen, told) = (Instant::now(), false);
                     tracing::info!(town = %self.options.town_id, %end, "the container's link ended");
                 }
                 Err(CallError::Asleep) => return self.last_words().await,
-                Err(error) => {
-                    tracing::warn!(town = %self.options.town_id, %error, "the container can't be reached");
+                // Another one took its address: this one has ended.
+                Err(CallError::Refused { status, .. }) if status == UNAUTHORIZED => {
+                    return self.last_words().await;
                 }
+                // On another machine. By itself it has ended by now.
+                Err(error) if self.options.listen.is_some() && seen.elapsed() > gone_after => {
+                    let error = telemetry::chain(&error);
+                    return format!("{error}; {}", self.last_words().await);
+                }
+                Err(error) if !told => {
+                    told = true;
+                    let error = telemetry::chain(&error);
+                    tracing::warn!(town = %self.options.town_id, error, "the container can't be reached, and is tried again");
+                }
+                Err(_) => {}
             }
             if self.has_exited() {
                 return self.last_words().await;
@@ -394,12 +418,22 @@ impl<T: LinkTarget> Supervisor<T> {
 
     /// Launches the process and waits until it answers.
     async fn launch(&mut self) -> Result<(), String> {
-        let child = launch::spawn(&self.options, &self.target.local_repositories())
+        let launched = launch::spawn(&self.options, &self.target.local_repositories())
             .map_err(|error| telemetry::chain(&error))?;
-        self.child = Some(child);
-        let deadline = Instant::now() + START_TIMEOUT;
+        self.child = Some(launched.child);
+        let patience = match self.options.launcher {
+            None => START_TIMEOUT,
+            Some(_) => LAUNCHER_TIMEOUT,
+        };
+        let deadline = Instant::now() + patience;
+        let mut found = self.options.listen.is_none();
         loop {
-            if self.handle.health().await.is_ok() {
+            if !found {
+                found = launch::note_address(&self.options.run_dir, launched.log_begin)
+                    .map_err(|error| telemetry::chain(&error))?;
+            }
+            if found && self.handle.health().await.is_ok() {
+                launch::hide_token(&self.options.run_dir);
                 return Ok(());
             }
             if self.has_exited() {
@@ -407,12 +441,12 @@ impl<T: LinkTarget> Supervisor<T> {
             }
             if Instant::now() > deadline {
                 if let Some(child) = &mut self.child {
-                    let _ = child.kill().await;
+                    launch::kill(child).await;
                 }
                 let words = self.last_words().await;
                 return Err(format!(
                     "no answer within {} s: {words}",
-                    START_TIMEOUT.as_secs()
+                    patience.as_secs()
                 ));
             }
             tokio::time::sleep(START_POLL).await;
@@ -420,9 +454,18 @@ impl<T: LinkTarget> Supervisor<T> {
     }
 
     fn has_exited(&mut self) -> bool {
-        match &mut self.child {
-            Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => false,
+        let status = match &mut self.child {
+            Some(child) => child.try_wait(),
+            None => return false,
+        };
+        match status {
+            Ok(None) => false,
+            Ok(Some(status)) if status.success() && self.options.launcher.is_some() => {
+                // It handed the container over to somebody else, such as a scheduler.
+                self.child = None;
+                false
+            }
+            _ => true,
         }
     }
 
@@ -435,12 +478,12 @@ impl<T: LinkTarget> Supervisor<T> {
                     Ok(Ok(status)) => status.to_string(),
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => {
-                        let _ = child.kill().await;
-                        "it closed its socket and hung".to_owned()
+                        launch::kill(&mut child).await;
+                        "it took no more connections and hung".to_owned()
                     }
                 }
             }
-            None => "nobody listens on its socket".to_owned(),
+            None => "nobody listens where it did".to_owned(),
         };
         let words = launch::last_lines(&log_path(&self.options.run_dir)).unwrap_or_default();
         if words.is_empty() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::container::protocol::{AgentSetback, SetbackCause};
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, BeadId, BeadStatus, BeadType, Dispatch, Json, MailType,
     ReviewStatus, RigId,
@@ -489,6 +490,37 @@ pub(super) fn limited(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
         record(draft, "agent.limited", &agent, json!({"reason": reason}));
     }
     Ok(())
+}
+
+/// Something went wrong around an agent, which goes on. A model that does not answer stands at the
+/// agent until it does.
+pub(super) fn setback(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    setback: &AgentSetback,
+) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    let mut metadata = json!({"cause": setback.cause.as_str(), "reason": setback.reason});
+    if let Some(retry_at) = setback.retry_at {
+        metadata["retry_at"] = json!(retry_at.to_string());
+    }
+    record(draft, "agent.setback", &agent, metadata);
+    if setback.cause == SetbackCause::Model {
+        agent.dispatch.last_error = Some(setback.reason.clone());
+    }
+    draft.set_agent(agent)
+}
+
+/// The agent's model answers again.
+pub(super) fn recovered(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let Some(mut agent) = draft.find_agent(agent_id)? else {
+        return Ok(());
+    };
+    record(draft, "agent.recovered", &agent, json!({}));
+    agent.dispatch.last_error = None;
+    draft.set_agent(agent)
 }
 
 /// Notes that an agent has shown life.

@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::container::ExitKind;
-use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority, RigId};
+use crate::model::{
+    Agent, AgentId, AgentRole, AgentStatus, BeadStatus, Priority, RigId, Timestamp,
+};
 
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, asks, beads, breaker, escalations, mail, refinery};
+use super::{agents, asks, beads, breaker, escalations, mail, mayor, refinery};
 
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
@@ -19,6 +21,12 @@ const REMINDERS_MAX: u32 = 3;
 /// A container that ends is not asked again within this time: it takes up to minutes to save its
 /// work, and its end is told.
 const DEFERRAL: Duration = Duration::from_secs(2);
+
+/// A model that names a later time than this is tried earlier: a wrong clock must not stop work for ever.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is said of a session that could not be spoken to.
+const NOT_TOLD: &str = "its session takes no message";
 
 /// What was asked to stop is not asked again within this time: its turn may go on for a minute.
 pub(super) const LEFTOVER_PAUSE: Duration = Duration::from_secs(120);
@@ -65,7 +73,6 @@ pub(super) fn started(
     agent.dispatch.session_id = Some(session_id);
     // A mayor that was started to be spoken to waits; one with a bead works like everybody.
     let status = if agent.hook.is_none() {
-        agent.dispatch.attempts = 0;
         AgentStatus::Idle
     } else {
         AgentStatus::Working
@@ -88,7 +95,17 @@ pub(super) fn stop_leftover(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<
     draft.set_agent(agent)
 }
 
-/// The agent's turn ended. One with work left is told to go on, a few times.
+/// The agent's turn ended well.
+pub(super) fn turn_ended(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    let agent = draft.find_agent(agent_id)?;
+    let listened = agent.filter(|agent| agent.role == AgentRole::Mayor && agent.hook.is_none());
+    if let Some(mayor) = listened {
+        mayor::listened(draft, mayor)?;
+    }
+    idle(draft, agent_id)
+}
+
+/// The agent is between two turns. One with work left is told to go on, a few times.
 pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     asks::forget(draft, agent_id)?;
     let Some(mut agent) = draft.find_agent(agent_id)? else {
@@ -156,7 +173,14 @@ pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
         draft.effect(Effect::StopAgent(agent_id));
         return Ok(());
     }
-    agent.dispatch.due_at = draft.now.after(draft.settings.backoff(1));
+    agent.dispatch.attempts += 1;
+    if agent.dispatch.attempts >= draft.settings.attempts_max {
+        draft.set_agent(agent)?;
+        draft.effect(Effect::StopAgent(agent_id));
+        return failed_try(draft, agent_id, ExitKind::Session, NOT_TOLD);
+    }
+    let wait = draft.settings.backoff(agent.dispatch.attempts);
+    agent.dispatch.due_at = draft.now.after(wait);
     draft.effect(Effect::Verify(agent_id));
     agents::set_status(draft, agent, AgentStatus::Idle, None)
 }
@@ -234,7 +258,12 @@ pub(super) fn failed(
         call_person(draft, &snapshot, kind, reason)?;
     }
     let Some(bead_id) = hook.filter(|_| given_up) else {
-        return Ok(());
+        let is_over = given_up && snapshot.role == AgentRole::Mayor && hook.is_none();
+        return if is_over {
+            mayor::gave_up(draft, &snapshot, reason)
+        } else {
+            Ok(())
+        };
     };
     let bead = draft.bead(bead_id)?;
     let failure = format!("{attempts} tries failed; the last one: {reason}");
@@ -258,6 +287,25 @@ pub(super) fn failed(
     )
 }
 
+/// The next try waits at least until a moment that the model named.
+pub(super) fn wait_until(
+    draft: &mut Draft<'_>,
+    agent_id: AgentId,
+    retry_at: Option<Timestamp>,
+) -> Result<(), Error> {
+    let (Some(retry_at), Some(mut agent)) = (retry_at, draft.find_agent(agent_id)?) else {
+        return Ok(());
+    };
+    let retry_at = retry_at.min(draft.now.after(WAIT_MAX));
+    if retry_at <= agent.dispatch.due_at {
+        return Ok(());
+    }
+    let metadata = json!({"until": retry_at.to_string()});
+    agents::record(draft, "agent.held_back", &agent, metadata);
+    agent.dispatch.due_at = retry_at;
+    draft.set_agent(agent)
+}
+
 /// What only a person can mend, so that they are called at the first failure.
 const FOR_PERSONS: &[ExitKind] = &[
     ExitKind::ProgramMissing,
@@ -274,7 +322,7 @@ pub(super) fn works_again(draft: &mut Draft<'_>, rig_id: RigId) -> Result<(), Er
             beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None)?;
         }
     }
-    Ok(())
+    mayor::try_again(draft)
 }
 
 /// What an escalation is about: a repository is one rig's, everything else the whole town's.

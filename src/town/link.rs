@@ -11,10 +11,7 @@ use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::usage;
-use super::{agents, asks, dispatch, reviews, rework};
-
-/// Tries of a merge that may succeed by itself later.
-const MERGE_ATTEMPTS_MAX: u32 = 5;
+use super::{agents, asks, dispatch, mayor, reviews, rework};
 
 /// Takes over the message at `place` if it is new. One that the state refuses is taken over with no
 /// change: refusing it again and again would hold up everything behind it.
@@ -59,8 +56,7 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
         if same_life {
             draft.effect(Effect::Merge(entry_id));
         } else {
-            let now = draft.now;
-            reviews::requeue(draft, entry_id, now, "the container was started anew")?;
+            reviews::running_failed(draft, entry_id, "the container was started anew")?;
         }
     }
     if same_life {
@@ -85,8 +81,7 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
         breaker::failed(draft, None, reason)?;
     }
     for entry_id in running(draft)? {
-        let now = draft.now;
-        reviews::requeue(draft, entry_id, now, reason)?;
+        reviews::running_failed(draft, entry_id, reason)?;
     }
     Ok(())
 }
@@ -94,8 +89,12 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
 /// The container could not be started: that is a failed try of everything that waits for it.
 pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
     let mut waited = false;
-    for mut agent in draft.active_agents()? {
-        let waits = agent.hook.is_some()
+    let mut waiting = draft.active_agents()?;
+    // The mayor may be called without a bead.
+    waiting.extend(draft.mayor()?.filter(|mayor| mayor.hook.is_none()));
+    for mut agent in waiting {
+        let is_wanted = agent.hook.is_some() || mayor::is_called(draft, &agent)?;
+        let waits = is_wanted
             && agent.dispatch.requested_at.is_none()
             && agent.dispatch.due_at <= draft.now;
         if waits {
@@ -109,7 +108,7 @@ pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Er
     if waited {
         breaker::failed(draft, None, reason)?;
     }
-    Ok(())
+    reviews::not_merged(draft, reason)
 }
 
 pub(super) fn report(
@@ -132,16 +131,23 @@ pub(super) fn report(
             resumed,
         } => dispatch::started(draft, agent_id, session_id, resumed),
         AgentReport::Stopped { reason } => dispatch::stopped(draft, agent_id, &reason),
-        AgentReport::Failed { kind, reason } => {
-            dispatch::failed_try(draft, agent_id, kind, &reason)
+        AgentReport::Failed {
+            kind,
+            reason,
+            retry_at,
+        } => {
+            dispatch::failed_try(draft, agent_id, kind, &reason)?;
+            dispatch::wait_until(draft, agent_id, retry_at)
         }
         AgentReport::Idle { ends: true } => dispatch::idle_at_end(draft, agent_id),
-        AgentReport::Idle { ends: false } => dispatch::idle(draft, agent_id),
+        AgentReport::Idle { ends: false } => dispatch::turn_ended(draft, agent_id),
         AgentReport::Used { message_id, usage } => {
             usage::count(draft, agent_id, &message_id, usage)
         }
         AgentReport::Waiting(asked) => asks::opened(draft, agent_id, asked),
         AgentReport::Limited { reason } => agents::limited(draft, agent_id, &reason),
+        AgentReport::Setback(setback) => agents::setback(draft, agent_id, &setback),
+        AgentReport::Recovered => agents::recovered(draft, agent_id),
         AgentReport::Resumed { ask_id } => asks::closed(draft, agent_id, &ask_id),
     }
 }
@@ -181,9 +187,8 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
     if status == ReviewStatus::Conflict {
         return rework::send_back(draft, review, rework::Cause::Conflict, &message);
     }
-    if status == ReviewStatus::Failed && retryable && review.attempts < MERGE_ATTEMPTS_MAX {
-        let due_at = draft.now.after(draft.settings.backoff(review.attempts));
-        return reviews::requeue(draft, entry_id, due_at, &message);
+    if status == ReviewStatus::Failed && retryable {
+        return reviews::failed_try(draft, review, &message);
     }
     let outcome = ReviewOutcome {
         status,
@@ -191,27 +196,6 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         commit_sha,
     };
     reviews::end(draft, review, outcome)
-}
-
-/// A merge could not even be asked for.
-pub(super) fn merge_failed(
-    draft: &mut Draft<'_>,
-    entry_id: crate::model::BeadId,
-    reason: &str,
-) -> Result<(), Error> {
-    let Ok(review) = draft.review(entry_id) else {
-        return Ok(());
-    };
-    if review.status == ReviewStatus::Running && review.attempts >= MERGE_ATTEMPTS_MAX {
-        let outcome = ReviewOutcome {
-            status: ReviewStatus::Failed,
-            message: reason.to_owned(),
-            commit_sha: None,
-        };
-        return reviews::end(draft, review, outcome);
-    }
-    let due_at = draft.now.after(draft.settings.backoff(review.attempts));
-    reviews::requeue(draft, entry_id, due_at, reason)
 }
 
 fn running(draft: &mut Draft<'_>) -> Result<Vec<crate::model::BeadId>, Error> {

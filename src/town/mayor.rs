@@ -2,13 +2,18 @@
 
 use serde_json::json;
 
-use crate::model::{Agent, AgentStatus};
-use crate::storage::RigKey;
+use crate::model::{Agent, AgentRole, AgentStatus, BeadStatus, Priority};
+use crate::storage::{MailKey, MailUndelivered, RigKey, Tree};
 
-use super::agents;
 use super::command::CompletedStatus;
 use super::draft::Draft;
+use super::mail::tells_in_session;
 use super::refusal::{Error, Refusal};
+use super::settings::TownSettings;
+use super::{agents, beads, escalations};
+
+/// What its escalation is about.
+const MATTER: &str = "mayor";
 
 /// The town's first rig brings its mayor. One that was removed does not come back with the next
 /// rig, but when it is spoken to.
@@ -41,4 +46,79 @@ pub(super) fn completed(
     let agent_id = mayor.agent_id;
     agents::set_status(draft, mayor, AgentStatus::Idle, reason)?;
     draft.agent(agent_id)
+}
+
+/// Whether it failed so often to listen to people that it is not started for them any more. A bead on
+/// its hook has tries of its own.
+pub(super) fn is_given_up(agent: &Agent, settings: &TownSettings) -> bool {
+    agent.role == AgentRole::Mayor
+        && agent.hook.is_none()
+        && agent.dispatch.requested_at.is_none()
+        && agent.dispatch.attempts >= settings.attempts_max
+}
+
+/// The last try failed: people are called, and what was said to it waits.
+pub(super) fn gave_up(draft: &mut Draft<'_>, mayor: &Agent, reason: &str) -> Result<(), Error> {
+    let attempts = mayor.dispatch.attempts;
+    let metadata = json!({"attempts": attempts, "reason": reason});
+    agents::record(draft, "agent.given_up", mayor, metadata);
+    escalations::raise_own(
+        draft,
+        None,
+        Priority::High,
+        MATTER.to_owned(),
+        "the mayor can't be spoken to".to_owned(),
+        format!(
+            "{attempts} tries failed; the last one: {reason}\n\nWhat was said to it waits. Mend the \
+             cause, then send it a message or resume the town."
+        ),
+    )
+}
+
+/// A person wants it, or something has changed for the better: it has all its tries again.
+pub(super) fn try_again(draft: &mut Draft<'_>) -> Result<(), Error> {
+    let given_up = draft
+        .mayor()?
+        .filter(|mayor| is_given_up(mayor, draft.settings));
+    let Some(mut mayor) = given_up else {
+        return Ok(());
+    };
+    agents::record(draft, "agent.tried_again", &mayor, json!({}));
+    mayor.dispatch.attempts = 0;
+    mayor.dispatch.due_at = draft.now;
+    draft.set_agent(mayor)
+}
+
+/// It listened, and its turn ended well.
+pub(super) fn listened(draft: &mut Draft<'_>, mut mayor: Agent) -> Result<(), Error> {
+    if mayor.dispatch.attempts == 0 {
+        return Ok(());
+    }
+    mayor.dispatch.attempts = 0;
+    draft.set_agent(mayor)?;
+    match draft.escalation_about(MATTER)? {
+        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
+        None => Ok(()),
+    }
+}
+
+/// Whether it is called: nothing runs for it, and mail waits that is worth a session.
+pub(super) fn is_called(draft: &Draft<'_>, agent: &Agent) -> Result<bool, Error> {
+    Ok(agent.role == AgentRole::Mayor
+        && !is_given_up(agent, draft.settings)
+        && is_called_by_mail(draft.tree, agent)?)
+}
+
+/// Whether mail waits that is to be told to the mayor now. Mail that only informs starts no
+/// session: it is told with the next message that does.
+pub(super) fn is_called_by_mail(tree: &Tree, mayor: &Agent) -> Result<bool, Error> {
+    let runs = mayor.dispatch.requested_at.is_some();
+    for row in tree.scan(&MailUndelivered::to(mayor.agent_id)) {
+        let (MailUndelivered { to_agent_id, seq }, _) = row?;
+        let mail = tree.get(&MailKey { to_agent_id, seq })?;
+        if mail.is_some_and(|mail| mail.mail_type.wakes() || runs && tells_in_session(&mail)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

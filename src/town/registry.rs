@@ -454,6 +454,8 @@ impl Towns {
         LaunchOptions {
             town_id,
             program: self.0.options.program.clone(),
+            launcher: settings.container.launcher.clone(),
+            listen: settings.container.listen,
             // Short: a unix socket's path has some hundred bytes at most.
             run_dir: settings.data_dir.join("run").join(town_id.short()),
             workspace: self.workspace(town_id),
@@ -469,6 +471,9 @@ impl Towns {
                     .unwrap_or_else(limits::memory_default),
                 processes_max: settings.container.processes_max,
                 open_files_max: settings.container.open_files_max,
+                recycle_above: settings.container.recycle_above,
+                hung_after: settings.container.hung_after,
+                model_wait: settings.container.model_wait,
             },
             agent_program: settings.agent_program.clone(),
             allowed: allowed_repos(settings),

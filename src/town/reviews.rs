@@ -9,8 +9,9 @@ use serde_json::json;
 
 use crate::model::{
     Approval, Bead, BeadId, BeadStatus, BeadType, Json, MailType, Priority, Review, ReviewStatus,
-    RigId, Timestamp,
+    RigId,
 };
+use crate::storage::ReviewByStatus;
 
 use super::beads;
 use super::command::{NewBead, NewReview, ReviewOutcome};
@@ -18,6 +19,9 @@ use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
 use super::{escalations, mail, refinery, rework};
+
+/// Tries of a merge that may succeed by itself later.
+pub(super) const MERGE_ATTEMPTS_MAX: u32 = 5;
 
 /// The label that older clients look for.
 const MERGE_REQUEST_LABEL: &str = "gt:merge-request";
@@ -116,20 +120,59 @@ pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error
     Ok(())
 }
 
-/// Back to the queue, to be tried again at `due_at`.
-pub(super) fn requeue(
+/// A merge came to no verdict on the branch: it was refused for a reason that may pass, never
+/// answered, or lost with its container. It is tried again after a while, a few times.
+pub(super) fn failed_try(draft: &mut Draft<'_>, review: Review, reason: &str) -> Result<(), Error> {
+    if review.attempts < MERGE_ATTEMPTS_MAX {
+        return requeue(draft, review, reason);
+    }
+    let outcome = ReviewOutcome {
+        status: ReviewStatus::Failed,
+        message: format!("{MERGE_ATTEMPTS_MAX} tries failed; the last one: {reason}"),
+        commit_sha: None,
+    };
+    end(draft, review, outcome)
+}
+
+/// The same of a merge that runs; any other is left alone.
+pub(super) fn running_failed(
     draft: &mut Draft<'_>,
     entry_id: BeadId,
-    due_at: Timestamp,
     reason: &str,
 ) -> Result<(), Error> {
-    let mut review = draft.review(entry_id)?;
-    if review.status != ReviewStatus::Running {
-        return Ok(());
+    match draft.find_review(entry_id)? {
+        Some(review) if review.status == ReviewStatus::Running => failed_try(draft, review, reason),
+        _ => Ok(()),
     }
+}
+
+/// The container that is to merge could not be started: a failed try of every merge that waits for
+/// nothing else.
+pub(super) fn not_merged(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
+    let needed = draft.config()?.approval_needed();
+    for status in [ReviewStatus::Pending, ReviewStatus::Waiting] {
+        let rows = draft.tree.scan(&ReviewByStatus::of_status(status));
+        let waiting = rows
+            .map(|row| row.map(|(_, to)| to.id))
+            .collect::<Result<Vec<_>, _>>()?;
+        for entry_id in waiting {
+            let mut review = draft.review(entry_id)?;
+            let waits = review.status == status && review.approval >= needed;
+            if waits && review.due_at <= draft.now {
+                review.attempts += 1;
+                failed_try(draft, review, reason)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Back to the queue, to be tried again after a pause.
+fn requeue(draft: &mut Draft<'_>, mut review: Review, reason: &str) -> Result<(), Error> {
+    let wait = draft.settings.backoff(review.attempts);
     review.status = ReviewStatus::Pending;
     review.started_at = None;
-    review.due_at = due_at;
+    review.due_at = draft.now.after(wait);
     review.message = Some(reason.to_owned());
     fact(draft, "review.requeued", &review, json!({"reason": reason}));
     draft.set_review(review)

@@ -24,6 +24,9 @@ pub(super) fn start(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<Agent, E
         return Err(Refusal::HookEmpty(agent_id).into());
     }
     agent.dispatch.due_at = draft.now;
+    if agent.hook.is_none() {
+        agent.dispatch.attempts = 0;
+    }
     agents::record(draft, "agent.start_requested", &agent, json!({}));
     draft.set_agent(agent.clone())?;
     Ok(agent)

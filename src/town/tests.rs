@@ -8,6 +8,7 @@ mod bench;
 mod convoys;
 mod dependencies;
 mod dispatch;
+mod giving_up;
 mod lists;
 mod mail;
 mod molecules;

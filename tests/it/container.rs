@@ -377,6 +377,7 @@ async fn a_second_container_of_the_same_socket_is_refused() {
     let options = ContainerOptions {
         town_id: container.town,
         socket: container.folder.path().join("run/c.sock"),
+        tcp: None,
         workspace: container.folder.path().join("workspace"),
         agent_program: None,
         guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),

@@ -56,7 +56,10 @@ async fn without_a_model_endpoint(kind: AgentServerKind) {
         "agent_server": kind.as_str(), "providers": providers,
         "default_model": model, "small_model": model,
     });
-    let mut case = Case::with_program(kind, config).await;
+    let program = agent_server::program(kind).unwrap();
+    let program = ["--agent-program", &program.to_string_lossy()];
+    let patience = ["--container-model-wait", "5s"];
+    let mut case = Case::new(&[ONE_TRY, &program, &patience].concat(), config).await;
     let bead = case.sling("Greet people", "Write a greeting.").await;
     let failed = case.failed_try(&bead, 1).await;
     assert_eq!(failed["kind"], "model", "{failed}");

@@ -44,6 +44,9 @@ pub(crate) const LIMITS: Limits = Limits {
     memory_max: 1 << 40,
     processes_max: 100_000,
     open_files_max: 65_536,
+    recycle_above: 1 << 40,
+    hung_after: Duration::from_secs(600),
+    model_wait: Duration::from_secs(2),
 };
 
 impl Container {
@@ -55,6 +58,7 @@ impl Container {
         let options = ContainerOptions {
             town_id: town,
             socket: folder.path().join("run/c.sock"),
+            tcp: None,
             workspace: folder.path().join("workspace"),
             agent_program: None,
             guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use gastownd::lifecycle::Lifecycle;
@@ -14,8 +14,29 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-/// Serves `answer` until `lifecycle` stops; the address.
+/// A server that can be ended with all its connections.
+pub(crate) struct Served {
+    address: SocketAddr,
+    tasks: Tasks,
+}
+
+type Tasks = Arc<Mutex<Vec<JoinHandle<()>>>>;
+
+impl Served {
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn end(&self) {
+        for task in self.tasks.lock().unwrap().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// Serves `answer` until the runtime stops; the address.
 pub(crate) async fn serve<S, F, A, B>(lifecycle: &Lifecycle, state: Arc<S>, answer: A) -> SocketAddr
 where
     S: Send + Sync + 'static,
@@ -24,19 +45,42 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    serve_at(anywhere, lifecycle, state, answer).await.address
+}
+
+/// The same at a certain address, and it can be ended.
+pub(crate) async fn serve_at<S, F, A, B>(
+    address: SocketAddr,
+    lifecycle: &Lifecycle,
+    state: Arc<S>,
+    answer: A,
+) -> Served
+where
+    S: Send + Sync + 'static,
+    A: Fn(Arc<S>, Request<Bytes>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let tasks = lifecycle.clone();
-    lifecycle.spawn_detached("test server", async move {
+    let (tasks, spawn) = (Tasks::default(), lifecycle.clone());
+    let begun = Arc::clone(&tasks);
+    let server = lifecycle.spawn_detached("test server", async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
             let (state, answer) = (Arc::clone(&state), answer.clone());
             let conversation = converse(TokioIo::new(stream), state, answer);
-            tasks.spawn_detached("test connection", conversation);
+            let task = spawn.spawn_detached("test connection", conversation);
+            let mut begun = begun.lock().unwrap();
+            begun.retain(|task| !task.is_finished());
+            begun.push(task);
         }
     });
-    address
+    tasks.lock().unwrap().push(server);
+    Served { address, tasks }
 }
 
 /// Answers the requests of one connection.

@@ -3,7 +3,7 @@
 //! What it answers is decided by the conversation alone: the newest message of the user names a
 //! scenario (`SCENARIO:polecat`), and the tools called since then say how far it has come.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -18,11 +18,19 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::loopback::{self, Served};
+
 /// What marks a scenario's name.
 const MARK: &str = "SCENARIO:";
 
 /// Marks what the scenario `run` runs in its shell first.
 const COMMAND: &str = "COMMAND:";
+
+/// How soon the scenario `limited` may be asked again, in seconds.
+const LIMITED: u32 = 3;
+
+/// The same of the scenario `exhausted`.
+pub(crate) const EXHAUSTED: u32 = 7200;
 
 /// The pause between two words of the scenario `slow`.
 const SLOW: Duration = Duration::from_millis(20);
@@ -37,6 +45,7 @@ pub(crate) const MODEL: &str = "script";
 pub(crate) struct ScriptedModel {
     address: SocketAddr,
     asked: Arc<Asked>,
+    served: Served,
 }
 
 #[derive(Default)]
@@ -59,7 +68,10 @@ enum Turn {
     Slow,
     Stall,
     Close,
+    Unfinished,
     Refuse(StatusCode),
+    /// Too much was asked; the seconds until it may be asked again.
+    Limit(u32),
 }
 
 impl ScriptedModel {
@@ -68,8 +80,25 @@ impl ScriptedModel {
             lifecycle: lifecycle.clone(),
             scenarios: Mutex::default(),
         });
-        let address = super::loopback::serve(lifecycle, Arc::clone(&asked), answer).await;
-        Self { address, asked }
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let served = loopback::serve_at(anywhere, lifecycle, Arc::clone(&asked), answer).await;
+        Self {
+            address: served.address(),
+            asked,
+            served,
+        }
+    }
+
+    /// Ends: what it was saying breaks off, and then nobody listens any more.
+    pub(crate) fn die(&self) {
+        self.served.end();
+    }
+
+    /// Listens again where it did.
+    pub(crate) async fn revive(&mut self) {
+        let lifecycle = self.asked.lifecycle.clone();
+        let asked = Arc::clone(&self.asked);
+        self.served = loopback::serve_at(self.address, &lifecycle, asked, answer).await;
     }
 
     /// The config of an agent server that uses this model for everything.
@@ -116,11 +145,19 @@ async fn answer(asked: Arc<Asked>, request: Request<Bytes>) -> Response<ChunkBod
             text: "A short title".to_owned(),
         }
     } else {
-        asked.scenarios.lock().unwrap().push(scenario.clone());
-        turn(&scenario, messages)
+        let mut scenarios = asked.scenarios.lock().unwrap();
+        let is_first = !scenarios.contains(&scenario);
+        scenarios.push(scenario.clone());
+        match scenario.as_str() {
+            "limited" if is_first => Turn::Limit(LIMITED),
+            "exhausted" if is_first => Turn::Limit(EXHAUSTED),
+            "limited" | "exhausted" => turn("polecat", messages),
+            other => turn(other, messages),
+        }
     };
     match turn {
-        Turn::Refuse(status) => refusal(status),
+        Turn::Refuse(status) => refusal(status, 1),
+        Turn::Limit(seconds) => refusal(StatusCode::TOO_MANY_REQUESTS, seconds),
         turn => {
             let (sender, receiver) = mpsc::channel(64);
             asked
@@ -214,6 +251,7 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
         ("slow", _) => Turn::Slow,
         ("stall", _) => Turn::Stall,
         ("close", _) => Turn::Close,
+        ("unfinished", _) => Turn::Unfinished,
         ("refuse400", _) => Turn::Refuse(StatusCode::BAD_REQUEST),
         ("refuse401", _) => Turn::Refuse(StatusCode::UNAUTHORIZED),
         ("refuse429", _) => Turn::Refuse(StatusCode::TOO_MANY_REQUESTS),
@@ -290,7 +328,11 @@ async fn say(turn: Turn, listener: &Listener) -> Result<(), Gone> {
             words("I begin and", "content", Duration::ZERO, listener).await?;
             listener.send(Err(Broken)).await.map_err(|_| Gone)
         }
-        Turn::Refuse(_) => Ok(()),
+        Turn::Unfinished => {
+            words("I begin and", "content", Duration::ZERO, listener).await?;
+            data("[DONE]", listener).await
+        }
+        Turn::Refuse(_) | Turn::Limit(_) => Ok(()),
     }
 }
 
@@ -330,7 +372,7 @@ async fn data(text: &str, listener: &Listener) -> Result<(), Gone> {
         .map_err(|_| Gone)
 }
 
-fn refusal(status: StatusCode) -> Response<ChunkBody> {
+fn refusal(status: StatusCode, retry_after: u32) -> Response<ChunkBody> {
     let (sender, receiver) = mpsc::channel(1);
     let message = format!("the scripted model refuses with {}", status.as_u16());
     let body = json!({"error": {"message": message, "type": "scripted"}}).to_string();
@@ -339,7 +381,7 @@ fn refusal(status: StatusCode) -> Response<ChunkBody> {
         .status(status)
         .header(CONTENT_TYPE, "application/json");
     if status == StatusCode::TOO_MANY_REQUESTS {
-        response = response.header(RETRY_AFTER, "1");
+        response = response.header(RETRY_AFTER, retry_after);
     }
     response.body(ChunkBody(receiver)).unwrap()
 }

@@ -129,12 +129,10 @@ impl Server {
         self.program = Some(program);
     }
 
-    /// With login what it says is kept, because the link is among it.
+    /// With login what it says is kept, because the link is among it; and where a test asks for a log.
     fn said_to_file(&self) -> bool {
-        !self
-            .arguments
-            .iter()
-            .any(|argument| argument == "--no-auth")
+        let has = |name| self.arguments.iter().any(|argument| argument == name);
+        !has("--no-auth") || has("--log")
     }
 
     /// The administrator's token.

@@ -9,15 +9,14 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Role, WebSocketError};
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::spool::{Position, Spool, encode};
 use crate::clock::Clock;
 use crate::container::fleet::FleetHandle;
 use crate::container::protocol::{LinkResumed, ServerFrame, message_type};
+use crate::container::wire;
 
 /// How long the server may take to say what it has.
 const RESUME_TIME_MAX: Duration = Duration::from_secs(10);
@@ -81,8 +80,8 @@ pub(super) struct LinkContext {
 impl LinkContext {
     /// Serves a link until it breaks or a newer one comes.
     pub(super) async fn serve(self, upgraded: Upgraded) {
-        let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else {
-            tracing::error!("the link is not a unix socket");
+        let Some((read_ahead, read, write)) = wire::upgraded(upgraded) else {
+            tracing::error!("the link is not a connection of ours");
             return;
         };
         let mut mine = 0;
@@ -93,9 +92,8 @@ impl LinkContext {
         let mut newest = self.links.newest.subscribe();
         let replaced = newest.wait_for(|newest| *newest != mine);
         let _live = Live::new(&self.links.live);
-        let (read, write) = parts.io.into_inner().into_split();
         // Bytes that came right behind the handshake were read by the HTTP server already.
-        let read = AsyncReadExt::chain(std::io::Cursor::new(parts.read_buf), read);
+        let read = AsyncReadExt::chain(std::io::Cursor::new(read_ahead), read);
         let (resumed, resume) = oneshot::channel();
         let (pong, pongs) = mpsc::channel(PONGS_MAX);
         tokio::select! {

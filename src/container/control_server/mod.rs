@@ -1,18 +1,19 @@
-//! The control server of a container: HTTP and one WebSocket on a unix socket.
+//! The control server of a container: HTTP and one WebSocket on a unix socket, or on TCP.
 //!
 //! It is the whole of `gastownd container`, one process per town, and outlives the server's restarts.
 //! This room owns the socket, the newest config of the town (in memory only: it holds secrets) and
 //! the spool of what the server has not acknowledged. What the requests do is the
 //! [`fleet`](super::fleet)'s business.
 //!
-//! Invariants: only the user of the process can open the socket; a socket that answers is never
-//! replaced; at most one link is live and a new one replaces it; a message leaves the spool only
+//! Invariants: only the user of the process can open the socket, and on TCP only who shows the token
+//! is answered; a socket that answers is never replaced; at most one link is live and a new one replaces it; a message leaves the spool only
 //! when the server acknowledged it, so a link that breaks loses nothing and repeats nothing.
 //!
-//! Absent on purpose: authentication (the socket's mode is it), and any state on disk.
+//! Absent on purpose: users and scopes (there is one server), and any state on disk.
 
 mod credentials;
 mod link;
+mod listener;
 mod requests;
 mod routes;
 mod run;
@@ -24,5 +25,5 @@ mod town_config;
 mod tests;
 
 pub(crate) use link::Links;
-pub use run::{ContainerOptions, run};
+pub use run::{ContainerOptions, TcpOptions, run};
 pub(crate) use spool::Spool;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json as value;
 
@@ -18,6 +19,7 @@ use crate::container::protocol::{
     AnswerPermission, AnswerQuestion, CONFIG_HEADER, MergeBranch, MessageAgent, RemoveAgent,
     StartAgent, StopAgent,
 };
+use crate::container::wire::Token;
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, TownId};
 
@@ -25,6 +27,8 @@ use crate::model::{AgentId, TownId};
 #[derive(Debug)]
 pub(super) struct Routes {
     pub(super) town_id: TownId,
+    /// What every request has to show; nothing where only this user can reach the socket.
+    pub(super) token: Option<Token>,
     pub(super) fleet: FleetHandle,
     pub(super) town_config: TownConfigSlot,
     pub(super) link: LinkContext,
@@ -41,6 +45,7 @@ impl Routes {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Rejection> {
+        self.authenticate(&request)?;
         let config = self.config(&request)?;
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -96,6 +101,21 @@ impl Routes {
             }
             _ => Err(Rejection::not_found()),
         }
+    }
+
+    fn authenticate(&self, request: &Request<Incoming>) -> Result<(), Rejection> {
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        let shown = request.headers().get(AUTHORIZATION);
+        if shown.is_some_and(|shown| token.is_shown_by(shown.as_bytes())) {
+            return Ok(());
+        }
+        Err(Rejection {
+            status: StatusCode::UNAUTHORIZED,
+            code: "unauthorized",
+            error: "the request needs the container's token".to_owned(),
+        })
     }
 
     /// The config that the request carries, or the newest if it carries none.

@@ -1,17 +1,15 @@
 //! Puts the control server together and runs it to its end.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::credentials;
 use super::link::{LinkContext, Links};
+use super::listener::Listener;
 use super::routes::Routes;
 use super::socket::{Socket, beside};
 use super::spool::Spool;
@@ -19,7 +17,7 @@ use super::town_config::TownConfigSlot;
 use crate::clock::Clock;
 use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
 use crate::container::git::{AllowedRepositories, GitEnvironment};
-use crate::container::protocol::HEAD_BYTES_MAX;
+use crate::container::wire::Token;
 use crate::container::{Error, Limits, workspace};
 use crate::lifecycle::Lifecycle;
 use crate::model::TownId;
@@ -32,6 +30,8 @@ pub struct ContainerOptions {
     /// The control socket. A folder that has to be made for it is private. At most 100 bytes long,
     /// because of the system.
     pub socket: PathBuf,
+    /// Where to listen on TCP instead of on the control socket, for servers that show the token.
+    pub tcp: Option<TcpOptions>,
     /// Where repositories, worktrees and the agent server's home are.
     pub workspace: PathBuf,
     /// The agent server's program, instead of the one on `PATH`.
@@ -46,11 +46,16 @@ pub struct ContainerOptions {
     pub allowed: AllowedRepositories,
 }
 
-/// How long a connection may take to send a request's head.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Between two tries to accept when the system has no room.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A container that is reached over TCP.
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the server reaches it, if that is not the address.
+    pub announce: Option<String>,
+    /// The file with what every request has to show. It is read once, before anything is announced.
+    pub token_file: PathBuf,
+}
 
 /// Runs a container's control server until it is drained, shut down or left alone for too long.
 /// SIGTERM and SIGINT drain it.
@@ -68,7 +73,11 @@ pub async fn run(
     if let Some(folder) = options.socket.parent() {
         workspace::make_folder(folder).await?;
     }
-    let control = Socket::bind(&options.socket)?;
+    let token = match &options.tcp {
+        None => None,
+        Some(tcp) => Some(read_token(&tcp.token_file)?),
+    };
+    let control = Listener::bind(&options).await?;
     let credential_path = beside(&options.socket, "cred");
     let credential = Socket::bind(&credential_path)?;
     let signals = Signals::new().map_err(|source| Error::Socket {
@@ -97,16 +106,18 @@ pub async fn run(
     };
     let routes = Arc::new(Routes {
         town_id: options.town_id,
+        token,
         fleet: handle.clone(),
         town_config: town_config.clone(),
         link,
         lifecycle: lifecycle.clone(),
     });
 
+    control.tell();
     tracing::info!(town = %options.town_id, socket = %options.socket.display(), "the container is up");
     tokio::select! {
         () = Box::pin(fleet.run()) => {}
-        () = accept_all(&control.listener, &routes) => {}
+        () = control.serve_all(&routes) => {}
         () = credentials::answer_all(&credential.listener, &town_config, &lifecycle) => {}
         () = drain_on_signal(signals, &handle, &lifecycle) => {}
     }
@@ -147,35 +158,9 @@ async fn drain_on_signal(mut signals: Signals, fleet: &FleetHandle, lifecycle: &
     signals.next().await;
 }
 
-/// Serves connections until the process ends.
-async fn accept_all(listener: &UnixListener, routes: &Arc<Routes>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let serving = serve(stream, routes.clone());
-                routes
-                    .lifecycle
-                    .spawn_detached("serve a connection", serving);
-            }
-            Err(error) => {
-                // Too many open files, most likely: what is open now has to end first.
-                tracing::warn!("failed to accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve(stream: UnixStream, routes: Arc<Routes>) {
-    let service = service_fn(move |request| routes.clone().answer(request));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!("a connection broke: {error}");
-    }
+fn read_token(path: &Path) -> Result<Token, Error> {
+    Token::read(path).map_err(|source| Error::TokenFile {
+        path: path.to_owned(),
+        source,
+    })
 }

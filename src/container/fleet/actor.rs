@@ -14,6 +14,7 @@ use super::command::{Command, Denied, Failure, Reply, Run, StreamItem};
 use super::drain::Drain;
 use super::handle::FleetHandle;
 use super::limits::LOOK_INTERVAL;
+use super::model_watch::ModelWatch;
 use super::processes;
 use super::server::{Launch, RunningServer};
 use super::start::{Place, StartTask};
@@ -274,7 +275,8 @@ impl Fleet {
             .lifecycle
             .spawn_detached("start an agent", task.run())
             .abort_handle();
-        let agent = Agent::new(start, place, config, run.1, task, self.now());
+        let model = ModelWatch::new(self.options.limits.model_wait);
+        let agent = Agent::new(start, place, config, run.1, task, model, self.now());
         self.agents.insert(agent_id, agent);
         Ok(())
     }

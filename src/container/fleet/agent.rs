@@ -8,18 +8,16 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::command::{Denied, Reply};
-use super::observation::Observation;
+use super::model_watch::{ModelWatch, Waiting};
+use super::observation::{Answer, Observation};
 use super::start::Place;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
-    AgentExited, AgentPhase, AgentState, AgentWaiting, ExitKind, ExitStatus, StartAgent,
+    AgentExited, AgentPhase, AgentSetback, AgentState, AgentWaiting, ExitKind, ExitStatus,
+    StartAgent,
 };
 use crate::model::{AgentId, Timestamp};
 use crate::sdk::SessionId;
-
-/// After this many failed tries of the agent server to reach the model, the turn is given up. The
-/// server's dispatcher has its own backoff and tells people about it; the agent server's has neither.
-pub(super) const MODEL_RETRIES_MAX: u32 = 4;
 
 /// An agent.
 #[derive(Debug)]
@@ -46,6 +44,7 @@ pub(super) struct Agent {
     /// The agent server that it was given.
     pub(super) server: Option<u64>,
     pub(super) asks: BTreeMap<String, AgentWaiting>,
+    model: ModelWatch,
     turn_error: Option<String>,
     tools: BTreeMap<String, String>,
     newest_message: String,
@@ -114,7 +113,13 @@ pub(super) enum Consequence {
     ModelFailed {
         text: String,
         still_trying: bool,
+        /// When it may answer again, if it said so.
+        retry_at: Option<Timestamp>,
     },
+    /// The model does not answer at the moment.
+    Setback(AgentSetback),
+    /// The model answers again.
+    Recovered,
 }
 
 impl Agent {
@@ -124,6 +129,7 @@ impl Agent {
         config: Arc<ResolvedTownConfig>,
         run: u64,
         task: AbortHandle,
+        model: ModelWatch,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -141,6 +147,7 @@ impl Agent {
             prompting: false,
             server: None,
             asks: BTreeMap::new(),
+            model,
             turn_error: None,
             tools: BTreeMap::new(),
             newest_message: String::new(),
@@ -188,34 +195,77 @@ impl Agent {
             }
             Observation::ToolRunning { part_id, tool } => {
                 self.tools.insert(part_id, tool);
+                return self.model.answered().then_some(Consequence::Recovered);
             }
             Observation::ToolEnded { part_id } => {
                 self.tools.remove(&part_id);
             }
-            Observation::Message { message_id } if message_id > self.newest_message => {
-                // Message ids rise, so a greater one is a new one.
-                self.newest_message = message_id;
-                self.message_count += 1;
-                if own_session && self.turn == Turn::Prompted {
-                    self.turn = Turn::Busy;
-                }
+            Observation::Message { message_id, answer } => {
+                return self.heard_message(message_id, answer, own_session);
             }
+            // A child that waits for the model holds its parent up.
+            Observation::Retry {
+                attempt,
+                message,
+                next,
+            } => return self.waits_for_model(attempt, &message, next, now),
+            Observation::Offline { message } => return Some(self.failed(message, true)),
             // A child's turn is a part of its parent's.
             _ if !own_session => return None,
             Observation::Busy => self.turn = Turn::Busy,
             Observation::Idle => return self.turn_ended(),
-            Observation::Retry { attempt, message } if attempt >= MODEL_RETRIES_MAX => {
-                return Some(self.failed(
-                    format!("the model did not answer after {attempt} tries: {message}"),
-                    true,
-                ));
-            }
-            Observation::Offline { message } => return Some(self.failed(message, true)),
             Observation::Failed { message } => return Some(self.failed(message, false)),
             Observation::Aborted => return None,
             _ => {}
         }
         None
+    }
+
+    fn heard_message(
+        &mut self,
+        message_id: String,
+        answer: Answer,
+        own_session: bool,
+    ) -> Option<Consequence> {
+        let consequence = match answer {
+            Answer::Open => None,
+            Answer::Whole => self.model.answered().then_some(Consequence::Recovered),
+            Answer::BrokenOff => {
+                let reason = self.model.broke_off(&message_id);
+                reason.map(|reason| self.failed(reason, true))
+            }
+        };
+        // Message ids rise, so a greater one is a new one.
+        if message_id > self.newest_message {
+            self.newest_message = message_id;
+            self.message_count += 1;
+            if own_session && self.turn == Turn::Prompted {
+                self.turn = Turn::Busy;
+            }
+        }
+        consequence
+    }
+
+    fn waits_for_model(
+        &mut self,
+        attempt: u32,
+        message: &str,
+        next: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Consequence> {
+        match self.model.tries_again(attempt, message, next, now) {
+            Waiting::Told => None,
+            Waiting::News(setback) => Some(Consequence::Setback(setback)),
+            Waiting::Over { reason, retry_at } => {
+                self.turn = Turn::Busy;
+                self.turn_error = Some(reason.clone());
+                Some(Consequence::ModelFailed {
+                    text: reason,
+                    still_trying: true,
+                    retry_at: Some(retry_at),
+                })
+            }
+        }
     }
 
     fn turn_ended(&mut self) -> Option<Consequence> {
@@ -228,13 +278,18 @@ impl Agent {
         }
         self.turn = Turn::Idle;
         self.tools.clear();
+        self.model.answered();
         Some(Consequence::Idle(self.turn_error.take()))
     }
 
     fn failed(&mut self, text: String, still_trying: bool) -> Consequence {
         self.turn = Turn::Busy;
         self.turn_error = Some(text.clone());
-        Consequence::ModelFailed { text, still_trying }
+        Consequence::ModelFailed {
+            text,
+            still_trying,
+            retry_at: None,
+        }
     }
 
     /// Becomes an agent that ended. The caller has told about it.
@@ -248,6 +303,7 @@ impl Agent {
         self.prompts.clear();
         self.tools.clear();
         self.asks.clear();
+        self.model.answered();
     }
 
     /// What `GET /agents/{id}/status` says.
@@ -278,6 +334,7 @@ impl Agent {
             message_count: self.message_count,
             asks: self.asks.values().cloned().collect(),
             exit_reason,
+            setback: self.model.setback().cloned(),
         }
     }
 }
@@ -288,6 +345,7 @@ pub(super) fn failed(kind: ExitKind, reason: impl Into<String>) -> AgentExited {
         status: ExitStatus::Failed,
         reason: reason.into(),
         kind,
+        retry_at: None,
     }
 }
 
@@ -297,6 +355,7 @@ pub(super) fn stopped() -> AgentExited {
         status: ExitStatus::Stopped,
         reason: "stopped by the server".to_owned(),
         kind: ExitKind::Stopped,
+        retry_at: None,
     }
 }
 
@@ -306,5 +365,6 @@ pub(super) fn drained() -> AgentExited {
         status: ExitStatus::Drained,
         reason: "the container was drained".to_owned(),
         kind: ExitKind::Stopped,
+        retry_at: None,
     }
 }

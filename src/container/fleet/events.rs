@@ -9,7 +9,7 @@ use super::actor::Fleet;
 use super::agent::{Consequence, EndStep, Ending, Session, Stage, Turn, failed};
 use super::command::{Command, Run, StreamItem, TurnSeen};
 use super::observation::Observation;
-use crate::container::protocol::{AgentIdle, AgentResumed, ExitKind, message_type};
+use crate::container::protocol::{AgentExited, AgentIdle, AgentResumed, ExitKind, message_type};
 use crate::model::AgentId;
 use crate::sdk::Event;
 
@@ -93,8 +93,23 @@ impl Fleet {
             }
             Consequence::Idle(error) => self.went_idle(agent_id, error),
             Consequence::Quiet => self.finish_ending(agent_id),
-            Consequence::ModelFailed { text, still_trying } => {
-                self.model_failed(agent_id, text, still_trying);
+            Consequence::ModelFailed {
+                text,
+                still_trying,
+                retry_at,
+            } => {
+                let exit = AgentExited {
+                    retry_at,
+                    ..failed(ExitKind::Model, text)
+                };
+                self.model_failed(agent_id, exit, still_trying);
+            }
+            Consequence::Setback(setback) => {
+                self.say(Some(agent_id), message_type::AGENT_SETBACK, &setback);
+            }
+            Consequence::Recovered => {
+                let nothing = serde_json::json!({});
+                self.say(Some(agent_id), message_type::AGENT_RECOVERED, &nothing);
             }
         }
     }
@@ -144,14 +159,14 @@ impl Fleet {
         }
     }
 
-    fn model_failed(&mut self, agent_id: AgentId, text: String, still_trying: bool) {
+    fn model_failed(&mut self, agent_id: AgentId, failed: AgentExited, still_trying: bool) {
         let Some(agent) = self.agents.get_mut(&agent_id) else {
             return;
         };
         // An agent that ends anyway ends for the reason it was told to.
         let exit = match agent.ending.take() {
             Some(ending) => ending.exit,
-            None => failed(ExitKind::Model, text),
+            None => failed,
         };
         if still_trying {
             self.abort(agent_id, exit);

@@ -177,6 +177,9 @@ mod tests {
         memory_max: 100 << 20,
         processes_max: 4,
         open_files_max: 64,
+        recycle_above: 50 << 20,
+        hung_after: Duration::from_secs(60),
+        model_wait: Duration::from_secs(60),
     };
 
     fn judged(processes: &[(u64, Option<AgentId>)]) -> Option<Excess> {

@@ -22,6 +22,7 @@ mod events;
 mod handle;
 mod limits;
 mod merges;
+mod model_watch;
 mod observation;
 mod processes;
 mod prompting;

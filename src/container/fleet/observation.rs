@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::container::protocol::{AgentWaiting, AskKind};
+use crate::model::Timestamp;
 use crate::sdk::Event;
 
 /// The meaning of one event.
@@ -16,7 +17,12 @@ pub(super) enum Observation {
     /// The session's turn ended.
     Idle,
     /// The model could not be reached and is tried again.
-    Retry { attempt: u32, message: String },
+    Retry {
+        attempt: u32,
+        message: String,
+        /// When the next try is.
+        next: Option<Timestamp>,
+    },
     /// The model could not be reached, and the agent server waits until it is told to go on.
     Offline { message: String },
     /// The session's turn was ended by [`abort`](crate::sdk::Sessions::abort).
@@ -28,13 +34,24 @@ pub(super) enum Observation {
     /// An ask was answered or withdrawn.
     Answered { ask_id: String },
     /// A message was begun or changed.
-    Message { message_id: String },
+    Message { message_id: String, answer: Answer },
     /// A tool began to run.
     ToolRunning { part_id: String, tool: String },
     /// A tool came to its end.
     ToolEnded { part_id: String },
     /// Anything else.
     Activity,
+}
+
+/// How an answer of the model stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is no answer, or not at its end yet.
+    Open,
+    /// It came to its end.
+    Whole,
+    /// It stopped without saying why.
+    BrokenOff,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +79,8 @@ enum Status {
         attempt: u32,
         #[serde(default)]
         message: String,
+        /// Milliseconds since the Unix epoch.
+        next: Option<f64>,
     },
     Offline {
         #[serde(default)]
@@ -121,6 +140,17 @@ struct MessageUpdated {
 #[derive(Deserialize)]
 struct MessageInfo {
     id: String,
+    finish: Option<String>,
+}
+
+impl MessageInfo {
+    fn answer(&self) -> Answer {
+        match self.finish.as_deref() {
+            None => Answer::Open,
+            Some("unknown" | "") => Answer::BrokenOff,
+            Some(_) => Answer::Whole,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -169,6 +199,7 @@ impl Observation {
             }
             "message.updated" => {
                 read::<MessageUpdated>(properties).map_or(Self::Activity, |message| Self::Message {
+                    answer: message.info.answer(),
                     message_id: message.info.id,
                 })
             }
@@ -182,7 +213,15 @@ impl Observation {
         match status {
             Status::Busy => Self::Busy,
             Status::Offline { message } => Self::Offline { message },
-            Status::Retry { attempt, message } => Self::Retry { attempt, message },
+            Status::Retry {
+                attempt,
+                message,
+                next,
+            } => Self::Retry {
+                attempt,
+                message,
+                next: next.map(moment),
+            },
             Status::Other => Self::Activity,
         }
     }
@@ -249,6 +288,14 @@ impl Observation {
             _ => Self::Activity,
         }
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a number beyond all times becomes the last one"
+)]
+fn moment(millis: f64) -> Timestamp {
+    Timestamp::from_millis(millis as i64)
 }
 
 fn read<'a, T: Deserialize<'a>>(properties: &'a RawValue) -> Option<T> {

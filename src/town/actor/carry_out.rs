@@ -223,7 +223,7 @@ impl Actor {
                 Ok(())
             }),
             Command::MergeFailed(entry_id, reason) => self.apply_own("failed merge", |draft| {
-                link::merge_failed(draft, entry_id, &reason)
+                reviews::running_failed(draft, entry_id, &reason)
             }),
         }
     }
@@ -320,8 +320,7 @@ impl Actor {
             }
             Action::RequeueStuck { entry_id } => {
                 self.apply_own("stuck merge", |draft| {
-                    let now = draft.now;
-                    reviews::requeue(draft, *entry_id, now, "the merge did not end in time")
+                    reviews::running_failed(draft, *entry_id, "the merge did not end in time")
                 });
             }
             Action::EscalateAsk { ask_id } => {

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::protocol::text;
 use crate::model::{Agent, AgentId, AgentRole, AgentStatus, BeadId, RigId, Timestamp};
-use crate::storage::{AgentActive, AgentByRole, AgentKey, MailKey, MailUndelivered, Tree};
-use crate::town::mail::tells_in_session;
+use crate::storage::{AgentActive, AgentByRole, AgentKey, MailUndelivered, Tree};
+use crate::town::mayor;
 use crate::town::refusal::Error;
+use crate::town::settings::TownSettings;
 
 /// What the reconciler sees of an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ impl AgentSeen {
     }
 }
 
-pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
+pub(super) fn observe(tree: &Tree, settings: &TownSettings) -> Result<Vec<AgentSeen>, Error> {
     let mut seen = Vec::new();
     // The mayor may be wanted although it has nothing to do yet.
     for row in tree.scan(&AgentByRole::of_role(AgentRole::Mayor)) {
@@ -78,7 +79,10 @@ pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
             continue;
         };
         let is_idle = mayor.hook.is_none() && mayor.dispatch.requested_at.is_none();
-        if is_idle && calls_mayor(tree, &mayor)? {
+        if is_idle
+            && !mayor::is_given_up(&mayor, settings)
+            && mayor::is_called_by_mail(tree, &mayor)?
+        {
             seen.push(AgentSeen::of(&mayor, true));
         }
     }
@@ -86,7 +90,7 @@ pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
         let agent_id = row?.1.id;
         if let Some(agent) = tree.get(&AgentKey { agent_id })? {
             let has_mail = if agent.role == AgentRole::Mayor {
-                calls_mayor(tree, &agent)?
+                mayor::is_called_by_mail(tree, &agent)?
             } else {
                 has_mail(tree, agent_id)?
             };
@@ -99,18 +103,4 @@ pub(super) fn observe(tree: &Tree) -> Result<Vec<AgentSeen>, Error> {
 fn has_mail(tree: &Tree, agent_id: AgentId) -> Result<bool, Error> {
     let first = tree.scan(&MailUndelivered::to(agent_id)).next();
     Ok(first.transpose()?.is_some())
-}
-
-/// Whether mail waits that is to be told to the mayor now. Mail that only informs starts no
-/// session: it is told with the next message that does.
-fn calls_mayor(tree: &Tree, mayor: &Agent) -> Result<bool, Error> {
-    let runs = mayor.dispatch.requested_at.is_some();
-    for row in tree.scan(&MailUndelivered::to(mayor.agent_id)) {
-        let (MailUndelivered { to_agent_id, seq }, _) = row?;
-        let mail = tree.get(&MailKey { to_agent_id, seq })?;
-        if mail.is_some_and(|mail| mail.mail_type.wakes() || runs && tells_in_session(&mail)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -104,7 +104,7 @@ impl View {
         let config = queries::config(tree)?;
         Ok(Self {
             container: live.container,
-            agents: agents::observe(tree)?,
+            agents: agents::observe(tree, settings)?,
             reviews: merges::observe(tree)?,
             refinery: RefinerySeen::of(&config),
             expiring: nudges::observe(tree)?,

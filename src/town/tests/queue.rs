@@ -41,15 +41,6 @@ impl Bench {
 
     /// What the reconciler would do with a container that is up.
     pub(super) fn planned(&self) -> Vec<Action> {
-        let live = Live {
-            container: Container::Up,
-            being_told: Vec::new(),
-            being_notified: Vec::new(),
-            ask_patience: super::bench::ASK_PATIENCE,
-            up_since: Some(crate::model::Timestamp::from_millis(0)),
-        };
-        let view = View::observe(self.tree(), &live, self.settings()).unwrap();
-        let plan = reconcile::reconcile(&view, self.now);
         // What people and the mayor are to hear of is another duty's.
         let mayor = crate::town::queries::mayor(self.tree()).unwrap();
         let for_people = |action: &Action| match action {
@@ -59,9 +50,24 @@ impl Bench {
                 .is_some_and(|mayor| mayor.agent_id == *agent_id),
             _ => false,
         };
+        let mut actions = self.all_planned();
+        actions.retain(|action| !for_people(action));
+        actions
+    }
+
+    /// Everything that the alarm would do now.
+    pub(super) fn all_planned(&self) -> Vec<Action> {
+        let live = Live {
+            container: Container::Up,
+            being_told: Vec::new(),
+            being_notified: Vec::new(),
+            ask_patience: super::bench::ASK_PATIENCE,
+            up_since: Some(crate::model::Timestamp::from_millis(0)),
+        };
+        let view = View::observe(self.tree(), &live, self.settings()).unwrap();
+        let plan = reconcile::reconcile(&view, self.now);
         plan.actions
             .into_iter()
-            .filter(|planned| !for_people(&planned.action))
             .map(|planned| planned.action)
             .collect()
     }

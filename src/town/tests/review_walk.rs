@@ -230,7 +230,6 @@ impl Walk {
     fn tick(&mut self) {
         for action in self.town.planned() {
             use crate::town::reconcile::Action;
-            let now = self.town.now;
             let done = match action {
                 Action::Merge { entry_id } => {
                     self.town.act(|draft| reviews::start(draft, entry_id))
@@ -246,7 +245,7 @@ impl Walk {
                 }
                 Action::RequeueStuck { entry_id } => self
                     .town
-                    .act(|draft| reviews::requeue(draft, entry_id, now, "stuck")),
+                    .act(|draft| reviews::running_failed(draft, entry_id, "stuck")),
                 _ => Ok(()),
             };
             done.expect("what the reconciler wants can be done");

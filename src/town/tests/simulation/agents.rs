@@ -1,6 +1,6 @@
 //! What happens in the world by itself: agents at work, merges that end.
 
-use crate::container::protocol::GatesReport;
+use crate::container::protocol::{AgentSetback, GatesReport, SetbackCause};
 use crate::container::{AgentReport, Asked, ExitKind, MergeReport};
 use crate::model::{
     AgentId, AskKind, BeadId, Json, MailType, Priority, ReviewStatus, RigId, Usage,
@@ -88,6 +88,18 @@ impl Simulation<'_> {
             };
             let message_id = format!("message-{}", self.random.below(3));
             self.report(agent_id, AgentReport::Used { message_id, usage });
+        }
+        if self.luck(mood, 10) {
+            let report = if self.random.chance(50) {
+                AgentReport::Recovered
+            } else {
+                AgentReport::Setback(AgentSetback {
+                    cause: SetbackCause::Model,
+                    reason: "the model limits its rate".to_owned(),
+                    retry_at: Some(self.now()),
+                })
+            };
+            self.report(agent_id, report);
         }
         if mood == Mood::Silent && self.random.chance(60) {
             // Nothing more is planned for it.

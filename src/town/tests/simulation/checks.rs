@@ -14,6 +14,7 @@ use crate::storage::{
 };
 
 use crate::town::command::{BeadActor, Command};
+use crate::town::reviews::MERGE_ATTEMPTS_MAX;
 use crate::town::rework::REWORKS_MAX;
 
 use super::clients::{Known, remember};
@@ -269,9 +270,8 @@ pub(super) fn agent_is_sound(what: &str, agent: &Agent, tree: &Tree) {
     if tree.get(&AgentKey { agent_id }).unwrap().as_ref() != Some(agent) {
         return;
     }
-    // A mayor that people wait for has no bead that could fail: it is tried on, ever more rarely.
     assert!(
-        agent.dispatch.attempts <= ATTEMPTS_MAX || agent.hook.is_none(),
+        agent.dispatch.attempts <= ATTEMPTS_MAX,
         "{what}: too many tries: {agent:?}"
     );
     assert!(
@@ -339,6 +339,10 @@ fn review_is_sound(what: &str, before: Option<&Review>, review: &Review, tree: &
             "{what}: it was never asked for: {before:?}"
         );
     }
+    assert!(
+        review.attempts <= MERGE_ATTEMPTS_MAX,
+        "{what}: too many tries: {review:?}"
+    );
     if review.status == ReviewStatus::Running {
         let running = tree.scan(&ReviewByStatus::of_status(ReviewStatus::Running));
         let same_rig = running

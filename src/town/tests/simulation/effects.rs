@@ -1,6 +1,8 @@
 //! Effects carried out on the world, and answered as the real runner does.
 
-use crate::container::ExitKind;
+use std::time::Duration;
+
+use crate::container::{AgentReport, ExitKind};
 use crate::model::{Agent, AgentId, AskId, BeadId, Timestamp};
 use crate::storage::{AgentKey, ReviewKey, RigKey};
 use crate::town::command::Command;
@@ -313,15 +315,22 @@ impl Simulation<'_> {
             && run.number == number
             && let Some(reason) = run.ending
         {
-            container.report(agent_id, crate::container::AgentReport::Idle { ends: true });
+            container.report(agent_id, AgentReport::Idle { ends: true });
             container.finish(agent_id, super::world::stopped(reason));
         }
     }
 
     /// The agent's program ends by itself.
     pub(super) fn die(&mut self, agent_id: AgentId, kind: ExitKind, reason: &str) {
+        let mut end = failed(kind, reason);
+        if let AgentReport::Failed { retry_at, .. } = &mut end
+            && self.random.chance(20)
+        {
+            let wait = Duration::from_secs(self.random.between(1, 7200));
+            *retry_at = Some(self.now().after(wait));
+        }
         if let Some(container) = &mut self.world.container {
-            container.finish(agent_id, failed(kind, reason));
+            container.finish(agent_id, end);
         }
     }
 

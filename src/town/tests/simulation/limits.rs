@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::agent_log::EventView;
 
+use crate::town::reviews::MERGE_ATTEMPTS_MAX;
+
 use super::server::ATTEMPTS_MAX;
 
 /// A fact as the world is shown it.
@@ -49,6 +51,20 @@ const LIMITS: &[Limit] = &[
                 .then(|| format!("reminders of {}", fact.agent()))
         },
         most: 3,
+    },
+    // Merges that were asked for of one branch, until it is mended.
+    Limit {
+        what: |fact| {
+            let entry = fact.metadata("entry_id");
+            fact.is("review.started")
+                .then(|| format!("merges of {entry}"))
+        },
+        reset: |fact| {
+            let entry = fact.metadata("entry_id");
+            fact.is("review.rework")
+                .then(|| format!("merges of {entry}"))
+        },
+        most: MERGE_ATTEMPTS_MAX,
     },
     // A convoy lands once.
     Limit {

@@ -258,5 +258,7 @@ fn name(report: &AgentReport) -> &'static str {
         AgentReport::Waiting(_) => "agent waits",
         AgentReport::Resumed { .. } => "agent resumed",
         AgentReport::Limited { .. } => "agent limited",
+        AgentReport::Setback(_) => "agent set back",
+        AgentReport::Recovered => "agent recovered",
     }
 }

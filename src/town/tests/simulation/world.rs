@@ -236,5 +236,6 @@ pub(super) fn failed(kind: ExitKind, reason: &str) -> AgentReport {
     AgentReport::Failed {
         kind,
         reason: reason.to_owned(),
+        retry_at: None,
     }
 }
