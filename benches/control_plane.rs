@@ -1,5 +1,5 @@
-//! The control plane's speed and size: a town of 1,000 and one of 100,000 beads, and 1,000 towns
-//! at rest.
+//! The control plane's speed and size: a town of 1,000 and one of 100,000 beads, 1,000 towns at
+//! rest, and how soon work begins.
 //!
 //! `cargo bench --bench control_plane` prints a table with the goal and a floor of the same run
 //! beside each figure. With `-- --test` everything runs once and small, to show that it runs.
@@ -23,8 +23,8 @@ use gastownd::model::{
 use gastownd::notify::Notifier;
 use gastownd::storage::{Batch, BeadKey, Count, CounterKey, Database, OpenOptions, Tree, TreeName};
 use gastownd::town::{
-    BeadActor, BeadFilter, NewAgent, NewBead, NewRig, Page, StatusChange, TownHandle, Towns,
-    TownsOptions,
+    BeadActor, BeadFilter, NewAgent, NewBead, NewRig, Page, SlingOrder, StatusChange, TownHandle,
+    Towns, TownsOptions,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -32,6 +32,9 @@ use tokio::task::JoinSet;
 
 /// Requests that wait at the same time while a town is filled.
 const IN_FLIGHT: usize = 64;
+
+/// Beads that are read in turn, and stay in the processor's caches.
+const SAME: usize = 10;
 
 /// A page of a list.
 const PAGE: Page = Page {
@@ -81,6 +84,7 @@ fn main() {
     );
     // First, while the process is still small.
     runtime.block_on(at_rest(&sizes));
+    runtime.block_on(dispatch_begins(&sizes));
     runtime.block_on(work(&sizes));
 }
 
@@ -165,13 +169,7 @@ impl Full {
         let town = place.town().await;
         let mut rigs = Vec::new();
         for number in 0..sizes.rigs {
-            let new = NewRig {
-                name: format!("rig-{number}"),
-                git_url: "https://git.invalid/o/r.git".to_owned(),
-                default_branch: "main".to_owned(),
-                platform_integration_id: None,
-                kilocode_token: None,
-            };
+            let new = new_rig(format!("rig-{number}"));
             rigs.push(town.create_rig(new).await.unwrap().rig_id);
         }
         let mut agents = Vec::new();
@@ -237,6 +235,18 @@ impl Full {
         for (rig_id, bead_id) in spread(&self.beads, rounds) {
             let begin = Instant::now();
             self.town.bead(rig_id, bead_id).await.unwrap();
+            samples.push(begin.elapsed());
+        }
+        samples
+    }
+
+    /// A few beads again and again: what a read costs that finds everything at hand.
+    async fn gets_of_few(&self, rounds: usize) -> Samples {
+        let few: Vec<_> = spread(&self.beads, SAME).collect();
+        let mut samples = Samples::default();
+        for (rig_id, bead_id) in few.iter().cycle().take(rounds.max(SAME)) {
+            let begin = Instant::now();
+            self.town.bead(*rig_id, *bead_id).await.unwrap();
             samples.push(begin.elapsed());
         }
         samples
@@ -316,6 +326,47 @@ impl Full {
     }
 }
 
+/// The time from a sling to a container that was asked for, in a town that has none. Its program is
+/// not there, so the attempt is over as soon as it has begun, and the bead's polecat says so.
+async fn dispatch_begins(sizes: &Sizes) {
+    let place = Place::new().await;
+    let mut samples = Samples::default();
+    for _ in 0..sizes.rounds / 5 {
+        let town = place.town().await;
+        let rig_id = town
+            .create_rig(new_rig("rig".to_owned()))
+            .await
+            .unwrap()
+            .rig_id;
+        town.pause(false).await.unwrap();
+        let order = SlingOrder {
+            title: "work".to_owned(),
+            body: None,
+            priority: Priority::Medium,
+            metadata: Json::empty_object(),
+            created_by: None,
+        };
+        let begin = Instant::now();
+        let slung = town.sling(rig_id, order).await.unwrap();
+        let agent_id = slung.agent.unwrap().agent_id;
+        loop {
+            let agent = town.agent(rig_id, agent_id).await.unwrap();
+            if agent.dispatch.attempts > 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        samples.push(begin.elapsed());
+    }
+    row(
+        "sling to the container's start, town at rest",
+        &samples.summary(),
+        "100 ms",
+        "",
+    );
+    place.towns.close();
+}
+
 async fn work(sizes: &Sizes) {
     let place = Place::new().await;
     let small = Full::new(&place, sizes, sizes.beads_small).await;
@@ -335,8 +386,15 @@ async fn work(sizes: &Sizes) {
     let cold = format!("{} / {}", cold.0.summary(), cold.1.summary());
     row("GET bead, first read, few / many", &cold, "", "");
     let (few, many) = (small.gets(rounds).await, large.gets(rounds).await);
-    let floor = large.raw_gets(rounds).summary();
-    ratio("GET bead", &few, &many, &format!("tree get {floor}"));
+    let floor = (small.raw_gets(rounds), large.raw_gets(rounds));
+    let ratio_of_floor = floor.1.median().as_secs_f64() / floor.0.median().as_secs_f64();
+    let floor = format!("tree get {} ({ratio_of_floor:.2} x)", floor.1.summary());
+    ratio("GET bead", &few, &many, &floor);
+    let (few, many) = (
+        small.gets_of_few(rounds).await,
+        large.gets_of_few(rounds).await,
+    );
+    ratio(&format!("GET of {SAME} beads in turn"), &few, &many, "");
     let (few, many) = (small.posts(rounds).await, large.posts(rounds).await);
     let floor = large.bare_commits(rounds).await.summary();
     ratio("POST bead", &few, &many, &format!("commit {floor}"));
@@ -398,14 +456,7 @@ async fn at_rest(sizes: &Sizes) {
     let place = Place::new().await;
     for _ in 0..sizes.towns {
         let town = place.town().await;
-        let new = NewRig {
-            name: "rig".to_owned(),
-            git_url: "https://git.invalid/o/r.git".to_owned(),
-            default_branch: "main".to_owned(),
-            platform_integration_id: None,
-            kilocode_token: None,
-        };
-        town.create_rig(new).await.unwrap();
+        town.create_rig(new_rig("rig".to_owned())).await.unwrap();
         town.pause(false).await.unwrap();
     }
     place.towns.close();
@@ -445,6 +496,16 @@ async fn at_rest(sizes: &Sizes) {
         "",
     );
     towns.close();
+}
+
+fn new_rig(name: String) -> NewRig {
+    NewRig {
+        name,
+        git_url: "https://git.invalid/o/r.git".to_owned(),
+        default_branch: "main".to_owned(),
+        platform_integration_id: None,
+        kilocode_token: None,
+    }
 }
 
 fn bead(number: usize) -> NewBead {

@@ -109,6 +109,8 @@ pub(crate) fn measure(
     if let Some(process) = server.process {
         process.reset_peak();
     }
+    let load = Process(std::process::id());
+    let load_cpu = load.cpu();
     let (cpu, begin) = (server.process.map(Process::cpu), nanos());
     for reader in 0..readers {
         crowd.ask(reader, Some(0))?;
@@ -125,6 +127,7 @@ pub(crate) fn measure(
     })?;
     let took = Duration::from_nanos(nanos() - begin);
     let used = cpu.and_then(|before| Some(server.process?.cpu().saturating_sub(before)));
+    let load_used = load.cpu().saturating_sub(load_cpu);
     let count = progress.delivered.load(Ordering::Relaxed);
     let mut ours = Figures::new("gastownd", count, took).cpu(used);
     ours.peak_bytes = server.process.map(Process::peak);
@@ -160,6 +163,11 @@ pub(crate) fn measure(
             grouped(all as f64)
         )
     });
+    notes.push(format!(
+        "the readers themselves used {:.2} of a processor, {:.2} us each",
+        load_used.as_secs_f64() / took.as_secs_f64(),
+        load_used.as_secs_f64() * 1e6 / count.max(1) as f64
+    ));
     drop(crowd);
     let floor = floor(session, events, readers)?;
     Ok(Backfill {

@@ -23,7 +23,7 @@ const LOG_EVENTS: usize = 5_000_000;
 /// A storm of readers of the long log would take minutes; its speed shows sooner.
 const STORM_LIMIT: Duration = Duration::from_secs(12);
 /// So long those that stalled may take to catch up.
-const WAKE_LIMIT: Duration = Duration::from_secs(150);
+const WAKE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Measures everything and judges it.
 pub(crate) fn measure_all(session: &mut Session) -> Result<()> {
@@ -50,9 +50,14 @@ fn fanouts(session: &mut Session) -> Result<()> {
     let mut paced_goal = None;
     for (subscribers, agents) in [(1, 1), (100, 1), (500, 1), (5000, 1), (500, 50)] {
         let (subscribers, agents) = shrunk(session, subscribers, agents);
-        let shape = Shape::paced(session, subscribers, agents, PACED_SECONDS);
+        // At a pace the usual way takes as long as ours, so it is compared once.
+        let is_goal = (subscribers, agents) == shrunk(session, 500, 1);
+        let shape = Shape {
+            baseline: is_goal,
+            ..Shape::paced(session, subscribers, agents, PACED_SECONDS)
+        };
         let measured = fanout::measure(session, session.server(&lease)?, &shape)?;
-        if (subscribers, agents) == shrunk(session, 500, 1) {
+        if is_goal {
             paced_goal = Some(measured.clone());
         }
         session.report.add(measured);
@@ -295,15 +300,15 @@ fn memories(session: &mut Session) -> Result<()> {
         ratio: String::new(),
         reached: Some(stalled.grown < 64 << 20),
     });
+    let complete = if stalled.complete {
+        "yes"
+    } else {
+        "not in time"
+    };
     session.report.goals.push(Goal {
         measure: "  all get everything when they wake".to_owned(),
         goal: "yes".to_owned(),
-        ours: if stalled.complete {
-            "yes"
-        } else {
-            "not in time"
-        }
-        .to_owned(),
+        ours: format!("{complete}; {:.0} MB more", megabytes(stalled.woken)),
         floor: String::new(),
         ratio: String::new(),
         reached: Some(stalled.complete),

@@ -85,6 +85,8 @@ pub(crate) struct Stalled {
     pub(crate) measurement: Measurement,
     /// Bytes that the server grew by at most.
     pub(crate) grown: u64,
+    /// Bytes that it grew by at most until they had caught up, from before they stalled.
+    pub(crate) woken: u64,
     /// Whether all got everything when they woke.
     pub(crate) complete: bool,
 }
@@ -148,6 +150,7 @@ pub(crate) fn stalled(
     let used = process.cpu().saturating_sub(cpu);
     let mut ours = Figures::new("gastownd", delivered, took).cpu(Some(used));
     ours.peak_bytes = Some(process.peak());
+    let woken = process.peak().saturating_sub(before);
     let quick = if session.quick { "; a smoke test" } else { "" };
     let notes = vec![
         format!(
@@ -158,6 +161,10 @@ pub(crate) fn stalled(
             "then {} of {} events came, in order and once, on {resumed} resumed connections",
             grouped(delivered as f64),
             grouped((all - first) as f64)
+        ),
+        format!(
+            "memory was at most {:.1} MB more than before while they caught up",
+            megabytes(woken)
         ),
     ];
     Ok(Stalled {
@@ -171,6 +178,7 @@ pub(crate) fn stalled(
             notes,
         },
         grown,
+        woken,
         complete,
     })
 }

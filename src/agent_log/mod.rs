@@ -11,7 +11,8 @@
 //! - A message of a container's link is appended at most once, however often it is sent.
 //! - What is kept of a log has no hole: retention removes from the front only, and the floor that
 //!   readers are told is never below what is there.
-//! - Memory is bounded: for each log, for all tails together, and idle logs are closed.
+//! - Memory is bounded: for each log, for all tails together, for all reads of the disk, and idle
+//!   logs are closed.
 //!
 //! Absent on purpose: queues per reader. A reader is a cursor; see the `stream` room.
 
@@ -20,6 +21,7 @@ mod frame;
 mod log;
 mod logs;
 mod overdue;
+mod reads;
 mod segment;
 mod tail;
 
@@ -28,5 +30,6 @@ pub use log::{
     AppendError, Appended, Expired, Keep, Log, Look, NewEvent, Position, Staged, WatchId, Watcher,
 };
 pub use logs::Logs;
+pub use reads::{LARGE_BYTES, LargeRead};
 pub use segment::{Segment, Slice};
 pub use tail::TailLimits;

@@ -190,6 +190,7 @@ impl super::Logs {
 pub(super) struct Shared {
     pub(super) tails: Arc<Tails>,
     pub(super) overdue: Arc<super::overdue::Overdue>,
+    pub(super) reads: Arc<super::reads::Reads>,
 }
 
 impl Shared {
@@ -197,6 +198,7 @@ impl Shared {
         Self {
             tails: Arc::new(Tails::new(limits)),
             overdue: Arc::default(),
+            reads: Arc::default(),
         }
     }
 }

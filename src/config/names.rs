@@ -370,7 +370,7 @@ pub const SETTINGS: &[Setting] = &[
         "GASTOWND_HTTP_CONNECTIONS_MAX",
         "COUNT",
         "4096",
-        "Connections at the same time; above it new ones wait",
+        "Connections at the same time, WebSockets included; above it new ones are refused",
     ),
     value(
         RETENTION_DAYS,

@@ -183,6 +183,13 @@ pub struct MergeBranch {
     /// The merge request; asking again for the same one never merges twice.
     #[serde(with = "text")]
     pub entry_id: BeadId,
+    /// Whether it may be merged only as it was approved; then anything else than
+    /// `approved_commit` is [`MergeStatus::Found`] and stays as it is.
+    #[serde(default)]
+    pub needs_approval: bool,
+    /// The branch's commit that was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_commit: Option<String>,
     /// The message of the merge commit.
     pub message: String,
     /// Commands that must succeed on the merged tree before it is pushed, in order.
@@ -487,6 +494,8 @@ pub enum MergeStatus {
     Conflict,
     /// It could not be tried, or was refused.
     Failed,
+    /// The branch is not merged: its commit, told as `commit_sha`, is not the approved one.
+    Found,
 }
 
 /// A merge ended.
@@ -500,7 +509,8 @@ pub struct AgentMerge {
     pub status: MergeStatus,
     /// What happened, for a person: the conflicting files, or git's own words.
     pub message: String,
-    /// The commit on the target branch that contains the branch.
+    /// The commit on the target branch that contains the branch; of one that was only found, the
+    /// branch's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_sha: Option<String>,
     /// Whether the same merge may succeed later without anyone doing anything.

@@ -5,34 +5,25 @@
 //! the container send again what may be missing; what was taken over already is dropped by its
 //! place in the stream.
 
+mod group;
+
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Cursor;
-use std::pin::Pin;
 use std::time::Duration;
 
-use fastwebsockets::Role;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
-use crate::agent_log::{AppendError, Logs, NewEvent};
+use crate::agent_log::{AppendError, Logs};
 use crate::model::{AgentId, AskKind, BeadId, Epoch, Json, ReviewStatus, Timestamp, Usage};
 use crate::storage::{self, LinkPosition};
-use crate::stream::{Message, MessageError, MessageReader, STALL_TIMEOUT, client_text_frame};
+use crate::stream::{MessageError, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
-use super::protocol::{
-    self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentSetback,
-    AgentStarted, AgentWaiting, ContainerMessage, ExitKind, ExitStatus, GatesReport, LinkResumed,
-    MESSAGE_BYTES_MAX, MergeStatus, ServerFrame, message_type,
-};
-use super::reading::{self, MESSAGE_UPDATED};
-use super::wire::{ReadHalf, WriteHalf};
+use super::protocol::{AgentSetback, ExitKind, GatesReport, ServerFrame};
+use super::wire::WriteHalf;
 
-/// Messages taken over together: one commit for what gathered during the last one. With a fleet of
-/// 64 busy agents a group fills a segment of each.
-const GROUP_LEN_MAX: usize = 4096;
-/// And bytes of them, beyond which nothing more is read.
-const GROUP_BYTES_MAX: usize = 4 << 20;
+use group::{Group, Intake, Report, Said, without_repeats};
+
 /// How long to wait before an overloaded log is tried again.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
 /// How long to wait before a full disk is tried again. The container keeps what is not
@@ -111,11 +102,12 @@ pub struct Asked {
 pub struct MergeReport {
     /// The merge request.
     pub entry_id: BeadId,
-    /// `Merged`, `Conflict` or `Failed`.
+    /// `Merged`, `Conflict` or `Failed`; `Pending` if the branch was only looked at, for its commit
+    /// is not the approved one.
     pub status: ReviewStatus,
     /// What happened.
     pub message: String,
-    /// The commit on the target branch.
+    /// The commit on the target branch; of one that was only looked at, the branch's own.
     pub commit_sha: Option<String>,
     /// Whether it may succeed later by itself.
     pub retryable: bool,
@@ -182,10 +174,6 @@ pub(super) enum LinkEnd {
     NotStored,
 }
 
-type Reader = tokio::io::Chain<Cursor<bytes::Bytes>, ReadHalf>;
-type Reading =
-    Pin<Box<dyn Future<Output = (MessageReader<Reader>, Result<Message, MessageError>)> + Send>>;
-
 /// Carries one link until it ends. `known` is what earlier links acknowledged, and is kept up to
 /// date.
 pub(super) async fn run<T: LinkTarget>(
@@ -194,89 +182,31 @@ pub(super) async fn run<T: LinkTarget>(
     logs: &Logs,
     target: &T,
 ) -> LinkEnd {
-    let reader = Cursor::new(link.read_ahead).chain(link.reader);
+    let intake = Intake::new(link.read_ahead, link.reader, target);
     let mut relay = Relay {
         writer: link.writer,
         logs,
         target,
-        epoch: None,
         known,
     };
-    let reading = read(MessageReader::new(reader, Role::Client, MESSAGE_BYTES_MAX));
-    match relay.run(reading).await {
+    match relay.run(intake).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
-}
-
-fn read(reader: MessageReader<Reader>) -> Reading {
-    Box::pin(reader.next())
 }
 
 struct Relay<'a, T> {
     writer: WriteHalf,
     logs: &'a Logs,
     target: &'a T,
-    epoch: Option<Epoch>,
     known: &'a mut Option<LinkPosition>,
 }
 
-/// Messages that came one after another, and how that ended, if it did.
-#[derive(Default)]
-struct Group {
-    messages: Vec<String>,
-    bytes: usize,
-    ended: Option<LinkEnd>,
-}
-
-impl Group {
-    fn has_room(&self) -> bool {
-        self.ended.is_none() && self.messages.len() < GROUP_LEN_MAX && self.bytes < GROUP_BYTES_MAX
-    }
-
-    /// Waits for a message, if there is none yet, and takes what else is there already. Nothing is
-    /// lost if it is cut off.
-    async fn gather(&mut self, reading: &mut Reading) {
-        while self.has_room() {
-            let waits = self.messages.is_empty();
-            tokio::select! {
-                biased;
-                () = self.take_one(reading) => {}
-                () = std::future::ready(()), if !waits => return,
-            }
-        }
-    }
-
-    /// Takes messages until there is no room. It must not return before: whoever awaits it beside
-    /// something else would ask again and again, and leave no time for the others to run.
-    async fn fill(&mut self, reading: &mut Reading) {
-        while self.has_room() {
-            self.take_one(reading).await;
-        }
-    }
-
-    async fn take_one(&mut self, reading: &mut Reading) {
-        let (reader, message) = (&mut *reading).await;
-        *reading = read(reader);
-        match message {
-            Ok(Message::Text(text)) => {
-                self.bytes += text.len();
-                self.messages.push(text);
-            }
-            Ok(Message::Close) => self.ended = Some(LinkEnd::Closed),
-            Ok(_) => {}
-            Err(error) => self.ended = Some(LinkEnd::Broken(error)),
-        }
-    }
-}
-
-enum Report {
-    Agent(AgentId, AgentReport),
-    Merge(MergeReport),
-}
-
 impl<T: LinkTarget> Relay<'_, T> {
-    async fn run(&mut self, mut reading: Reading) -> Result<std::convert::Infallible, LinkEnd> {
+    async fn run(
+        &mut self,
+        mut intake: Intake<'_, T>,
+    ) -> Result<std::convert::Infallible, LinkEnd> {
         let resume = ServerFrame::Resume {
             epoch: self.known.map(|known| known.epoch),
             after_seq: self.known.map_or(0, |known| known.seq),
@@ -284,13 +214,12 @@ impl<T: LinkTarget> Relay<'_, T> {
         self.say(&resume).await?;
         let mut group = Group::default();
         loop {
-            group.gather(&mut reading).await;
+            intake.gather(&mut group).await;
             // While the disk is at work on this group, the next one comes in.
-            let Group {
-                messages, ended, ..
-            } = std::mem::take(&mut group);
+            let mut taken = std::mem::take(&mut group);
+            let ended = taken.ended.take();
             let next = &mut group;
-            let mut taking = std::pin::pin!(self.take_over(&messages));
+            let mut taking = std::pin::pin!(self.take_over(taken));
             loop {
                 tokio::select! {
                     biased;
@@ -298,7 +227,7 @@ impl<T: LinkTarget> Relay<'_, T> {
                         taken?;
                         break;
                     }
-                    () = next.fill(&mut reading), if ended.is_none() && next.has_room() => {}
+                    () = intake.fill(next), if ended.is_none() && next.has_room() => {}
                 }
             }
             if let Some(end) = ended {
@@ -307,51 +236,12 @@ impl<T: LinkTarget> Relay<'_, T> {
         }
     }
 
-    async fn take_over(&mut self, group: &[String]) -> Result<(), LinkEnd> {
-        // `None` for agents that the town does not know.
-        let mut events: BTreeMap<AgentId, Option<Vec<NewEvent>>> = BTreeMap::new();
-        let mut reports = Vec::new();
-        let mut last = None;
-        for text in group {
-            let message: ContainerMessage<'_> =
-                serde_json::from_str(text).map_err(LinkEnd::Invalid)?;
-            if message.message_type == message_type::LINK_RESUMED {
-                self.resumed(&message).await?;
-                continue;
-            }
-            let epoch = self
-                .epoch
-                .ok_or_else(|| LinkEnd::Unexpected(message.message_type.to_string()))?;
-            let place = LinkPosition {
-                epoch,
-                seq: message.seq,
-            };
-            last = Some(place);
-            if let Some(report) = report(&message).map_err(LinkEnd::Invalid)? {
-                reports.push((place, report));
-            }
-            let Some(agent_id) = message.agent_id else {
-                continue;
-            };
-            let known = events
-                .entry(agent_id)
-                .or_insert_with(|| self.target.knows(agent_id).then(Vec::new));
-            if let Some(known) = known {
-                if reading::shows_life(&message.message_type, message.data.get()) {
-                    self.target.active(agent_id);
-                }
-                known.push(NewEvent {
-                    event_type: message.message_type.into_owned(),
-                    data: message.data.get().into(),
-                    timestamp: message.timestamp,
-                    link: Some(place),
-                });
-            }
+    async fn take_over(&mut self, group: Group) -> Result<(), LinkEnd> {
+        if let Some(epoch) = group.resumed {
+            self.target.link(LinkState::Up { epoch }).await;
         }
-        let known = events.into_iter();
-        self.store(known.filter_map(|(agent_id, events)| Some((agent_id, events?))))
-            .await?;
-        for (place, report) in without_repeats(reports) {
+        self.store(group.said).await?;
+        for (place, report) in without_repeats(group.reports) {
             let stored = match report {
                 Report::Agent(agent_id, report) => {
                     self.target.report(place, agent_id, report).await
@@ -362,33 +252,18 @@ impl<T: LinkTarget> Relay<'_, T> {
                 return Err(LinkEnd::NotStored);
             }
         }
-        if let Some(place) = last {
+        if let Some(place) = group.last {
             *self.known = Some(place);
             self.say(&ServerFrame::Ack { seq: place.seq }).await?;
         }
         Ok(())
     }
 
-    async fn resumed(&mut self, message: &ContainerMessage<'_>) -> Result<(), LinkEnd> {
-        let resumed: LinkResumed =
-            serde_json::from_str(message.data.get()).map_err(LinkEnd::Invalid)?;
-        tracing::info!(epoch = %resumed.epoch, next_seq = resumed.next_seq, recovered = resumed.recovered, "the container's link is up");
-        self.epoch = Some(resumed.epoch);
-        self.target
-            .link(LinkState::Up {
-                epoch: resumed.epoch,
-            })
-            .await;
-        Ok(())
-    }
-
     /// Appends every agent's events; all logs commit together.
-    async fn store(
-        &mut self,
-        events: impl Iterator<Item = (AgentId, Vec<NewEvent>)>,
-    ) -> Result<(), LinkEnd> {
+    async fn store(&mut self, said: BTreeMap<AgentId, Option<Said>>) -> Result<(), LinkEnd> {
         let mut outcomes = Vec::new();
-        for (agent_id, mut events) in events {
+        let known = said.into_iter().filter_map(|(id, said)| Some((id, said?)));
+        for (agent_id, Said { mut events, .. }) in known {
             let log = match self.logs.open(agent_id).await {
                 Ok(log) => log,
                 // Deleted in this moment: nobody wants them any more.
@@ -437,121 +312,4 @@ impl<T: LinkTarget> Relay<'_, T> {
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(LinkEnd::Stuck)
     }
-}
-
-/// Leaves out what a message of an agent had used before it used more: only the last word counts.
-fn without_repeats(reports: Vec<(LinkPosition, Report)>) -> Vec<(LinkPosition, Report)> {
-    let mut seen = std::collections::HashSet::new();
-    let mut kept: Vec<_> = reports
-        .into_iter()
-        .rev()
-        .filter(|(_, report)| match report {
-            Report::Agent(agent_id, AgentReport::Used { message_id, .. }) => {
-                seen.insert((*agent_id, message_id.clone()))
-            }
-            _ => true,
-        })
-        .collect();
-    kept.reverse();
-    kept
-}
-
-/// What a message means to the town, if it means anything.
-fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::Error> {
-    let data = message.data.get();
-    if message.message_type == message_type::AGENT_MERGE {
-        let AgentMerge {
-            entry_id,
-            status,
-            message,
-            commit_sha,
-            retryable,
-            gates,
-        } = serde_json::from_str(data)?;
-        let status = match status {
-            MergeStatus::Merged => ReviewStatus::Merged,
-            MergeStatus::Conflict => ReviewStatus::Conflict,
-            MergeStatus::Failed => ReviewStatus::Failed,
-        };
-        let report = MergeReport {
-            entry_id,
-            status,
-            message,
-            commit_sha,
-            retryable,
-            gates,
-        };
-        return Ok(Some(Report::Merge(report)));
-    }
-    let Some(agent_id) = message.agent_id else {
-        return Ok(None);
-    };
-    let report = match message.message_type.as_ref() {
-        message_type::AGENT_STARTED => {
-            let AgentStarted {
-                session_id,
-                resumed,
-                ..
-            } = serde_json::from_str(data)?;
-            AgentReport::Started {
-                session_id,
-                resumed,
-            }
-        }
-        message_type::AGENT_EXITED => {
-            let AgentExited {
-                status,
-                reason,
-                kind,
-                retry_at,
-            } = serde_json::from_str(data)?;
-            match status {
-                ExitStatus::Stopped | ExitStatus::Drained => AgentReport::Stopped { reason },
-                ExitStatus::Failed => AgentReport::Failed {
-                    kind,
-                    reason,
-                    retry_at,
-                },
-            }
-        }
-        message_type::AGENT_IDLE => {
-            let AgentIdle { error, ending } = serde_json::from_str(data)?;
-            AgentReport::Idle {
-                ends: ending || error.is_some(),
-            }
-        }
-        message_type::AGENT_WAITING => {
-            let AgentWaiting {
-                ask_id,
-                kind,
-                title,
-                detail,
-            } = serde_json::from_str(data)?;
-            AgentReport::Waiting(Asked {
-                ask_id,
-                kind: match kind {
-                    protocol::AskKind::Permission => AskKind::Permission,
-                    protocol::AskKind::Question => AskKind::Question,
-                },
-                title,
-                detail: Json::from_valid(detail.get()),
-            })
-        }
-        message_type::AGENT_LIMITED => {
-            let AgentLimited { reason } = serde_json::from_str(data)?;
-            AgentReport::Limited { reason }
-        }
-        message_type::AGENT_SETBACK => AgentReport::Setback(serde_json::from_str(data)?),
-        message_type::AGENT_RECOVERED => AgentReport::Recovered,
-        message_type::AGENT_RESUMED => {
-            let AgentResumed { ask_id } = serde_json::from_str(data)?;
-            AgentReport::Resumed { ask_id }
-        }
-        MESSAGE_UPDATED => match reading::used(data) {
-            Some((message_id, usage)) => AgentReport::Used { message_id, usage },
-            None => return Ok(None),
-        },
-        _ => return Ok(None),
-    };
-    Ok(Some(Report::Agent(agent_id, report)))
 }

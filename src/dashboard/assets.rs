@@ -66,7 +66,7 @@ macro_rules! file {
 
 static LOGIN: File = file!("/login", HTML, "login.html");
 
-static FILES: [File; 15] = [
+static FILES: [File; 18] = [
     file!("/", HTML, "index.html"),
     file!("/assets/style.css", CSS, "style.css"),
     file!("/assets/icon.svg", SVG, "icon.svg"),
@@ -78,6 +78,9 @@ static FILES: [File; 15] = [
     file!("/assets/dom.js", JAVASCRIPT, "dom.js"),
     file!("/assets/link.js", JAVASCRIPT, "link.js"),
     file!("/assets/login.js", JAVASCRIPT, "login.js"),
+    file!("/assets/reviews.js", JAVASCRIPT, "reviews.js"),
+    file!("/assets/tokens.js", JAVASCRIPT, "tokens.js"),
+    file!("/assets/usage.js", JAVASCRIPT, "usage.js"),
     file!("/assets/asks.js", JAVASCRIPT, "asks.js"),
     file!("/assets/panel.js", JAVASCRIPT, "panel.js"),
     file!("/assets/town.js", JAVASCRIPT, "town.js"),

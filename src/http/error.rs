@@ -15,6 +15,9 @@ use super::auth::TokenError;
 /// Seconds after which a client may try again when the server was overloaded or closing.
 const RETRY_AFTER: &str = "1";
 
+/// The request itself is not valid.
+const INVALID: &str = "invalid_request";
+
 /// An answer that is not success.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -60,7 +63,7 @@ impl ApiError {
                 path => format!("{} {}", path.join("."), issue.message),
             },
         );
-        let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", first);
+        let mut error = Self::new(StatusCode::BAD_REQUEST, INVALID, first);
         error.issues = issues;
         error
     }
@@ -112,6 +115,13 @@ impl ApiError {
     /// Good credentials for something else.
     pub(super) fn forbidden(message: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// The server has all the connections that it takes.
+    pub(super) fn too_many_connections() -> Self {
+        let message = "the server has as many connections as it takes; try again in a moment";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "too_many_connections", message)
     }
 
     pub(super) fn too_large(what: &str, limit: usize) -> Self {
@@ -166,52 +176,79 @@ impl ApiError {
     }
 }
 
+/// What the state forbids: each refusal with its status and its code.
+macro_rules! refusals {
+    ($($status:ident { $($refusal:pat => $code:literal,)+ })+) => {
+        const fn of_refusal(refusal: &Refusal) -> (StatusCode, &'static str) {
+            match refusal {
+                Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, INVALID),
+                $($($refusal => (StatusCode::$status, $code),)+)+
+            }
+        }
+
+        /// The codes of refusals, by status; for the API's description.
+        pub(super) const CODES: &[(StatusCode, &[&str])] = &[
+            $((StatusCode::$status, &[$($code),+]),)+
+        ];
+    };
+}
+
+refusals! {
+    NOT_FOUND {
+        Refusal::TownNotFound => "town_not_found",
+        Refusal::RigNotFound(..) => "rig_not_found",
+        Refusal::BeadNotFound(..) => "bead_not_found",
+        Refusal::AgentNotFound(..) => "agent_not_found",
+        Refusal::ReviewNotFound(..) => "review_not_found",
+        Refusal::EscalationNotFound(..) => "escalation_not_found",
+        Refusal::AskNotFound(..) => "ask_not_found",
+        Refusal::MayorNotFound => "mayor_not_found",
+        Refusal::ConvoyNotFound(..) => "convoy_not_found",
+        Refusal::DependencyNotFound(..) => "dependency_not_found",
+        Refusal::MoleculeNotFound(..) => "molecule_not_found",
+    }
+    CONFLICT {
+        Refusal::AskAnswered(..) => "ask_answered",
+        Refusal::AgentRunning(..) => "agent_running",
+        Refusal::AgentNotRunning(..) => "agent_not_running",
+        Refusal::RigNameTaken(..) => "rig_name_taken",
+        Refusal::AgentNameTaken(..) => "agent_name_taken",
+        Refusal::IdentityTaken(..) => "identity_taken",
+        Refusal::RoleTaken(..) => "role_taken",
+        Refusal::BeadTerminal(..) => "bead_terminal",
+        Refusal::BeadNotFailed(..) => "bead_not_failed",
+        Refusal::BeadHooked(..) => "bead_hooked",
+        Refusal::BeadInReview(..) => "bead_in_review",
+        Refusal::AgentHooked(..) => "agent_already_hooked",
+        Refusal::HookEmpty(..) => "hook_empty",
+        Refusal::ReviewFinished(..) => "review_finished",
+        Refusal::ReviewElsewhere(..) => "review_elsewhere",
+        Refusal::ReviewMoved(..) => "review_moved",
+        Refusal::ReviewNotHeld(..) => "review_not_held",
+        Refusal::ConvoyLanded(..) => "convoy_landed",
+        Refusal::ConvoyFull(..) => "convoy_full",
+        Refusal::BeadInConvoy(..) => "bead_in_convoy",
+        Refusal::BeadBlocked(..) => "bead_blocked",
+        Refusal::DependencyExists(..) => "dependency_exists",
+        Refusal::DependencyCycle(..) => "dependency_cycle",
+        Refusal::TooManyDependencies(..) => "too_many_dependencies",
+        Refusal::MoleculeExists(..) => "molecule_exists",
+        Refusal::MoleculeFinished(..) => "molecule_finished",
+        Refusal::MoleculeUnfinished(..) => "molecule_unfinished",
+        Refusal::TooManyPolecats(..) => "too_many_polecats",
+    }
+    UNPROCESSABLE_ENTITY {
+        Refusal::KeyReused => "idempotency_key_reused",
+    }
+}
+
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
-        let (status, code) = match refusal {
-            Refusal::Invalid(issues) => return Self::invalid(issues),
-            Refusal::TownNotFound => (StatusCode::NOT_FOUND, "town_not_found"),
-            Refusal::RigNotFound(_) => (StatusCode::NOT_FOUND, "rig_not_found"),
-            Refusal::BeadNotFound(_) => (StatusCode::NOT_FOUND, "bead_not_found"),
-            Refusal::AgentNotFound(_) => (StatusCode::NOT_FOUND, "agent_not_found"),
-            Refusal::ReviewNotFound(_) => (StatusCode::NOT_FOUND, "review_not_found"),
-            Refusal::EscalationNotFound(_) => (StatusCode::NOT_FOUND, "escalation_not_found"),
-            Refusal::AskNotFound(_) => (StatusCode::NOT_FOUND, "ask_not_found"),
-            Refusal::AskAnswered(_) => (StatusCode::CONFLICT, "ask_answered"),
-            Refusal::AgentRunning(_) => (StatusCode::CONFLICT, "agent_running"),
-            Refusal::AgentNotRunning(_) => (StatusCode::CONFLICT, "agent_not_running"),
-            Refusal::MayorNotFound => (StatusCode::NOT_FOUND, "mayor_not_found"),
-            Refusal::RigNameTaken(_) => (StatusCode::CONFLICT, "rig_name_taken"),
-            Refusal::AgentNameTaken(_) => (StatusCode::CONFLICT, "agent_name_taken"),
-            Refusal::IdentityTaken(_) => (StatusCode::CONFLICT, "identity_taken"),
-            Refusal::RoleTaken(_) => (StatusCode::CONFLICT, "role_taken"),
-            Refusal::BeadTerminal(..) => (StatusCode::CONFLICT, "bead_terminal"),
-            Refusal::BeadNotFailed(..) => (StatusCode::CONFLICT, "bead_not_failed"),
-            Refusal::BeadHooked(..) => (StatusCode::CONFLICT, "bead_hooked"),
-            Refusal::BeadInReview(..) => (StatusCode::CONFLICT, "bead_in_review"),
-            Refusal::AgentHooked(..) => (StatusCode::CONFLICT, "agent_already_hooked"),
-            Refusal::HookEmpty(_) => (StatusCode::CONFLICT, "hook_empty"),
-            Refusal::ReviewFinished(..) => (StatusCode::CONFLICT, "review_finished"),
-            Refusal::ReviewElsewhere(..) => (StatusCode::CONFLICT, "review_elsewhere"),
-            Refusal::ReviewNotHeld(..) => (StatusCode::CONFLICT, "review_not_held"),
-            Refusal::ConvoyNotFound(_) => (StatusCode::NOT_FOUND, "convoy_not_found"),
-            Refusal::ConvoyLanded(_) => (StatusCode::CONFLICT, "convoy_landed"),
-            Refusal::ConvoyFull(_) => (StatusCode::CONFLICT, "convoy_full"),
-            Refusal::BeadInConvoy(..) => (StatusCode::CONFLICT, "bead_in_convoy"),
-            Refusal::BeadBlocked(..) => (StatusCode::CONFLICT, "bead_blocked"),
-            Refusal::DependencyNotFound(..) => (StatusCode::NOT_FOUND, "dependency_not_found"),
-            Refusal::DependencyExists(..) => (StatusCode::CONFLICT, "dependency_exists"),
-            Refusal::DependencyCycle(..) => (StatusCode::CONFLICT, "dependency_cycle"),
-            Refusal::TooManyDependencies(_) => (StatusCode::CONFLICT, "too_many_dependencies"),
-            Refusal::MoleculeNotFound(_) => (StatusCode::NOT_FOUND, "molecule_not_found"),
-            Refusal::MoleculeExists(..) => (StatusCode::CONFLICT, "molecule_exists"),
-            Refusal::MoleculeFinished(..) => (StatusCode::CONFLICT, "molecule_finished"),
-            Refusal::MoleculeUnfinished(..) => (StatusCode::CONFLICT, "molecule_unfinished"),
-            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
-            Refusal::TooManyPolecats(_) => (StatusCode::CONFLICT, "too_many_polecats"),
-        };
-        Self::new(status, code, message)
+        let (status, code) = of_refusal(&refusal);
+        match refusal {
+            Refusal::Invalid(issues) => Self::invalid(issues),
+            refusal => Self::new(status, code, refusal.to_string()),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::AgentRole;
 
@@ -33,6 +33,18 @@ const DISCARD_BYTES_MAX: usize = 32 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait after the system refused a connection, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that are told at once that there are too many; beyond them, they are just closed.
+const REFUSALS_MAX: usize = 64;
+/// And each has this long to send a request and hear that.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One of the connections that the server takes. A request carries it, so that a WebSocket, which
+/// outlives the HTTP connection that it began as, goes on counting.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
 
 /// A bound address.
 #[derive(Debug)]
@@ -62,12 +74,9 @@ impl Listener {
 /// Serves until the lifecycle stops; requests under way are finished by the lifecycle's drain.
 pub async fn serve(listener: Listener, state: Arc<State>, connections_max: usize) {
     let connections = Arc::new(Semaphore::new(connections_max));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let mut is_full = false;
     loop {
-        // A place first: beyond the bound, clients wait in the system's own queue.
-        let place = tokio::select! {
-            () = state.lifecycle.stopping() => return,
-            place = connections.clone().acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             () = state.lifecycle.stopping() => return,
             accepted = listener.listener.accept() => accepted,
@@ -80,19 +89,39 @@ pub async fn serve(listener: Listener, state: Arc<State>, connections_max: usize
                 continue;
             }
         };
-        let connection = connect(stream, state.clone());
-        state.lifecycle.spawn("connection", async move {
-            connection.await;
-            drop(place);
-        });
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            if !is_full {
+                tracing::warn!(
+                    connections_max,
+                    "connections are refused: there are too many"
+                );
+            }
+            is_full = true;
+            if let Ok(refusal) = refusals.clone().try_acquire_owned() {
+                state.lifecycle.spawn("refusal", async move {
+                    refuse(stream).await;
+                    drop(refusal);
+                });
+            }
+            continue;
+        };
+        is_full = false;
+        let place = Place {
+            _permit: Arc::new(permit),
+        };
+        let connection = connect(stream, state.clone(), place);
+        state.lifecycle.spawn("connection", connection);
     }
 }
 
-async fn connect(stream: TcpStream, state: Arc<State>) {
+async fn connect(stream: TcpStream, state: Arc<State>, place: Place) {
     // Frames and answers are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     let lifecycle = state.lifecycle.clone();
-    let service = hyper::service::service_fn(move |request| answer(state.clone(), request));
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        answer(state.clone(), request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -111,6 +140,21 @@ async fn connect(stream: TcpStream, state: Arc<State>) {
     }
 }
 
+/// Answers the first request, whatever it is, with why it can't be answered.
+async fn refuse(stream: TcpStream) {
+    let service = hyper::service::service_fn(|request: Request<Incoming>| async {
+        discard(request.into_body()).await;
+        let mut response = ApiError::too_many_connections().into_response();
+        add_headers(&mut response);
+        Ok::<_, Infallible>(response)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // One that does not even ask is cut off.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, connection).await;
+}
+
 async fn answer(
     state: Arc<State>,
     request: Request<Incoming>,
@@ -126,6 +170,12 @@ async fn answer(
     };
     tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
     requests::answered(route, response.status().as_u16(), begun.elapsed());
+    add_headers(&mut response);
+    Ok(response)
+}
+
+/// What every answer tells a browser.
+fn add_headers(response: &mut Response<Full<Bytes>>) {
     let headers = response.headers_mut();
     for (name, value) in [
         (hyper::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -136,7 +186,6 @@ async fn answer(
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
-    Ok(response)
 }
 
 async fn carry_out(

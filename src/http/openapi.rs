@@ -3,10 +3,12 @@
 
 use std::sync::LazyLock;
 
+use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::auth::{COOKIE_NAME, Scope};
 use super::describe::{self, Asked};
+use super::error::CODES;
 use super::routes::{ROUTES, Route};
 
 /// Rooms of handlers whose answers are not JSON in an envelope.
@@ -55,7 +57,7 @@ fn operation(route: &Route) -> Value {
         "tags": [room],
         "description": whom(route.scope),
         "parameters": parameters(route, &asked),
-        "responses": responses(route, room),
+        "responses": responses(route, room, &asked),
     });
     if route.scope == Scope::Public {
         operation["security"] = json!([]);
@@ -113,23 +115,101 @@ fn body(asked: &Asked) -> Option<Value> {
     }))
 }
 
-fn responses(route: &Route, room: &str) -> Value {
-    let refused = json!({"$ref": "#/components/responses/Refused"});
-    let success = if BARE_ROOMS.contains(&room) {
-        json!({"description": "Done; the answer is not JSON, or JSON of a protocol of its own."})
+/// The success that the table names, and every refusal that the request can meet.
+fn responses(route: &Route, room: &str, asked: &Asked) -> Value {
+    let mut responses = Map::new();
+    let (status, success) = if room == "stream" {
+        let upgraded = "From here on it is a WebSocket.";
+        (
+            StatusCode::SWITCHING_PROTOCOLS,
+            json!({"description": upgraded}),
+        )
+    } else if BARE_ROOMS.contains(&room) {
+        let bare = "Done; the answer is not JSON, or JSON of a protocol of its own.";
+        (route.success, json!({"description": bare}))
     } else if BARE.contains(&route.name) {
-        json!({
+        let object = json!({
             "description": "Done.",
             "content": {"application/json": {"schema": {"type": "object"}}},
-        })
+        });
+        (route.success, object)
     } else {
-        json!({"$ref": "#/components/responses/Done"})
+        (
+            route.success,
+            json!({"$ref": "#/components/responses/Done"}),
+        )
     };
-    json!({"2XX": success, "4XX": refused, "503": refused})
+    responses.insert(status.as_str().to_owned(), success);
+    for (status, ..) in refusals(route, asked) {
+        let to = format!("#/components/responses/Refused{}", status.as_str());
+        responses.insert(status.as_str().to_owned(), json!({"$ref": to}));
+    }
+    Value::Object(responses)
+}
+
+/// Every refusal there is: its status, and when a client meets it.
+const REFUSALS: &[(StatusCode, &str)] = &[
+    (StatusCode::BAD_REQUEST, "The request itself is not valid."),
+    (StatusCode::UNAUTHORIZED, "No credentials, or wrong ones."),
+    (StatusCode::FORBIDDEN, "Not for these credentials."),
+    (
+        StatusCode::NOT_FOUND,
+        "Something that the request names is not there.",
+    ),
+    (StatusCode::CONFLICT, "The state forbids it."),
+    (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
+    (
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "The key was used for another request.",
+    ),
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Not now; try again after Retry-After.",
+    ),
+];
+
+/// Those that a request of this route can meet.
+fn refusals<'a>(
+    route: &'a Route,
+    asked: &'a Asked,
+) -> impl Iterator<Item = &'static (StatusCode, &'static str)> + 'a {
+    let changes = ["POST", "PATCH", "DELETE"].contains(&route.method.as_str());
+    let is_login = route.name == "session.log_in";
+    REFUSALS.iter().filter(move |(status, _)| match *status {
+        StatusCode::BAD_REQUEST => {
+            changes || !asked.query.is_empty() || route.name.starts_with("stream.")
+        }
+        StatusCode::UNAUTHORIZED => route.scope != Scope::Public || is_login,
+        StatusCode::FORBIDDEN => route.scope != Scope::Public,
+        StatusCode::NOT_FOUND => route.path.contains('{') || !asked.fields.is_empty(),
+        StatusCode::CONFLICT => changes && !is_login,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => changes,
+        _ => true,
+    })
+}
+
+/// What is refused with that status, as a component.
+fn refused(status: StatusCode, when: &str) -> Value {
+    let mut schema = json!({"$ref": "#/components/schemas/Refused"});
+    let known = CODES.iter().find(|(of, _)| *of == status);
+    if let Some((_, codes)) = known {
+        // Among others of the same kind that name no noun of the town.
+        schema["properties"] = json!({"code": {"type": "string", "examples": codes}});
+    }
+    json!({"description": when, "content": {"application/json": {"schema": schema}}})
 }
 
 fn components() -> Value {
     let content = |schema: &str| json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
+    let mut responses = Map::new();
+    let done = json!({"description": "Done.", "content": content("Done")});
+    responses.insert("Done".to_owned(), done);
+    for (status, when) in REFUSALS {
+        responses.insert(
+            format!("Refused{}", status.as_str()),
+            refused(*status, when),
+        );
+    }
     json!({
         "schemas": {
             "Done": {
@@ -159,10 +239,7 @@ fn components() -> Value {
                 },
             },
         },
-        "responses": {
-            "Done": {"description": "Done.", "content": content("Done")},
-            "Refused": {"description": "Refused; nothing has changed.", "content": content("Refused")},
-        },
+        "responses": responses,
         "parameters": {
             "IdempotencyKey": {
                 "name": "Idempotency-Key",

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::LazyLock;
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 
 use super::auth::Scope;
 use super::context::{Context, Reply};
@@ -27,6 +27,8 @@ pub struct Route {
     /// Whom it is for.
     pub scope: Scope,
     pub(super) handler: fn(Context) -> Answer,
+    /// The status of a success; a test holds it against the answers.
+    pub(super) success: StatusCode,
 }
 
 impl std::fmt::Debug for Route {
@@ -36,7 +38,9 @@ impl std::fmt::Debug for Route {
 }
 
 macro_rules! routes {
-    ($($method:ident $path:literal $scope:ident $room:ident::$handler:ident;)+) => {
+    (@success) => { StatusCode::OK };
+    (@success $status:ident) => { StatusCode::$status };
+    ($($method:ident $path:literal $scope:ident $room:ident::$handler:ident $(=> $status:ident)?;)+) => {
         /// Every route of the server. A `static`, so that a route has one address.
         pub static ROUTES: &[Route] = &[$(
             Route {
@@ -45,6 +49,7 @@ macro_rules! routes {
                 name: concat!(stringify!($room), ".", stringify!($handler)),
                 scope: Scope::$scope,
                 handler: |context| Box::pin($room::$handler(context)),
+                success: routes!(@success $($status)?),
             },
         )+];
     };
@@ -57,18 +62,18 @@ routes! {
     GET "/metrics" Admin metrics::scrape;
     GET "/" Public page::index;
     GET "/assets/{*path}" Public page::asset;
-    POST "/api/session" Public session::log_in;
+    POST "/api/session" Public session::log_in => CREATED;
     DELETE "/api/session" Admin session::log_out;
-    POST "/api/tokens" Admin tokens::create;
+    POST "/api/tokens" Admin tokens::create => CREATED;
     GET "/api/tokens" Admin tokens::list;
     DELETE "/api/tokens/{token}" Admin tokens::revoke;
 
     GET "/api/towns" Admin towns::list_all;
-    POST "/api/users/{user}/towns" Admin towns::create;
+    POST "/api/users/{user}/towns" Admin towns::create => CREATED;
     GET "/api/users/{user}/towns" Admin towns::list;
     GET "/api/users/{user}/towns/{town}" Admin towns::get;
     DELETE "/api/users/{user}/towns/{town}" Admin towns::delete;
-    POST "/api/users/{user}/rigs" Admin rigs::create;
+    POST "/api/users/{user}/rigs" Admin rigs::create => CREATED;
     GET "/api/users/{user}/rigs/{rig}" Admin rigs::get;
     DELETE "/api/users/{user}/rigs/{rig}" Admin rigs::delete;
     GET "/api/users/{user}/towns/{town}/rigs" Admin rigs::list;
@@ -77,18 +82,19 @@ routes! {
     PATCH "/api/towns/{town}/config" Admin towns::patch_config;
     GET "/api/towns/{town}/ws" Admin stream::town;
     GET "/api/towns/{town}/container/health" Admin container::health;
-    POST "/api/towns/{town}/container/agents/start" Admin container::start;
+    POST "/api/towns/{town}/container/agents/start" Admin container::start => ACCEPTED;
     POST "/api/towns/{town}/container/agents/{agent}/stop" Admin container::stop;
     POST "/api/towns/{town}/container/agents/{agent}/message" Admin container::message;
     GET "/api/towns/{town}/container/agents/{agent}/status" Admin container::status;
     GET "/api/towns/{town}/container/agents/{agent}/stream" Admin stream::agent;
     GET "/api/users/{user}/towns/{town}/events" Admin ledger::of_town;
     GET "/api/towns/{town}/convoys" Admin convoys::list;
-    POST "/api/towns/{town}/convoys" Admin convoys::create;
+    POST "/api/towns/{town}/convoys" Admin convoys::create => CREATED;
     POST "/api/towns/{town}/convoys/bead-closed" Admin convoys::bead_closed;
     GET "/api/towns/{town}/convoys/{convoy}" Admin convoys::get;
     GET "/api/towns/{town}/escalations" Admin escalations::list;
     POST "/api/towns/{town}/escalations/{escalation}/acknowledge" Admin escalations::acknowledge;
+    POST "/api/towns/{town}/escalations/{escalation}/close" Admin escalations::close;
     GET "/api/towns/{town}/asks" Admin asks::list;
     POST "/api/towns/{town}/asks/{ask}/reply" Admin asks::reply;
     POST "/api/towns/{town}/mayor/configure" Admin mayor::configure;
@@ -105,29 +111,29 @@ routes! {
     GET "/api/towns/{town}/mayor/status" Admin mayor::status;
     POST "/api/towns/{town}/mayor/completed" Mayor mayor::completed;
     POST "/api/towns/{town}/mayor/destroy" Admin mayor::destroy;
-    POST "/api/mayor/{town}/tools/sling" Mayor mayor_tools::sling;
+    POST "/api/mayor/{town}/tools/sling" Mayor mayor_tools::sling => CREATED;
     GET "/api/mayor/{town}/tools/rigs" Mayor mayor_tools::rigs;
     GET "/api/mayor/{town}/tools/rigs/{rig}/beads" Mayor beads::list;
     GET "/api/mayor/{town}/tools/rigs/{rig}/agents" Mayor agents::list;
     POST "/api/mayor/{town}/tools/mail" Mayor mayor_tools::mail;
 
-    POST "/api/towns/{town}/rigs/{rig}/beads" Admin beads::create;
+    POST "/api/towns/{town}/rigs/{rig}/beads" Admin beads::create => CREATED;
     GET "/api/towns/{town}/rigs/{rig}/beads" Rig beads::list;
     GET "/api/towns/{town}/rigs/{rig}/beads/{bead}" Rig beads::get;
     DELETE "/api/towns/{town}/rigs/{rig}/beads/{bead}" Admin beads::delete;
     PATCH "/api/towns/{town}/rigs/{rig}/beads/{bead}/status" Rig beads::set_status;
     POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/close" Rig beads::close;
     GET "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies" Rig dependencies::list;
-    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies" Admin dependencies::add;
+    POST "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies" Admin dependencies::add => CREATED;
     DELETE "/api/towns/{town}/rigs/{rig}/beads/{bead}/dependencies/{dependency}" Admin dependencies::remove;
     GET "/api/towns/{town}/rigs/{rig}/events" Rig ledger::of_rig;
-    POST "/api/towns/{town}/rigs/{rig}/molecules" Admin molecules::create;
+    POST "/api/towns/{town}/rigs/{rig}/molecules" Admin molecules::create => CREATED;
     GET "/api/towns/{town}/rigs/{rig}/molecules/{molecule}" Rig molecules::get;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/current" Agent molecules::current;
     POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/molecule/advance" Agent molecules::advance;
-    POST "/api/towns/{town}/rigs/{rig}/sling" Admin beads::sling;
+    POST "/api/towns/{town}/rigs/{rig}/sling" Admin beads::sling => CREATED;
 
-    POST "/api/towns/{town}/rigs/{rig}/agents" Admin agents::create;
+    POST "/api/towns/{town}/rigs/{rig}/agents" Admin agents::create => CREATED;
     GET "/api/towns/{town}/rigs/{rig}/agents" Rig agents::list;
     POST "/api/towns/{town}/rigs/{rig}/agents/get-or-create" Admin agents::get_or_create;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}" Rig agents::get;
@@ -141,16 +147,16 @@ routes! {
     POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/heartbeat" Agent agents::heartbeat;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/mail" Agent mail::check;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/mailbox" Agent mail::mailbox;
-    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/nudge" Admin mail::nudge;
-    POST "/api/towns/{town}/rigs/{rig}/mail" Rig mail::send;
+    POST "/api/towns/{town}/rigs/{rig}/agents/{agent}/nudge" Admin mail::nudge => CREATED;
+    POST "/api/towns/{town}/rigs/{rig}/mail" Rig mail::send => CREATED;
     GET "/api/towns/{town}/rigs/{rig}/agents/{agent}/events" Agent events::list;
-    POST "/api/towns/{town}/rigs/{rig}/agent-events" Rig events::append;
-    POST "/api/towns/{town}/rigs/{rig}/agent-events/batch" Rig events::append_batch;
-    POST "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::submit;
+    POST "/api/towns/{town}/rigs/{rig}/agent-events" Rig events::append => CREATED;
+    POST "/api/towns/{town}/rigs/{rig}/agent-events/batch" Rig events::append_batch => CREATED;
+    POST "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::submit => CREATED;
     GET "/api/towns/{town}/rigs/{rig}/review-queue" Rig reviews::list;
     GET "/api/towns/{town}/rigs/{rig}/review-queue/{entry}" Rig reviews::get;
     POST "/api/towns/{town}/rigs/{rig}/review-queue/{entry}/complete" Rig reviews::complete;
-    POST "/api/towns/{town}/rigs/{rig}/escalations" Rig escalations::raise;
+    POST "/api/towns/{town}/rigs/{rig}/escalations" Rig escalations::raise => CREATED;
 
     GET "/mcp/{agent}" Agent mcp::serve;
     POST "/mcp/{agent}" Agent mcp::serve;

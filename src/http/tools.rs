@@ -9,8 +9,8 @@ use crate::model::{
     Agent, AgentId, Bead, BeadId, BeadStatus, Json, MailType, Priority, Rig, RigId,
 };
 use crate::town::{
-    AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, NewMail, NewNudge, Page,
-    Prime, SlingOrder, StatusChange, TownHandle, Verdict,
+    AgentDone, AgentFilter, BeadActor, BeadFilter, Error, Escalation, Judgement, NewMail, NewNudge,
+    Page, Prime, SlingOrder, StatusChange, TownHandle, Verdict,
 };
 
 use super::wire::{
@@ -134,15 +134,20 @@ impl TownTools {
             }
             ToolCall::Nudge { to, message } => self.nudge(agent, Some(rig_id), &to, message).await,
             ToolCall::ReviewApprove { summary } => {
-                town.judge_review(rig_id, agent_id, None, Verdict::Approve, summary)
+                town.judge_review(rig_id, agent_id, None, judged(Verdict::Approve, summary))
                     .await
                     .map_err(problem)?;
                 Ok("Approved. Your hook is empty and you are finished: stop now.".into())
             }
             ToolCall::ReviewRequestChanges { changes } => {
-                town.judge_review(rig_id, agent_id, None, Verdict::RequestChanges, changes)
-                    .await
-                    .map_err(problem)?;
+                town.judge_review(
+                    rig_id,
+                    agent_id,
+                    None,
+                    judged(Verdict::RequestChanges, changes),
+                )
+                .await
+                .map_err(problem)?;
                 Ok("Sent back. Your hook is empty and you are finished: stop now.".into())
             }
             ToolCall::Sling { .. }
@@ -309,7 +314,7 @@ impl TownTools {
             time_to_live: NUDGE_TTL_DEFAULT,
         };
         self.town
-            .nudge(rig_id, receiver.agent_id, new)
+            .nudge(receiver.rig_id.and(rig_id), receiver.agent_id, new)
             .await
             .map_err(problem)?;
         Ok(format!("{} hears it when its turn ends.", receiver.name).into())
@@ -371,5 +376,13 @@ fn problem(error: Error) -> ToolError {
                 message: other.to_string(),
             }
         }
+    }
+}
+
+fn judged(verdict: Verdict, text: String) -> Judgement {
+    Judgement {
+        verdict,
+        text,
+        head_sha: None,
     }
 }

@@ -475,4 +475,7 @@ pub struct Review {
     pub approval_note: Option<String>,
     /// Whether the refinery could not come to a verdict, so that a person must.
     pub refinery_failed: bool,
+    /// The branch's commit, to which its approvals are bound; `None` before the container has
+    /// looked, which it does only where approvals are asked for.
+    pub head_sha: Option<String>,
 }

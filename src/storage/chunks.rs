@@ -59,12 +59,31 @@ pub(super) fn is_split(head: &[u8]) -> bool {
     head.first() == Some(&SPLIT)
 }
 
+/// A value as it was read. A short one stays in the memory that sled read it into: copying it would
+/// cost a reader of a log as much as the rest of the read.
+#[derive(Debug)]
+pub(super) enum Value {
+    /// A head row with the value in it.
+    Inline(IVec),
+    /// Put together from chunks.
+    Joined(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Inline(head) => &head[1..],
+            Self::Joined(value) => value,
+        }
+    }
+}
+
 /// The value that a head row stands for. If it is split, nobody may write between the reading of
 /// the head and the end of this.
-pub(super) fn load(tree: &sled::Tree, key: &[u8], head: &IVec) -> Result<Vec<u8>, Error> {
+pub(super) fn load(tree: &sled::Tree, key: &[u8], head: &IVec) -> Result<Value, Error> {
     let count = chunk_count(head)?;
     if count == 0 {
-        return Ok(head[1..].to_vec());
+        return Ok(Value::Inline(head.clone()));
     }
     let mut value = Vec::with_capacity(CHUNK_LEN_MAX * count as usize);
     for index in 0..count {
@@ -73,7 +92,7 @@ pub(super) fn load(tree: &sled::Tree, key: &[u8], head: &IVec) -> Result<Vec<u8>
             .ok_or_else(|| damaged(format!("chunk {index} of {count} is missing")))?;
         value.extend_from_slice(&chunk);
     }
-    Ok(value)
+    Ok(Value::Joined(value))
 }
 
 fn chunk_count(head: &[u8]) -> Result<u32, Error> {

@@ -6,7 +6,7 @@ use bincode::error::DecodeError;
 use super::Error;
 
 /// The layout that rows are written in. Rows of older ones stay as they are until they change.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// In which layout the row that is being decoded was written.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,10 @@
 //! Group commit: one thread flushes for everybody.
+//!
+//! A flush costs much the same however many batches it is for, and sled wakes all of its own threads
+//! for each. So while several writers are at work, the thread waits a little for those that the
+//! last flush released (see [`Gathering`]); one writer alone never waits.
+
+mod group;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,6 +20,8 @@ use crate::telemetry::{self, metrics};
 use super::Error;
 use super::space::Space;
 use super::trees::TreeState;
+
+use group::{Gathering, Group};
 
 /// Called from the committer's thread once a batch is durable, or can't become so.
 pub type OnDurable = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -39,9 +47,6 @@ impl std::fmt::Debug for Refused {
     }
 }
 
-/// The most waiters released by one flush, so that one round's work is bounded.
-const GROUP_LEN_MAX: usize = 4096;
-
 /// Hands applied batches to the committing thread. The queue needs no bound of its own: a tree has
 /// at most one batch per caller in it, and callers are bounded where they enter (requests, logs).
 #[derive(Clone, Debug)]
@@ -66,12 +71,17 @@ enum Standing {
     Poisoned(String),
 }
 
+/// Called from the committer's thread before its next flush.
+pub type Turn = Box<dyn FnOnce() + Send>;
+
 pub(super) enum Job {
     Written {
         tree: Arc<TreeState>,
         number: u64,
         on_durable: OnDurable,
     },
+    /// What wants to write, and does it when the thread comes to it.
+    Turn(Turn),
     Stop,
 }
 
@@ -116,6 +126,13 @@ impl Committer {
         let reason = "the committer has ended".to_owned();
         let error = Error::Poisoned { reason };
         Err(Refused { error, on_durable })
+    }
+
+    /// Calls `turn` from the committer's thread before its next flush. It is dropped where the
+    /// committer has ended.
+    pub(super) fn take_turn(&self, turn: Turn) {
+        // What could not be sent is dropped, which is what was promised.
+        drop(self.jobs.send(Job::Turn(turn)));
     }
 
     /// Room on the disk.
@@ -244,30 +261,25 @@ fn run(
         standing: standing.clone(),
         during: "a commit",
     };
-    let mut group = Vec::new();
-    let mut stopping = false;
-    while !stopping {
+    let mut gathering = Gathering::default();
+    let mut group = Group::default();
+    while !group.stopping {
         let Ok(first) = waiting.recv() else { return };
-        for job in std::iter::once(first).chain(waiting.try_iter()) {
-            match job {
-                Job::Written {
-                    tree,
-                    number,
-                    on_durable,
-                } => group.push((tree, number, on_durable)),
-                Job::Stop => stopping = true,
-            }
-            if stopping || group.len() >= GROUP_LEN_MAX {
-                break;
-            }
+        group.take(first);
+        group.take_all(waiting);
+        gathering.wait(&mut group, waiting);
+        group.give_turns(waiting);
+        if group.written.is_empty() {
+            continue;
         }
         let begun = Instant::now();
         let failure = flush(&sync, standing);
+        gathering.flushed(group.written.len(), begun.elapsed());
         metrics::COMMITS.observe(begun.elapsed());
         if failure.is_none() {
-            metrics::BATCHES.add(group.len() as u64);
+            metrics::BATCHES.add(group.written.len() as u64);
         }
-        for (tree, number, on_durable) in group.drain(..) {
+        for (tree, number, on_durable) in group.written.drain(..) {
             match &failure {
                 None => {
                     tree.durable.send_replace(number);
@@ -437,5 +449,35 @@ mod tests {
         assert_eq!(syncs.get(), 2, "it is not tried again");
         assert_eq!(*tree.durable.borrow(), 1);
         assert!(standing.borrow().check().is_err());
+    }
+
+    #[test]
+    fn what_is_written_in_a_turn_needs_no_flush_of_its_own() {
+        let (jobs, waiting) = mpsc::channel();
+        let (outcomes, told) = mpsc::channel();
+        let tree: Arc<TreeState> = Arc::default();
+        let written = |number: u64| {
+            let (tree, outcomes) = (tree.clone(), outcomes.clone());
+            Job::Written {
+                tree,
+                number,
+                on_durable: Box::new(move |result| outcomes.send((number, result)).unwrap()),
+            }
+        };
+        jobs.send(written(1)).unwrap();
+        let (job, queue) = (written(2), jobs.clone());
+        jobs.send(Job::Turn(Box::new(move || queue.send(job).unwrap())))
+            .unwrap();
+        let syncs = Cell::new(0u64);
+        let sync = || {
+            syncs.set(syncs.get() + 1);
+            jobs.send(Job::Stop).unwrap();
+            Ok(())
+        };
+        let standing = Arc::new(watch::Sender::new(Standing::Open));
+        run(sync, &waiting, &standing);
+        let done: Vec<_> = told.try_iter().map(|(number, _)| number).collect();
+        assert_eq!((done, syncs.get()), (vec![1, 2], 1));
+        assert_eq!(*tree.durable.borrow(), 2);
     }
 }

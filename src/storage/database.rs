@@ -17,7 +17,8 @@ use super::{Batch, Error};
 /// one of this format: from then on its rows may be of a layout that older programs don't know.
 /// - 1: the first.
 /// - 2: rows of layout 2, and indexes that are made when a town is opened.
-const FORMAT_VERSION: u32 = 3;
+/// - 3 and 4: rows of the layouts of these numbers.
+const FORMAT_VERSION: u32 = 4;
 const PROGRAM: &str = "gastownd";
 const LOCK_FILE: &str = "gastownd.lock";
 const DATABASE_DIR: &str = "database";

@@ -222,6 +222,14 @@ macro_rules! layouts {
     () => {};
     (
         $name:ident { $($field:ident),* $(,)? } since $version:literal { $($added:ident),+ $(,)? }
+        since $later:literal { $($last:ident),+ $(,)? }
+        $($rest:tt)*
+    ) => {
+        layout!($name { $($field),* } $version { $($added),+ } $later { $($last),+ });
+        layouts! { $($rest)* }
+    };
+    (
+        $name:ident { $($field:ident),* $(,)? } since $version:literal { $($added:ident),+ $(,)? }
         $($rest:tt)*
     ) => {
         layout!($name { $($field),* } $version { $($added),+ });
@@ -309,7 +317,7 @@ layouts! {
     Review {
         entry_id, seq, rig_id, source_bead_id, agent_id, branch, pr_url, summary, status, attempts,
         due_at, started_at, message, commit_sha,
-    } since 3 { reworks, approval, approval_note, refinery_failed }
+    } since 3 { reworks, approval, approval_note, refinery_failed } since 4 { head_sha }
     Ask {
         ask_id, agent_id, server_id, kind, title, detail, asked_at, escalation, answer, answered_at,
         last_error,

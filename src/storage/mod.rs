@@ -32,7 +32,7 @@ mod trees;
 pub use batch::Batch;
 pub use chunks::CHUNK_LEN_MAX;
 pub use codec::Record;
-pub use committer::{OnDurable, Refused};
+pub use committer::{OnDurable, Refused, Turn};
 pub use database::{Database, OpenOptions};
 pub use error::Error;
 pub use keys::{

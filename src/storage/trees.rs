@@ -10,7 +10,8 @@ use crate::model::{AgentId, TownId};
 use crate::telemetry;
 
 use super::batch::Batch;
-use super::committer::{Committer, OnDurable, Refused};
+use super::chunks::Value;
+use super::committer::{Committer, OnDurable, Refused, Turn};
 use super::keys::{Key, Prefix};
 use super::{Error, chunks, codec};
 
@@ -111,7 +112,7 @@ impl Tree {
             return Ok(None);
         };
         let value = self.0.value(&key, &head)?;
-        value.map(|value| codec::decode(&value)).transpose()
+        value.map(|value| codec::decode(value.as_ref())).transpose()
     }
 
     /// Whether there is a row under `key`.
@@ -212,6 +213,13 @@ impl Tree {
         }
     }
 
+    /// Calls `turn` from the committer's thread before its next flush, so that writers that can wait
+    /// for that don't apply their batches beside each other. Where the committer has ended, `turn` is
+    /// dropped and not called.
+    pub fn take_turn(&self, turn: Turn) {
+        self.0.committer.take_turn(turn);
+    }
+
     /// Whether everything applied so far is on disk.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -289,7 +297,7 @@ impl Inner {
     /// The value behind a head; `None` if it was deleted meanwhile. One that is split is read anew
     /// with writers kept out, because a batch between the head and the last chunk would mix two
     /// values.
-    fn value(&self, key: &[u8], head: &sled::IVec) -> Result<Option<Vec<u8>>, Error> {
+    fn value(&self, key: &[u8], head: &sled::IVec) -> Result<Option<Value>, Error> {
         #[cfg(test)]
         ROWS_READ.set(ROWS_READ.get() + 1);
         if !chunks::is_split(head) {
@@ -306,7 +314,7 @@ impl Inner {
         let Some(value) = self.value(&key, &head)? else {
             return Ok(None);
         };
-        Ok(Some((K::decode(&key)?, codec::decode(&value)?)))
+        Ok(Some((K::decode(&key)?, codec::decode(value.as_ref())?)))
     }
 
     fn tailed<K: Key>(&self, row: SledRow) -> Result<Option<Tailed<K>>, Error> {
@@ -314,7 +322,7 @@ impl Inner {
         let Some(value) = self.value(&key, &head)? else {
             return Ok(None);
         };
-        let (row, tail_at) = codec::decode_with_tail(&value)?;
+        let (row, tail_at) = codec::decode_with_tail(value.as_ref())?;
         Ok(Some(Tailed {
             key: K::decode(&key)?,
             row,
@@ -357,7 +365,7 @@ pub struct Tailed<K: Key> {
     pub key: K,
     /// The row.
     pub row: K::Row,
-    value: Vec<u8>,
+    value: Value,
     tail_at: usize,
 }
 
@@ -367,7 +375,7 @@ impl<K: Key> Tailed<K> {
     pub fn into_parts(self) -> (K::Row, bytes::Bytes) {
         (
             self.row,
-            bytes::Bytes::from(self.value).slice(self.tail_at..),
+            bytes::Bytes::from_owner(self.value).slice(self.tail_at..),
         )
     }
 }

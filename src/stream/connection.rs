@@ -11,15 +11,16 @@ use fastwebsockets::Role;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::agent_log::{Log, Subject};
+use crate::agent_log::{LARGE_BYTES, LargeRead, Log, Subject};
 use crate::lifecycle::Lifecycle;
 use crate::storage;
 use crate::telemetry::metrics;
 
-use super::message::{Message, MessageError, MessageReader};
+use super::message::{Message, MessageError};
+use super::patient::PatientReader;
 use super::protocol::{self, Invalid, Request};
 use super::signal::Signal;
-use super::subscription::{Frames, Served, Subscription};
+use super::subscription::{Frames, Reach, Served, Subscription};
 use super::writer::{self, Outbox};
 
 /// Longest message of a client: a subscription is some 200 bytes.
@@ -29,8 +30,9 @@ const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Bytes gathered before they are written. A socket that stalls holds on to them, so this bounds
 /// what a thousand stalled ones cost.
 const GATHER_BYTES: usize = 32 << 10;
-/// And for one that has proven that it reads.
-const GATHER_BYTES_FAST: usize = 256 << 10;
+/// And for one that has proven that it reads. What has to be read from disk for it is the
+/// connection's alone, so that only some may have so much of that.
+const GATHER_BYTES_FAST: usize = LARGE_BYTES / 2;
 /// A socket has proven it when so much was written without a long wait: more than the system's
 /// buffers of both sides can hold.
 const FAST_AFTER_BYTES: usize = 16 << 20;
@@ -101,7 +103,7 @@ enum End {
 }
 
 type Reading<R> =
-    Pin<Box<dyn Future<Output = (MessageReader<R>, Result<Message, MessageError>)> + Send>>;
+    Pin<Box<dyn Future<Output = (PatientReader<R>, Result<Message, MessageError>)> + Send>>;
 
 /// Serves one socket, whose handshake is done, until it ends. `reader` begins with what came
 /// behind the handshake.
@@ -124,8 +126,9 @@ where
         ready: VecDeque::new(),
         invalid: (Instant::now(), 0),
         flowing: 0,
+        large: None,
     };
-    let reading = read(MessageReader::new(reader, Role::Server, MESSAGE_LEN_MAX));
+    let reading = read(PatientReader::new(reader, Role::Server, MESSAGE_LEN_MAX));
     let end = connection.run(reading, options, lifecycle).await;
     connection.close(end).await;
 }
@@ -138,7 +141,7 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-fn read<R: AsyncRead + Unpin + Send + 'static>(reader: MessageReader<R>) -> Reading<R> {
+fn read<R: AsyncRead + Unpin + Send + 'static>(reader: PatientReader<R>) -> Reading<R> {
     Box::pin(reader.next())
 }
 
@@ -157,6 +160,8 @@ struct Connection<W, F> {
     invalid: (Instant, u32),
     /// Bytes written since the socket last let us wait for long.
     flowing: usize,
+    /// Leave to read from disk in large pieces, and ahead of the writing.
+    large: Option<LargeRead>,
 }
 
 impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
@@ -225,23 +230,51 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
 
     /// Gathers what is ready, up to a bound, and writes it.
     async fn send(&mut self) -> Result<(), End> {
-        let mut town_ended = false;
-        let gather = if self.flowing >= FAST_AFTER_BYTES {
-            GATHER_BYTES_FAST
-        } else {
-            GATHER_BYTES
-        };
         self.signal.take(&mut self.ready);
-        while self.out.byte_len() < gather {
+        let town_ended = self.gather().await?;
+        let bytes = self.out.byte_len();
+        let waited = self.write().await.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
+            _ => End::Gone,
+        })?;
+        self.flowing = if waited < LONG_WAIT {
+            self.flowing.saturating_add(bytes)
+        } else {
+            // It stalls, so it gives back what it may hold.
+            self.large = None;
+            for token in &self.ready {
+                if let Some(subscription) = self.subscriptions.get_mut(token) {
+                    subscription.forget_ahead();
+                }
+            }
+            0
+        };
+        if town_ended {
+            return Err(End::Close(CLOSE_NO_TOWN, "the town was deleted"));
+        }
+        Ok(())
+    }
+
+    /// Puts what is ready into the outbox; whether the town's feed has ended.
+    async fn gather(&mut self) -> Result<bool, End> {
+        let mut town_ended = false;
+        let reach = self.reach();
+        while self.out.byte_len() < reach.memory_bytes {
             let Some(token) = self.ready.pop_front() else {
                 break;
             };
             let Some(subscription) = self.subscriptions.get_mut(&token) else {
                 continue;
             };
-            match subscription.serve(&mut self.out, gather, self.frames).await {
+            match subscription.serve(&mut self.out, reach, self.frames).await {
                 Ok(Served::CaughtUp) => {}
                 Ok(Served::More) => self.ready.push_back(token),
+                Ok(Served::MoreOfDisk) => {
+                    self.ready.push_back(token);
+                    if self.large.is_none() && self.out.byte_len() >= GATHER_BYTES {
+                        break;
+                    }
+                }
                 Ok(Served::Ended) => {
                     town_ended |= subscription.subject() == Subject::Town;
                     self.forget(token);
@@ -252,24 +285,49 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
                 }
             }
         }
-        let bytes = self.out.byte_len();
-        let waited =
-            self.out
-                .write_to(&mut self.writer)
-                .await
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::TimedOut => End::Close(CLOSE_STALLED, "stalled"),
-                    _ => End::Gone,
-                })?;
-        self.flowing = if waited < LONG_WAIT {
-            self.flowing.saturating_add(bytes)
-        } else {
-            0
-        };
-        if town_ended {
-            return Err(End::Close(CLOSE_NO_TOWN, "the town was deleted"));
+        Ok(town_ended)
+    }
+
+    /// How much is gathered: little, until the socket has proven that it reads.
+    fn reach(&mut self) -> Reach {
+        if self.flowing < FAST_AFTER_BYTES {
+            self.large = None;
+            return Reach {
+                memory_bytes: GATHER_BYTES,
+                disk_bytes: GATHER_BYTES,
+            };
         }
-        Ok(())
+        let next = self.ready.front();
+        let next = next.and_then(|token| self.subscriptions.get(token));
+        match next.filter(|next| next.is_behind()) {
+            None => self.large = None,
+            Some(next) if self.large.is_none() => self.large = next.large_read(),
+            Some(_) => {}
+        }
+        Reach {
+            memory_bytes: GATHER_BYTES_FAST,
+            disk_bytes: if self.large.is_some() {
+                GATHER_BYTES_FAST
+            } else {
+                GATHER_BYTES
+            },
+        }
+    }
+
+    /// Writes the outbox; the longest time that the socket let it wait. Meanwhile the disk is read
+    /// for who comes next, so that at most one subscription holds what was read ahead.
+    async fn write(&mut self) -> io::Result<Duration> {
+        let next = self.ready.front().filter(|_| self.large.is_some());
+        let next = next.and_then(|token| self.subscriptions.get_mut(token));
+        let writing = self.out.write_to(&mut self.writer);
+        match next {
+            None => writing.await,
+            Some(next) => {
+                // On the heap, because few connections do this, and few for long.
+                let (written, ()) = tokio::join!(writing, Box::pin(next.read_ahead()));
+                written
+            }
+        }
     }
 
     async fn receive(&mut self, message: Result<Message, MessageError>) -> Result<(), End> {

@@ -37,32 +37,25 @@ pub enum MessageError {
 
 /// Reads messages of a bounded length. [`MessageReader::next`] takes and gives back the reader, so
 /// that its future can be kept while something else is done first: a read is never cut in half.
+/// It keeps a buffer of 8 KiB; for one of thousands that hardly ever say anything, see
+/// `PatientReader`.
 pub struct MessageReader<R> {
     frames: WebSocketRead<R>,
-    message_len_max: usize,
-    partial: Option<Vec<u8>>,
+    assembly: Assembly,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// Reads from `io`, whose handshake is done. `role` is this side's.
     pub fn new(io: R, role: Role, message_len_max: usize) -> Self {
-        let (mut frames, _): (_, fastwebsockets::WebSocketWrite<Sink>) =
-            after_handshake_split(io, sink(), role);
-        // Answers are the connection's to write.
-        frames.set_auto_close(false);
-        frames.set_auto_pong(false);
-        frames.set_max_message_size(message_len_max);
-        Self {
-            frames,
-            message_len_max,
-            partial: None,
-        }
+        let assembly = Assembly::new(message_len_max);
+        let frames = assembly.frames_of(io, role);
+        Self { frames, assembly }
     }
 
     /// The next message.
     pub async fn next(mut self) -> (Self, Result<Message, MessageError>) {
         let message = loop {
-            match self.step().await {
+            match self.assembly.step(&mut self.frames).await {
                 Ok(Some(message)) => break Ok(message),
                 Ok(None) => {}
                 Err(error) => break Err(error),
@@ -70,12 +63,41 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         };
         (self, message)
     }
+}
 
-    async fn step(&mut self) -> Result<Option<Message>, MessageError> {
+/// Puts messages of a bounded length together from frames.
+pub(super) struct Assembly {
+    message_len_max: usize,
+    partial: Option<Vec<u8>>,
+}
+
+impl Assembly {
+    pub(super) fn new(message_len_max: usize) -> Self {
+        Self {
+            message_len_max,
+            partial: None,
+        }
+    }
+
+    /// The library's reader of frames of a bounded length.
+    pub(super) fn frames_of<R: AsyncRead + Unpin>(&self, io: R, role: Role) -> WebSocketRead<R> {
+        let (mut frames, _): (_, fastwebsockets::WebSocketWrite<Sink>) =
+            after_handshake_split(io, sink(), role);
+        // Answers are the connection's to write.
+        frames.set_auto_close(false);
+        frames.set_auto_pong(false);
+        frames.set_max_message_size(self.message_len_max);
+        frames
+    }
+
+    /// Reads one frame; the message, if it is whole now.
+    pub(super) async fn step<R: AsyncRead + Unpin>(
+        &mut self,
+        frames: &mut WebSocketRead<R>,
+    ) -> Result<Option<Message>, MessageError> {
         let limit = self.message_len_max;
         let no_answers = &mut |_| -> Ready<Result<(), Infallible>> { std::future::ready(Ok(())) };
-        let frame = self
-            .frames
+        let frame = frames
             .read_frame(no_answers)
             .await
             .map_err(|error| match error {

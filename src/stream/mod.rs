@@ -9,14 +9,16 @@
 //! - Ids of one subscription rise by one: none missing, none twice.
 //! - A cursor is registered before its position is read, so nothing falls between backfill and
 //!   live.
-//! - A connection buffers at most one read of the log and never waits longer than
-//!   [`STALL_TIMEOUT`] for a socket that accepts no byte.
+//! - A connection buffers at most one small read of the log; so many as [`crate::agent_log`] gives
+//!   leave to buffer two large ones. It never waits longer than [`STALL_TIMEOUT`] for a socket that
+//!   accepts no byte.
 //!
 //! Absent on purpose: who may see what (the `http` room decides before the upgrade) and what an
 //! event means.
 
 mod connection;
 mod message;
+mod patient;
 mod protocol;
 mod signal;
 mod subscription;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::agent_log::{Log, Position, Subject, WatchId, frames_in};
+use crate::agent_log::{LARGE_BYTES, LargeRead, Log, Position, Slice, Subject, WatchId, frames_in};
 use crate::model::Epoch;
 use crate::storage;
 use crate::telemetry::metrics;
@@ -20,6 +20,8 @@ pub(super) enum Served {
     CaughtUp,
     /// There is more to read.
     More,
+    /// So there is, and what was put into the outbox now came from disk.
+    MoreOfDisk,
     /// The log was deleted; the subscription is over.
     Ended,
 }
@@ -56,6 +58,23 @@ pub(super) struct Subscription {
     next: u64,
     /// Whether the client was told that it has caught up.
     live: bool,
+    /// What was read from disk while the piece before it was written.
+    ahead: Option<Box<Ahead>>,
+}
+
+#[derive(Debug)]
+struct Ahead {
+    from: u64,
+    slices: Vec<Slice>,
+}
+
+/// How much of a log is put into the outbox at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// Of what is in memory, which all readers share.
+    pub(super) memory_bytes: usize,
+    /// Of what has to be read from disk, which is the reader's alone.
+    pub(super) disk_bytes: usize,
 }
 
 impl Subscription {
@@ -79,6 +98,7 @@ impl Subscription {
             waker,
             next,
             live: false,
+            ahead: None,
         }
     }
 
@@ -87,17 +107,18 @@ impl Subscription {
     }
 
     /// Puts the next frames behind the cursor into `out`: at most one read of the log, of about
-    /// `bytes_max`.
+    /// `reach`.
     pub(super) async fn serve(
         &mut self,
         out: &mut Outbox,
-        bytes_max: usize,
+        reach: Reach,
         frames: Frames,
     ) -> Result<Served, storage::Error> {
+        let ahead = self.ahead.take();
         self.waker.rest();
-        let look = self
-            .log
-            .look(self.next, bytes_max, |bytes| frames.put(bytes, out));
+        let look = self.log.look(self.next, reach.memory_bytes, |bytes| {
+            frames.put(bytes, out)
+        });
         if look.ended {
             out.push_text(&protocol::ended(self.subject()));
             return Ok(Served::Ended);
@@ -105,7 +126,11 @@ impl Subscription {
         metrics::EVENTS_DELIVERED.add(look.next.saturating_sub(self.next));
         self.next = look.next;
         if !look.in_memory {
-            for slice in self.log.read_from_disk(self.next, bytes_max).await? {
+            let slices = match ahead.filter(|ahead| ahead.from == self.next) {
+                Some(ahead) => ahead.slices,
+                None => self.log.read_from_disk(self.next, reach.disk_bytes).await?,
+            };
+            for slice in slices {
                 if slice.first_id() > self.next {
                     self.overtaken(out);
                 }
@@ -114,7 +139,7 @@ impl Subscription {
                 self.next = next;
                 frames.put(slice.bytes(), out);
             }
-            return Ok(Served::More);
+            return Ok(Served::MoreOfDisk);
         }
         if self.next <= look.last_id {
             return Ok(Served::More);
@@ -124,6 +149,37 @@ impl Subscription {
             out.push_text(&protocol::live(self.subject(), look.last_id));
         }
         Ok(Served::CaughtUp)
+    }
+
+    /// Whether what comes next has to be read from disk.
+    pub(super) fn is_behind(&self) -> bool {
+        self.log.is_on_disk_only(self.next)
+    }
+
+    /// Leave to read in large pieces; `None` while too many others do.
+    pub(super) fn large_read(&self) -> Option<LargeRead> {
+        self.log.large_read()
+    }
+
+    /// Reads what will be wanted next, if it has to be read from disk, so that the disk and the
+    /// socket work at the same time. The caller has leave to.
+    pub(super) async fn read_ahead(&mut self) {
+        if !self.is_behind() {
+            return;
+        }
+        let read = self.log.read_from_disk(self.next, LARGE_BYTES / 2).await;
+        // One that failed is tried again when it is wanted, and tells then.
+        if let Ok(slices) = read
+            && !slices.is_empty()
+        {
+            let from = self.next;
+            self.ahead = Some(Box::new(Ahead { from, slices }));
+        }
+    }
+
+    /// Lets go of what was read ahead.
+    pub(super) fn forget_ahead(&mut self) {
+        self.ahead = None;
     }
 
     /// Retention has removed what the client was to get next: it is told, and goes on at the floor.
@@ -158,6 +214,9 @@ fn start(position: Position, after: Option<u64>, epoch: Option<Epoch>) -> (u64, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent_log::{EventView, Logs, NewEvent};
+    use crate::model::{AgentId, Timestamp};
+    use crate::storage::Database;
 
     #[test]
     fn a_cursor_begins_where_the_client_was_or_at_the_floor() {
@@ -190,5 +249,59 @@ mod tests {
         };
         assert_eq!(start(fresh, Some(0), None), (1, true));
         assert_eq!(start(fresh, None, None), (1, true));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_comes_next_and_nothing_else() {
+        const REACH: Reach = Reach {
+            memory_bytes: 8 << 10,
+            disk_bytes: 8 << 10,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs::new(Database::open_in_test(dir.path()), 32 << 10);
+        let log = logs.open(AgentId::random()).await.unwrap();
+        let event = NewEvent {
+            event_type: "e".to_owned(),
+            data: format!("\"{}\"", "d".repeat(1000)).into(),
+            timestamp: Timestamp::from_millis(0),
+            link: None,
+        };
+        for _ in 0..20 {
+            log.append(vec![event.clone(); 50]).await.unwrap();
+        }
+        let mut out = Outbox::default();
+        let signal = Arc::default();
+        let mut subscription =
+            Subscription::begin(log.clone(), &signal, 1, Some(0), None, &mut out);
+        let (mut aheads, mut turns) = (0, 0);
+        loop {
+            let served = subscription.serve(&mut out, REACH, Frames::Shared).await;
+            assert!(subscription.ahead.is_none(), "it is used or let go of");
+            turns += 1;
+            match served.unwrap() {
+                Served::MoreOfDisk => subscription.read_ahead().await,
+                Served::More => {}
+                Served::CaughtUp => break,
+                Served::Ended => panic!("it goes on"),
+            }
+            aheads += usize::from(subscription.ahead.is_some());
+            match turns % 3 {
+                // One that is of another place, and one that is given up.
+                1 => {
+                    if let Some(ahead) = &mut subscription.ahead {
+                        ahead.from += 1;
+                    }
+                }
+                2 => subscription.forget_ahead(),
+                _ => {}
+            }
+        }
+        assert!(aheads >= 3, "{aheads}");
+        let bytes = out.into_bytes();
+        let ids: Vec<u64> = frames_in(&bytes)
+            .filter_map(EventView::of_frame)
+            .map(|event| event.id)
+            .collect();
+        assert_eq!(ids, (1..=1000).collect::<Vec<_>>());
     }
 }

@@ -16,6 +16,8 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Slices handed to one system call; the kernel takes at most 1024, and beyond some dozens the
 /// call itself no longer matters.
 const SLICES_MAX: usize = 64;
+/// Room for slices that an outbox keeps when it is empty.
+const SLICES_KEPT: usize = 4;
 
 const FINAL_CLOSE: u8 = 0x88;
 const FINAL_PONG: u8 = 0x8A;
@@ -46,6 +48,12 @@ impl Outbox {
         self.bytes
     }
 
+    /// Everything, back to back.
+    #[cfg(test)]
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.slices.into_iter().flatten().collect()
+    }
+
     /// Writes everything; the longest time that the socket let it wait.
     ///
     /// # Errors
@@ -73,7 +81,7 @@ impl Outbox {
             self.advance(written);
         }
         // What a burst needed is not kept by a connection that is idle from now on.
-        if self.slices.capacity() > SLICES_MAX {
+        if self.slices.capacity() > SLICES_KEPT {
             self.slices = std::collections::VecDeque::new();
         }
         Ok(waited)

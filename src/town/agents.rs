@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::storage::CountedKey;
 
-use super::command::{AgentDone, CompletedStatus, NewAgent, NewReview, Prime, Verdict};
+use super::command::{AgentDone, CompletedStatus, Judgement, NewAgent, NewReview, Prime, Verdict};
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
@@ -384,8 +384,12 @@ pub(super) fn done(
     };
     if draft.find_review(bead_id)?.is_some() {
         // A reviewer that is done has found nothing to be changed.
-        let note = done.summary.unwrap_or_default();
-        return refinery::judge(draft, rig_id, agent_id, None, Verdict::Approve, note);
+        let judgement = Judgement {
+            verdict: Verdict::Approve,
+            text: done.summary.unwrap_or_default(),
+            head_sha: None,
+        };
+        return refinery::judge(draft, rig_id, agent_id, None, judgement);
     }
     molecules::refuse_unfinished(draft, bead_id)?;
     let metadata = json!({"branch": done.branch, "summary": done.summary});

@@ -49,9 +49,10 @@ pub(super) enum Command {
     SubmitReview(RigId, NewReview, Reply<Bead>),
     CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
     /// What the agent that reviews a branch says of it; `None` is the one on its hook.
-    JudgeReview(RigId, AgentId, Option<BeadId>, Verdict, String, Reply<()>),
+    JudgeReview(RigId, AgentId, Option<BeadId>, Judgement, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
     Acknowledge(BeadId, Reply<Bead>),
+    CloseEscalation(BeadId, Reply<Bead>),
     PauseTown(bool, Reply<()>),
     PauseRig(RigId, bool, Reply<()>),
     StopAll(Reply<Vec<AgentId>>),
@@ -372,6 +373,21 @@ pub struct ReviewOutcome {
     pub message: String,
     /// The commit on the target branch.
     pub commit_sha: Option<String>,
+    /// The branch's commit that was looked at, where somebody decides; see [`Review::head_sha`].
+    ///
+    /// [`Review::head_sha`]: crate::model::Review::head_sha
+    pub head_sha: Option<String>,
+}
+
+/// What a reviewer has to say.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// In a word.
+    pub verdict: Verdict,
+    /// In its own words.
+    pub text: String,
+    /// The branch's commit that it looked at, if it says so.
+    pub head_sha: Option<String>,
 }
 
 /// Something a person must look at.

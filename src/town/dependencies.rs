@@ -18,7 +18,7 @@ use super::draft::{Draft, Fact};
 use super::refusal::{Error, Refusal};
 
 /// Beads that one bead may depend on: they stand in its row.
-const DEPENDENCIES_MAX: usize = 100;
+pub(super) const DEPENDENCIES_MAX: usize = 100;
 
 /// Beads that may depend on one bead: all of them change when it closes, in one batch.
 const DEPENDENTS_MAX: usize = 1000;

@@ -199,9 +199,11 @@ pub(super) fn stopped(draft: &mut Draft<'_>, agent_id: AgentId, reason: &str) ->
     asks::forget(draft, agent_id)?;
     let metadata = json!({"status": "stopped", "reason": reason});
     agents::record(draft, "agent.exited", &agent, metadata);
-    agent.dispatch.requested_at = None;
-    agent.dispatch.attempts = agent.dispatch.attempts.saturating_sub(1);
-    agent.dispatch.due_at = draft.now;
+    // One end may be heard of twice, or after its run was counted as failed: it gives back one try.
+    if agent.dispatch.requested_at.take().is_some() {
+        agent.dispatch.attempts = agent.dispatch.attempts.saturating_sub(1);
+        agent.dispatch.due_at = draft.now;
+    }
     agents::set_status(draft, agent, AgentStatus::Idle, Some(reason))
 }
 

@@ -19,8 +19,8 @@ use crate::container::protocol::{
 use crate::container::{CallError, ContainerHandle};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadType, Mail, Review, ReviewStatus, RigId,
-    Town, TownId,
+    Agent, AgentId, AgentRole, Approval, AskId, Bead, BeadId, BeadType, Mail, Review, ReviewStatus,
+    RigId, Town, TownId,
 };
 use crate::notify::Notifier;
 use crate::storage::{self, AgentKey, BeadKey, ReviewBySource, ReviewKey, RigKey, TownKey, Tree};
@@ -337,6 +337,7 @@ impl Runner {
         let source = source.as_ref();
         Ok(prompts::review_prompt(&ReviewPrompt {
             branch: &review.branch,
+            head: review.head_sha.as_deref(),
             target,
             title: source.map_or("", |bead| &bead.title),
             body: source.and_then(|bead| bead.body.as_deref()),
@@ -482,6 +483,11 @@ impl Runner {
             target_branch: rig.default_branch,
             git_url: rig.git_url,
             entry_id,
+            needs_approval: town.approval_needed() > Approval::None,
+            // Who has not approved all that is needed has approved nothing.
+            approved_commit: review
+                .head_sha
+                .filter(|_| review.approval >= town.approval_needed()),
             gate_timeout_ms: u64::try_from(town.gate_timeout().as_millis()).unwrap_or(u64::MAX),
             settle_white_space: !town.requires_clean_merge(),
             gates: town.refinery.gates,

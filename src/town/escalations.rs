@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::model::{
-    Bead, BeadId, BeadStatus, BeadType, MailType, Priority, Raised, RigId, Timestamp,
+    AgentId, Bead, BeadId, BeadStatus, BeadType, MailType, Priority, Raised, RigId, Timestamp,
 };
 use crate::storage::{self, RaisedKey, Tree};
 
@@ -29,6 +29,16 @@ pub(super) fn raise(
     draft: &mut Draft<'_>,
     rig_id: Option<RigId>,
     escalation: Escalation,
+) -> Result<Bead, Error> {
+    raise_beside(draft, rig_id, escalation, None)
+}
+
+/// As [`raise`], where somebody has heard of the matter by another mail.
+pub(super) fn raise_beside(
+    draft: &mut Draft<'_>,
+    rig_id: Option<RigId>,
+    escalation: Escalation,
+    told: Option<AgentId>,
 ) -> Result<Bead, Error> {
     if let Some(matter) = &escalation.matter
         && let Some(mut open) = draft.escalation_about(matter)?
@@ -67,12 +77,17 @@ pub(super) fn raise(
     if let Some(matter) = matter {
         draft.set_escalation_about(&matter, bead.bead_id);
     }
-    tell(draft, &bead, 0)?;
+    tell(draft, &bead, 0, told)?;
     Ok(bead)
 }
 
 /// Tells whom the severity names, and remembers when.
-fn tell(draft: &mut Draft<'_>, bead: &Bead, again: u32) -> Result<(), Error> {
+fn tell(
+    draft: &mut Draft<'_>,
+    bead: &Bead,
+    again: u32,
+    told: Option<AgentId>,
+) -> Result<(), Error> {
     let notify = draft.settings.notifies && bead.priority >= Priority::High;
     let raised = Raised {
         bead_id: bead.bead_id,
@@ -82,16 +97,19 @@ fn tell(draft: &mut Draft<'_>, bead: &Bead, again: u32) -> Result<(), Error> {
     };
     set_raised(draft, &raised);
     if bead.priority >= Priority::Medium {
-        tell_mayor(draft, bead)?;
+        tell_mayor(draft, bead, told)?;
     }
     Ok(())
 }
 
 /// The mayor hears of what others raised; what it raised itself is for people.
-fn tell_mayor(draft: &mut Draft<'_>, bead: &Bead) -> Result<(), Error> {
+fn tell_mayor(draft: &mut Draft<'_>, bead: &Bead, told: Option<AgentId>) -> Result<(), Error> {
     let Some(mayor) = draft.mayor()? else {
         return Ok(());
     };
+    if told == Some(mayor.agent_id) {
+        return Ok(());
+    }
     if bead.created_by.as_deref() == Some(&*mayor.agent_id.to_string()) {
         return Ok(());
     }
@@ -130,7 +148,7 @@ pub(super) fn raise_again(draft: &mut Draft<'_>, bead_id: BeadId) -> Result<(), 
         &bead,
         Some(mail::SYSTEM.to_owned()),
     );
-    tell(draft, &bead, raised.again + 1)
+    tell(draft, &bead, raised.again + 1, None)
 }
 
 const fn more_severe(priority: Priority) -> Priority {
@@ -183,16 +201,29 @@ pub(super) fn notified(
 
 /// A person has taken the matter up: it is in progress, and what repeats it still folds into it.
 pub(super) fn acknowledge(draft: &mut Draft<'_>, escalation_id: BeadId) -> Result<Bead, Error> {
-    let bead = draft
-        .find_bead(escalation_id)?
-        .filter(|bead| bead.bead_type == BeadType::Escalation)
-        .ok_or(Refusal::EscalationNotFound(escalation_id))?;
+    let bead = find(draft, escalation_id)?;
     if bead.status != BeadStatus::Open {
         return Ok(bead);
     }
     draft.fact("escalation.acknowledged", beads::fact_of(&bead));
     beads::change_status(draft, bead, BeadStatus::InProgress, None)?;
     draft.bead(escalation_id)
+}
+
+/// A person has seen to the matter.
+pub(super) fn close(draft: &mut Draft<'_>, escalation_id: BeadId) -> Result<Bead, Error> {
+    let bead = find(draft, escalation_id)?;
+    if !bead.status.is_terminal() {
+        let by = Some(mail::USER.to_owned());
+        beads::finish(draft, escalation_id, BeadStatus::Closed, None, by)?;
+    }
+    draft.bead(escalation_id)
+}
+
+fn find(draft: &mut Draft<'_>, escalation_id: BeadId) -> Result<Bead, Error> {
+    let bead = draft.find_bead(escalation_id)?;
+    let bead = bead.filter(|bead| bead.bead_type == BeadType::Escalation);
+    Ok(bead.ok_or(Refusal::EscalationNotFound(escalation_id))?)
 }
 
 /// An escalation's status changes, or it is deleted: whatever comes, it is not raised again.

@@ -23,9 +23,9 @@ use super::answers::Request;
 use super::asks::AskReply;
 use super::bead_lists::{self, BeadFilter};
 use super::command::{
-    Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, MayorSession, NewAgent,
-    NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime, Reply, ReviewOutcome,
-    SlingOrder, Slung, StatusChange, StoppedRun, Verdict,
+    Advanced, AgentDone, Command, CompletedStatus, ConvoyState, Escalation, Judgement,
+    MayorSession, NewAgent, NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime, Reply,
+    ReviewOutcome, SlingOrder, Slung, StatusChange, StoppedRun,
 };
 use super::queries::{self, AgentFilter, AskView, Page};
 use super::refusal::{Error, Refusal};
@@ -133,13 +133,15 @@ impl TownHandle {
         /// Sends a word that is worth something only for a while.
         nudge(rig_id: Option<RigId>, agent_id: AgentId, new: NewNudge) -> Mail = Nudge;
         /// An agent's verdict on the branch that it reviews; `None` is the one on its hook.
-        judge_review(rig_id: RigId, agent_id: AgentId, entry_id: Option<BeadId>, verdict: Verdict, text: String) -> () = JudgeReview;
+        judge_review(rig_id: RigId, agent_id: AgentId, entry_id: Option<BeadId>, judgement: Judgement) -> () = JudgeReview;
         /// A person's word on a merge request.
         complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome) -> () = CompleteReview;
         /// Raises an escalation.
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
         /// Notes that a person has taken up an escalation.
         acknowledge(escalation_id: BeadId) -> Bead = Acknowledge;
+        /// Closes an escalation that a person has seen to.
+        close_escalation(escalation_id: BeadId) -> Bead = CloseEscalation;
         /// Holds or releases the whole town.
         pause(paused: bool) -> () = PauseTown;
         /// Holds or releases a rig.

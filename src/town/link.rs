@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::usage;
-use super::{agents, asks, dispatch, mayor, reviews, rework};
+use super::{agents, asks, dispatch, mayor, refinery, reviews, rework};
 
 /// Takes over the message at `place` if it is new. One that the state refuses is taken over with no
 /// change: refusing it again and again would hold up everything behind it.
@@ -178,6 +178,9 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
     if !is_about_this {
         return Ok(());
     }
+    if status == ReviewStatus::Pending {
+        return refinery::found(draft, review, commit_sha.unwrap_or_default());
+    }
     if let Some(gates) = gates {
         draft.set_review_output(entry_id, Some(gates.output));
         if !gates.passed {
@@ -194,6 +197,7 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         status,
         message,
         commit_sha,
+        head_sha: None,
     };
     reviews::end(draft, review, outcome)
 }

@@ -28,6 +28,9 @@ pub(super) fn send(
     rig_id: Option<RigId>,
     new: NewMail,
 ) -> Result<Mail, Error> {
+    if let Some(rig_id) = rig_id {
+        draft.rig(rig_id)?;
+    }
     let to = reachable(draft, rig_id, new.to_agent_id)?;
     let calls_for_help = new.mail_type == MailType::Help;
     let mail = insert(draft, &to, new, None)?;
@@ -72,7 +75,10 @@ pub(super) fn nudge(
     agent_id: AgentId,
     new: NewNudge,
 ) -> Result<Mail, Error> {
-    let to = reachable(draft, rig_id, agent_id)?;
+    let to = match rig_id {
+        Some(rig_id) => draft.agent_of(rig_id, agent_id)?,
+        None => draft.agent(agent_id)?,
+    };
     let expires_at = draft.now.after(new.time_to_live);
     let new = NewMail {
         from_agent_id: new.from_agent_id,
@@ -152,7 +158,8 @@ fn call_for_help(draft: &mut Draft<'_>, rig_id: Option<RigId>, mail: &Mail) -> R
         created_by: Some(mail.from_agent_id.clone()),
         matter: Some(format!("help:{}:{}", mail.from_agent_id, mail.subject)),
     };
-    escalations::raise(draft, rig_id, escalation).map(drop)
+    let told = Some(mail.to_agent_id);
+    escalations::raise_beside(draft, rig_id, escalation, told).map(drop)
 }
 
 /// Why a nudge is worth nothing any more; always `None` for other mail.

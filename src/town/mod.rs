@@ -64,9 +64,9 @@ mod work_reads;
 pub use asks::AskReply;
 pub use bead_lists::BeadFilter;
 pub use command::{
-    Advanced, AgentDone, BeadActor, CompletedStatus, ConvoyState, Escalation, MayorSession,
-    NewAgent, NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime, ReviewOutcome,
-    SessionStatus, SlingOrder, Slung, StatusChange, StoppedRun, Verdict,
+    Advanced, AgentDone, BeadActor, CompletedStatus, ConvoyState, Escalation, Judgement,
+    MayorSession, NewAgent, NewBead, NewConvoy, NewMail, NewNudge, NewReview, NewRig, Prime,
+    ReviewOutcome, SessionStatus, SlingOrder, Slung, StatusChange, StoppedRun, Verdict,
 };
 pub use effects::AgentTokens;
 pub use handle::TownHandle;

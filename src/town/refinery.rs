@@ -7,7 +7,7 @@ use crate::model::{
     ReviewStatus, RigId,
 };
 
-use super::command::Verdict;
+use super::command::{Judgement, Verdict};
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::{Error, Refusal};
@@ -18,9 +18,11 @@ pub(super) fn matter(entry_id: BeadId) -> String {
     format!("approve:{entry_id}")
 }
 
-/// Puts a merge request on the hook of the rig's refinery, which is made if there is none.
+/// Puts a merge request on the hook of the rig's refinery, which is made if there is none. One that
+/// no hook takes, because somebody made it depend on other work, say, is left to a person: it may
+/// not stand in the way of those behind it.
 pub(super) fn begin(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
-    let review = draft.review(entry_id)?;
+    let mut review = draft.review(entry_id)?;
     if review.status != ReviewStatus::Pending {
         return Ok(());
     }
@@ -29,7 +31,17 @@ pub(super) fn begin(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error
         format!("review: {}", review.branch),
         format!("Branch {} is on your hook.", review.branch),
     );
-    agents::hook(draft, review.rig_id, refinery.agent_id, entry_id)?;
+    match agents::hook(draft, review.rig_id, refinery.agent_id, entry_id) {
+        Ok(()) => {}
+        // It has something else, and is asked again later.
+        Err(error @ Error::Refused(Refusal::AgentHooked(..))) => return Err(error),
+        Err(Error::Refused(refusal)) => {
+            review.refinery_failed = true;
+            let why = format!("the refinery can't take it: {refusal}");
+            return set_waiting(draft, review, Priority::Medium, &why);
+        }
+        Err(error) => return Err(error),
+    }
     mail::send_system(
         draft,
         refinery.agent_id,
@@ -87,9 +99,13 @@ pub(super) fn judge(
     rig_id: RigId,
     agent_id: AgentId,
     entry_id: Option<BeadId>,
-    verdict: Verdict,
-    text: String,
+    judgement: Judgement,
 ) -> Result<(), Error> {
+    let Judgement {
+        verdict,
+        text,
+        head_sha,
+    } = judgement;
     let agent = draft.agent_of(rig_id, agent_id)?;
     let entry_id = entry_id
         .or(agent.hook)
@@ -98,6 +114,7 @@ pub(super) fn judge(
     if agent.hook != Some(entry_id) || review.status != ReviewStatus::InReview {
         return Err(Refusal::ReviewNotHeld(entry_id, agent_id).into());
     }
+    is_still_at(&review, head_sha.as_deref())?;
     free(draft, &agent, &review)?;
     dispatch::works_again(draft, rig_id)?;
     breaker::worked(draft, agent_id)?;
@@ -115,12 +132,26 @@ pub(super) fn judge(
     }
 }
 
-/// A person approves the branch, wherever it waits; who reviews it need not go on.
+/// Refuses a word about another commit than the branch's.
+fn is_still_at(review: &Review, looked_at: Option<&str>) -> Result<(), Error> {
+    match (&review.head_sha, looked_at) {
+        (Some(head), Some(looked_at)) if head != looked_at => {
+            Err(Refusal::ReviewMoved(review.entry_id, head.clone()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A person approves the branch, wherever it waits; who reviews it need not go on. The word is for
+/// the commit that is known, or that is named; before either, for the one that is found first.
 pub(super) fn approve_as_person(
     draft: &mut Draft<'_>,
-    review: Review,
+    mut review: Review,
     note: String,
+    looked_at: Option<String>,
 ) -> Result<(), Error> {
+    is_still_at(&review, looked_at.as_deref())?;
+    review.head_sha = review.head_sha.or(looked_at);
     match review.status {
         ReviewStatus::Rework => {
             let elsewhere = review.status.as_str();
@@ -139,7 +170,9 @@ fn approve(
     by: String,
     note: String,
 ) -> Result<(), Error> {
-    let metadata = json!({"by": by, "approval": approval.as_str(), "note": note});
+    let metadata = json!({
+        "by": by, "approval": approval.as_str(), "note": note, "head_sha": review.head_sha,
+    });
     reviews::fact(draft, "review.approved", &review, metadata);
     reviews::close_call(draft, review.entry_id)?;
     review.approval = review.approval.max(approval);
@@ -150,6 +183,30 @@ fn approve(
         review.started_at = None;
         review.due_at = draft.now;
     }
+    draft.set_review(review)
+}
+
+/// The container has looked at the branch instead of merging it. What was approved is one commit; if
+/// the branch is at another one now, it needs its approvals anew.
+pub(super) fn found(draft: &mut Draft<'_>, mut review: Review, head: String) -> Result<(), Error> {
+    let is_known = review.head_sha.as_ref() == Some(&head);
+    if is_known && review.approval >= draft.config()?.approval_needed() {
+        // What is approved was to be merged: the container and the town do not agree.
+        return reviews::failed_try(draft, review, "the approved commit was not merged");
+    }
+    let metadata = json!({"head_sha": head, "before": review.head_sha});
+    if review.head_sha.is_some() && !is_known {
+        review.approval = Approval::None;
+        review.approval_note = None;
+        reviews::fact(draft, "review.moved", &review, metadata);
+    } else {
+        reviews::fact(draft, "review.found", &review, metadata);
+    }
+    review.head_sha = Some(head);
+    review.status = ReviewStatus::Pending;
+    review.started_at = None;
+    review.due_at = draft.now;
+    review.attempts = 0;
     draft.set_review(review)
 }
 

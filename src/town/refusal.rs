@@ -77,6 +77,9 @@ pub enum Refusal {
     /// The merge request is not where this can be done to it.
     #[error("merge request {0} is {1}; that can't be done to it now")]
     ReviewElsewhere(BeadId, &'static str),
+    /// The word is about another commit than the one the branch is at.
+    #[error("the branch of merge request {0} is at {1} now; look at it anew")]
+    ReviewMoved(BeadId, String),
     /// Another agent, or none, reviews it.
     #[error("merge request {0} is not on the hook of agent {1}")]
     ReviewNotHeld(BeadId, AgentId),

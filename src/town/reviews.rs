@@ -88,6 +88,7 @@ pub(super) fn submit(draft: &mut Draft<'_>, rig_id: RigId, new: NewReview) -> Re
         approval: Approval::None,
         approval_note: None,
         refinery_failed: false,
+        head_sha: None,
     })?;
     Ok(entry)
 }
@@ -102,11 +103,11 @@ pub(super) fn metadata_of(new: &NewReview, reworks: u32) -> serde_json::Value {
     })
 }
 
-/// A merge has been asked for. One that lacks an approval by now, or is elsewhere, is left alone.
+/// A merge has been asked for. One that lacks an approval by now, or is elsewhere, is left alone;
+/// but as long as nobody knows the commit that is to be approved, the container looks at the branch.
 pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
     let mut review = draft.review(entry_id)?;
-    let waits = matches!(review.status, ReviewStatus::Pending | ReviewStatus::Waiting);
-    if !waits || review.approval < draft.config()?.approval_needed() {
+    if !waits_for_container(&review, draft.config()?.approval_needed()) {
         return Ok(());
     }
     close_call(draft, entry_id)?;
@@ -120,6 +121,16 @@ pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error
     Ok(())
 }
 
+/// Whether the container has to merge the branch, or to look at it.
+fn waits_for_container(review: &Review, needed: Approval) -> bool {
+    let is_approved = review.approval >= needed;
+    match review.status {
+        ReviewStatus::Pending => is_approved || review.head_sha.is_none(),
+        ReviewStatus::Waiting => is_approved,
+        _ => false,
+    }
+}
+
 /// A merge came to no verdict on the branch: it was refused for a reason that may pass, never
 /// answered, or lost with its container. It is tried again after a while, a few times.
 pub(super) fn failed_try(draft: &mut Draft<'_>, review: Review, reason: &str) -> Result<(), Error> {
@@ -130,6 +141,7 @@ pub(super) fn failed_try(draft: &mut Draft<'_>, review: Review, reason: &str) ->
         status: ReviewStatus::Failed,
         message: format!("{MERGE_ATTEMPTS_MAX} tries failed; the last one: {reason}"),
         commit_sha: None,
+        head_sha: None,
     };
     end(draft, review, outcome)
 }
@@ -157,7 +169,7 @@ pub(super) fn not_merged(draft: &mut Draft<'_>, reason: &str) -> Result<(), Erro
             .collect::<Result<Vec<_>, _>>()?;
         for entry_id in waiting {
             let mut review = draft.review(entry_id)?;
-            let waits = review.status == status && review.approval >= needed;
+            let waits = review.status == status && waits_for_container(&review, needed);
             if waits && review.due_at <= draft.now {
                 review.attempts += 1;
                 failed_try(draft, review, reason)?;
@@ -188,7 +200,9 @@ pub(super) fn decide(
 ) -> Result<(), Error> {
     let review = open_review(draft, rig_id, entry_id)?;
     match outcome.status {
-        ReviewStatus::Merged => refinery::approve_as_person(draft, review, outcome.message),
+        ReviewStatus::Merged => {
+            refinery::approve_as_person(draft, review, outcome.message, outcome.head_sha)
+        }
         ReviewStatus::Conflict if review.status == ReviewStatus::Rework => {
             Err(Refusal::ReviewElsewhere(entry_id, review.status.as_str()).into())
         }
@@ -225,6 +239,7 @@ pub(super) fn end(
         status,
         message,
         commit_sha,
+        head_sha: _,
     } = outcome;
     let entry_id = review.entry_id;
     close_call(draft, entry_id)?;
@@ -290,7 +305,7 @@ pub(super) fn end(
     )
 }
 
-/// The mayor and the author hear how it went, if they exist.
+/// The author hears how it went, and the mayor, where no escalation tells it the same.
 fn tell(
     draft: &mut Draft<'_>,
     review: &Review,
@@ -298,7 +313,9 @@ fn tell(
     subject: &str,
     body: &str,
 ) -> Result<(), Error> {
-    if let Some(mayor) = draft.mayor()? {
+    let is_escalated =
+        mail_type == MailType::MergeFailed && draft.find_bead(review.source_bead_id)?.is_some();
+    if let Some(mayor) = draft.mayor()?.filter(|_| !is_escalated) {
         mail::send_system(draft, mayor.agent_id, mail_type, subject, body)?;
     }
     mail::send_system(draft, review.agent_id, mail_type, subject, body)

@@ -61,6 +61,7 @@ pub(super) fn send_back(
             status,
             message,
             commit_sha: None,
+            head_sha: None,
         };
         return reviews::end(draft, review, outcome);
     }
@@ -73,6 +74,7 @@ pub(super) fn send_back(
     review.due_at = draft.now;
     review.approval = Approval::None;
     review.approval_note = None;
+    review.head_sha = None;
     review.message = Some(what.to_owned());
     let metadata = json!({"cause": cause.as_str(), "rework": review.reworks, "reason": what});
     reviews::fact(draft, "review.rework", &review, metadata);

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::case::{Case, ONE_TRY};
+use crate::support::case::{Case, ONE_TRY, rehearsal};
 use crate::support::program::Program;
 
 /// How long anything that must happen may take on a busy machine.
@@ -177,6 +177,120 @@ async fn a_person_answers_agents_and_takes_up_an_escalation() {
     let path = format!("{}/beads/{bead_id}", case.rig);
     assert_eq!(case.server.get(&path).await["status"], "in_progress");
     browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_sends_a_branch_back_approves_it_and_makes_a_token() {
+    let mut config = rehearsal();
+    config["refinery"] = json!({"gates": ["echo gates ran"], "auto_merge": false});
+    config["budget"] = json!({"tokens_per_day": 5_000_000});
+    let case = Case::new(ONE_TRY, config).await;
+    let body = "rehearse: write a.txt <<one\nrehearse: rework write a.txt <<two";
+    let bead = case.sling("Greet people", body).await;
+    let browser = Browser::start().await;
+    let page = format!("http://{}/", case.server.address());
+    browser.client.goto(&page).await.unwrap();
+    let click = async |css: &str| {
+        let found = browser.client.find(Locator::Css(css)).await.unwrap();
+        found.click().await.unwrap();
+    };
+    let fill = async |css: &str, text: &str| {
+        let found = browser.client.find(Locator::Css(css)).await.unwrap();
+        found.send_keys(text).await.unwrap();
+    };
+    let waits = r#"
+        return document.querySelector(".attention li[data-kind=approval]") !== null
+            && document.querySelector(".bead .facts").textContent.includes("waits for your approval");
+    "#;
+    browser.until("the branch waits for a person", waits).await;
+    click("#attention-list li[data-kind=approval] .card-title").await;
+    let is_open = r#"
+        return document.querySelector(".review[data-status=waiting] .decision .approve") !== null;
+    "#;
+    browser.until("a person can decide", is_open).await;
+    click(".decision .send-back").await;
+    browser
+        .until(
+            "words are asked for",
+            r#"
+        return document.querySelector(".decision .problem").textContent.includes("must be changed");
+    "#,
+        )
+        .await;
+    fill(".decision textarea", "Write two.").await;
+    click(".decision .send-back").await;
+    browser
+        .until(
+            "it is mended and waits again",
+            r#"
+        return document.querySelector(".attention li[data-kind=approval]") !== null
+            && document.querySelector(".bead .facts").textContent.includes("sent back 1 of 3");
+    "#,
+        )
+        .await;
+    click("#bead-dialog [data-close]").await;
+    click("#attention-list li[data-kind=approval] .card-title").await;
+    browser.until("a person can decide again", is_open).await;
+    click(".decision .approve").await;
+    // Not by the facts: nobody has read their socket for a while.
+    let is_closed = |bead: &Value| bead["status"] == "closed";
+    case.server
+        .until("it is merged", &bead.path, is_closed)
+        .await;
+    assert_eq!(case.repository.pushed("main", "a.txt"), "two\n");
+    browser
+        .until(
+            "nothing needs a person",
+            r#"return document.getElementById("attention").hidden;"#,
+        )
+        .await;
+    click("#bead-dialog [data-close]").await;
+    click(".bead[data-status=closed] .card-title").await;
+    browser
+        .until(
+            "it shows what the gates printed",
+            r#"
+        return document.querySelector(".review[data-status=merged] .gates pre")?.textContent
+            .includes("gates ran") === true;
+    "#,
+        )
+        .await;
+    click("#bead-dialog [data-close]").await;
+    browser
+        .until(
+            "the budget is shown",
+            r#"return document.getElementById("town-usage").textContent.includes("of 5M tokens");"#,
+        )
+        .await;
+    make_and_revoke_a_token(&browser).await;
+    browser.end().await;
+}
+
+async fn make_and_revoke_a_token(browser: &Browser) {
+    let click = async |css: &str| {
+        let found = browser.client.find(Locator::Css(css)).await.unwrap();
+        found.click().await.unwrap();
+    };
+    click("#show-tokens").await;
+    let name = browser.client.find(Locator::Css("#token-form [name=name]"));
+    name.await.unwrap().send_keys("nightly").await.unwrap();
+    click("#token-form [type=submit]").await;
+    browser
+        .until(
+            "the token is shown once and listed",
+            r#"
+        return document.querySelector("dialog output code")?.textContent.length > 20
+            && document.querySelector("[data-token] b")?.textContent === "nightly";
+    "#,
+        )
+        .await;
+    click("[data-token] button").await;
+    browser
+        .until(
+            "it is revoked",
+            r#"return document.querySelector("[data-token]") === null;"#,
+        )
+        .await;
 }
 
 /// A headless Chromium with a profile of its own. Nothing of it is left, however the test ends.

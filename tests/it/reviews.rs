@@ -66,6 +66,10 @@ async fn a_branch_is_reviewed_gated_and_merged() {
     assert_eq!(case.repository.pushed("main", "a.txt"), "Hello\n");
     assert_eq!(case.facts.count("review.approved", |_| true), 1);
     assert_eq!(types(&mailbox(&case, &bead.agent_id).await), ["MERGED"]);
+    let path = format!("{}/agents?role=refinery", case.rig);
+    let refinery = case.server.get(&path).await;
+    let mails = mailbox(&case, refinery[0]["id"].as_str().unwrap()).await;
+    assert_eq!(types(&mails), ["MERGE_READY"]);
     let queue = format!("{}/review-queue", case.rig);
     assert_eq!(case.server.get(&queue).await, json!([]), "nothing waits");
     let merged = case.server.get(&format!("{queue}?status=merged")).await;
@@ -193,6 +197,66 @@ async fn without_auto_merge_a_person_sends_back_or_approves() {
         (status.as_u16(), &answer["code"]),
         (409, &json!("review_finished"))
     );
+    case.end().await;
+}
+
+/// Every request to the container carries the config as it is then.
+#[tokio::test]
+async fn the_next_request_uses_the_config_as_it_is_now() {
+    let mut config = rehearsal();
+    config["refinery"] = json!({"gates": ["echo the colour is $COLOUR"], "auto_merge": false});
+    config["env_vars"] = json!({"COLOUR": "red"});
+    let mut case = Case::new(ONE_TRY, config).await;
+    let bead = case.sling("Greet people", "").await;
+    let entry = entry_of(&mut case, &bead).await;
+    let waits = |review: &Value| review["status"] == "waiting";
+    case.server.until("it waits", &entry, waits).await;
+    let patch = json!({"env_vars": {"COLOUR": "blue"}});
+    let path = format!("{}/config", case.town);
+    case.server.must("PATCH", &path, patch).await;
+    let word = json!({"status": "merged"});
+    case.server.post(&format!("{entry}/complete"), word).await;
+    case.expect_closed(&bead).await;
+    let output = &case.server.get(&entry).await["gate_output"];
+    assert!(names(output, "the colour is blue\n"), "{output}");
+    case.end().await;
+}
+
+#[tokio::test]
+async fn what_is_pushed_after_the_approval_is_not_merged_without_another() {
+    let mut case = town_with(json!({"auto_merge": false})).await;
+    let bead = case
+        .sling("Greet people", "rehearse: write a.txt <<one")
+        .await;
+    let entry = entry_of(&mut case, &bead).await;
+    let waits = |review: &Value| review["status"] == "waiting";
+    let review = case.server.until("it waits", &entry, waits).await;
+    let branch = review["branch"].as_str().unwrap();
+    let known = review["head_sha"].as_str().unwrap();
+    let head = case.repository.git(&["rev-parse", branch]);
+    assert_eq!(head.trim(), known);
+    // Held, so that somebody can push between the approval and the merge.
+    let path = format!("{}/pause", case.town);
+    case.server.post(&path, Value::Null).await;
+    let complete = format!("{entry}/complete");
+    let word = json!({"status": "merged", "head_sha": known});
+    case.server.post(&complete, word.clone()).await;
+    case.repository.commit_to(branch, "b.txt", "more\n");
+    let path = format!("{}/resume", case.town);
+    case.server.post(&path, Value::Null).await;
+    let moved = case.facts.until("review.moved", |_| true).await;
+    assert_eq!(moved["metadata"]["before"], known);
+    let review = case.server.until("it waits again", &entry, waits).await;
+    assert_eq!(review["approval"], "none");
+    let (status, answer) = case.server.call("POST", &complete, word).await;
+    assert_eq!(
+        (status.as_u16(), &answer["code"]),
+        (409, &json!("review_moved"))
+    );
+    let word = json!({"status": "merged", "head_sha": review["head_sha"]});
+    case.server.post(&complete, word).await;
+    case.expect_closed(&bead).await;
+    assert_eq!(case.repository.pushed("main", "b.txt"), "more\n");
     case.end().await;
 }
 

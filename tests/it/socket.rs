@@ -4,7 +4,7 @@ use fastwebsockets::{Frame, OpCode};
 use serde_json::{Value, json};
 
 use crate::support::repository::Repository;
-use crate::support::server::{Server, Stream, exchange};
+use crate::support::server::{PATIENCE, Server, Stream, exchange, exchange_on};
 use crate::support::world::World;
 
 /// Appends events `from..=to`, whose data is their number.
@@ -285,4 +285,65 @@ async fn silent_clients_are_asked_and_then_let_go() {
     let (opcode, _) = stream.frame().await.unwrap();
     assert_eq!(opcode, OpCode::Ping, "the server asks");
     assert_eq!(stream.frame().await, None, "no answer, no connection");
+}
+
+/// One request on a connection of its own; `None` if the server closed it unanswered.
+async fn ask(
+    server: &Server,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Option<(u16, hyper::HeaderMap, Value)> {
+    let address = server.address();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let answer = exchange_on(stream, address, "GET", path, headers, vec![]).await;
+    let (status, headers, body) = answer.ok()?;
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    Some((status.as_u16(), headers, body))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_counts_as_a_connection_for_as_long_as_it_lives() {
+    const MOST: usize = 8;
+    let server = Server::start(&["--http-connections-max", &MOST.to_string()]);
+    let town = server.town(json!({"agent_server": "rehearsal"})).await;
+    let path = format!("{town}/ws");
+    // Connections that were used before may take a moment to go, so some tries may be refused.
+    let mut streams = Vec::new();
+    let begun = std::time::Instant::now();
+    while streams.len() < MOST {
+        assert!(begun.elapsed() < PATIENCE, "{} of {MOST}", streams.len());
+        if let Some(mut stream) = Stream::try_connect(server.address(), &path, &[]).await {
+            assert_eq!(stream.next().await.unwrap()["type"], "hello");
+            streams.push(stream);
+        }
+    }
+    // All places are taken by WebSockets, whose handshakes are over.
+    let upgrade = [
+        ("upgrade", "websocket"),
+        ("connection", "upgrade"),
+        ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+        ("sec-websocket-version", "13"),
+    ];
+    for (path, headers) in [("/health", &[][..]), (path.as_str(), &upgrade)] {
+        let answer = ask(&server, path, headers).await;
+        let (status, headers, body) = answer.expect("a refusal is an answer");
+        assert_eq!(
+            (status, &body["code"]),
+            (503, &json!("too_many_connections"))
+        );
+        assert!(headers.contains_key("retry-after"), "{headers:?}");
+    }
+    // Those that are there go on, and a place that is given back is used again.
+    for stream in &mut streams {
+        stream.say(json!({"type": "ping", "id": 2})).await;
+        assert_eq!(stream.next().await.unwrap()["type"], "pong");
+    }
+    streams.pop();
+    let begun = std::time::Instant::now();
+    while ask(&server, "/health", &[])
+        .await
+        .is_none_or(|answer| answer.0 != 200)
+    {
+        assert!(begun.elapsed() < PATIENCE, "the place is never given back");
+    }
 }

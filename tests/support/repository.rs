@@ -68,6 +68,17 @@ impl Repository {
         git(&work, &["push", "-q", "origin", "HEAD:main"]);
     }
 
+    /// Adds a file to a branch that is there.
+    pub(crate) fn commit_to(&self, branch: &str, path: &str, text: &str) {
+        let work = self.work();
+        git(&work, &["fetch", "-q", "origin", branch]);
+        git(&work, &["checkout", "-q", "--detach", "FETCH_HEAD"]);
+        std::fs::write(work.join(path), text).unwrap();
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", &format!("Add {path}")]);
+        git(&work, &["push", "-q", "origin", &format!("HEAD:{branch}")]);
+    }
+
     /// The text of a file in a branch of the bare repository.
     pub(crate) fn pushed(&self, branch: &str, path: &str) -> String {
         let origin = self.folder.path().join("origin.git");

@@ -396,6 +396,16 @@ where
 
 impl Stream {
     pub(crate) async fn connect(address: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        let stream = Self::try_connect(address, path, headers).await;
+        stream.expect("the server takes the WebSocket")
+    }
+
+    /// `None` if the server refuses.
+    pub(crate) async fn try_connect(
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Option<Self> {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut request = Request::builder()
             .uri(path)
@@ -413,8 +423,8 @@ impl Stream {
         let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
         let (socket, _) = fastwebsockets::handshake::client(&Spawner, request, stream)
             .await
-            .unwrap();
-        Self { socket }
+            .ok()?;
+        Some(Self { socket })
     }
 
     pub(crate) async fn say(&mut self, message: Value) {

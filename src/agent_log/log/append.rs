@@ -81,6 +81,16 @@ pub struct Staged {
     last_id: u64,
 }
 
+/// Starts a log's commit when it is dropped, so that whoever waits for it is answered, whatever
+/// becomes of the committer's turn.
+struct Takeoff(Log);
+
+impl Drop for Takeoff {
+    fn drop(&mut self) {
+        self.0.fly();
+    }
+}
+
 /// One commit of a log's own.
 struct Flight {
     staged: Staged,
@@ -170,7 +180,8 @@ impl Log {
             !std::mem::replace(&mut queue.in_flight, true)
         };
         if start {
-            self.fly();
+            let takeoff = Takeoff(self.clone());
+            self.0.tree.take_turn(Box::new(move || drop(takeoff)));
         }
         Ok(outcome)
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::storage::{self, SegmentKey};
 
+use super::super::reads::LargeRead;
 use super::super::segment::{Segment, Slice};
 use super::{Log, committer_ended};
 
@@ -92,8 +93,15 @@ impl Log {
         from: u64,
         bytes_max: usize,
     ) -> Result<Vec<Slice>, storage::Error> {
+        let turn = self.0.shared.reads.turn().await;
         let log = self.clone();
-        let read = tokio::task::spawn_blocking(move || log.read_disk(from, bytes_max))
+        let reading = move || {
+            let read = log.read_disk(from, bytes_max);
+            // Also if nobody waits for it any more, because it can't be cut off.
+            drop(turn);
+            read
+        };
+        let read = tokio::task::spawn_blocking(reading)
             .await
             .unwrap_or_else(|_| Err(committer_ended()));
         match read {
@@ -101,6 +109,22 @@ impl Log {
             Err(_) if self.has_ended() => Ok(Vec::new()),
             read => read,
         }
+    }
+
+    /// Whether an event has to be read from disk.
+    #[must_use]
+    pub fn is_on_disk_only(&self, id: u64) -> bool {
+        let state = self.lock();
+        id <= state.last_id && state.tail.from(id).is_none()
+    }
+
+    /// Leave for reads of up to [`LARGE_BYTES`]; `None` while too many other readers have it. Who
+    /// has none reads in small pieces.
+    ///
+    /// [`LARGE_BYTES`]: crate::agent_log::LARGE_BYTES
+    #[must_use]
+    pub fn large_read(&self) -> Option<LargeRead> {
+        self.0.shared.reads.large()
     }
 
     /// The slice that begins with one event; `None` if that is below the floor or not durable yet.

@@ -238,3 +238,35 @@ async fn events_that_were_taken_back_leave_no_gap() {
 
 mod retention;
 mod sequences;
+
+/// Whether the committer has ended before an append asks for its turn or while it waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_is_answered_although_the_committer_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path());
+    let log = log(&database, AgentId::random()).await;
+    let mut waiting = Vec::new();
+    for n in 0..200 {
+        if n == 100 {
+            let database = database.clone();
+            waiting.push(tokio::task::spawn_blocking(move || {
+                database.close();
+                true
+            }));
+        }
+        let log = log.clone();
+        waiting.push(tokio::spawn(async move {
+            log.append(vec![event("1", None)]).await.is_ok()
+        }));
+    }
+    let mut stored = 0;
+    for answer in waiting {
+        stored += u64::from(answer.await.unwrap());
+    }
+    assert_eq!(
+        log.position().last_id,
+        stored - 1,
+        "the closing is no event"
+    );
+    assert!(log.append(vec![event("1", None)]).await.is_err());
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::actor::Fleet;
 use super::command::{Command, Denied};
 use crate::config::ResolvedTownConfig;
-use crate::container::git::{BranchName, Gates, GitUrl, MergeTask};
+use crate::container::git::{Approved, BranchName, Gates, GitUrl, MergeTask};
 use crate::container::protocol::{AgentMerge, MergeBranch, message_type};
 
 impl Fleet {
@@ -36,6 +36,11 @@ impl Fleet {
                     .for_gates(&config.map_or_else(BTreeMap::new, |own| own.env_vars.clone())),
             },
             settle_white_space: merge.settle_white_space,
+            approved: if merge.needs_approval {
+                Approved::Only(merge.approved_commit)
+            } else {
+                Approved::Any
+            },
         };
         if !self.merges.insert(merge.entry_id) {
             return Ok(());

@@ -35,6 +35,27 @@ pub struct MergeTask {
     pub gates: Gates,
     /// Whether git may settle conflicts that are about white space alone.
     pub settle_white_space: bool,
+    /// Which commit of the branch may be merged.
+    pub approved: Approved,
+}
+
+/// Which commit of a branch may be merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Approved {
+    /// Whatever it is at.
+    Any,
+    /// The one that was approved; `None` if none was yet.
+    Only(Option<String>),
+}
+
+impl Approved {
+    /// Whether a branch at `commit` may be merged.
+    pub(crate) fn covers(&self, commit: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(approved) => approved.as_deref() == Some(commit),
+        }
+    }
 }
 
 /// How a merge ended.
@@ -68,6 +89,17 @@ impl MergeOutcome {
             status: MergeStatus::Conflict,
             message,
             commit_sha: None,
+            retryable: false,
+            gates: None,
+        }
+    }
+
+    /// It is at `commit`, which nobody has approved.
+    fn found(task: &MergeTask, commit: String) -> Self {
+        Self {
+            status: MergeStatus::Found,
+            message: format!("branch {} is at {commit}", task.branch),
+            commit_sha: Some(commit),
             retryable: false,
             gates: None,
         }
@@ -127,6 +159,9 @@ impl Repository {
                 return Ok(outcome);
             }
             match self.settled_commit(task).await? {
+                Ok(commit) if !task.approved.covers(&commit) => {
+                    Ok(MergeOutcome::found(task, commit))
+                }
                 Ok(commit) => self.merge_commit(task, &commit, &mut taken).await,
                 Err(outcome) => Ok(outcome),
             }

@@ -31,7 +31,7 @@ pub(crate) use command::is_unreachable;
 pub use environment::{CREDENTIAL_SOCKET_VARIABLE, GitEnvironment, Identity};
 pub(super) use environment::{PROXIES, TRUST};
 pub use gates::Gates;
-pub use merge::{MergeOutcome, MergeTask};
+pub use merge::{Approved, MergeOutcome, MergeTask};
 pub use repository::Repository;
 pub use sample::{SAMPLE_BRANCH, make_sample};
 pub use worktree::{Worktree, WorktreeTask};

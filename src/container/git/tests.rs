@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{
-    AllowedRepositories, BranchName, Gates, Git, GitEnvironment, GitUrl, Identity, MergeOutcome,
-    MergeTask, Repository, Worktree, WorktreeTask,
+    AllowedRepositories, Approved, BranchName, Gates, Git, GitEnvironment, GitUrl, Identity,
+    MergeOutcome, MergeTask, Repository, Worktree, WorktreeTask,
 };
 use crate::container::protocol::MergeStatus;
 use crate::model::{AgentId, BeadId, RigId};
@@ -89,6 +89,15 @@ impl Rig {
     }
 
     async fn merge_entry(&self, entry_id: BeadId, branch: &str) -> MergeOutcome {
+        self.merge_approved(entry_id, branch, Approved::Any).await
+    }
+
+    async fn merge_approved(
+        &self,
+        entry_id: BeadId,
+        branch: &str,
+        approved: Approved,
+    ) -> MergeOutcome {
         let task = MergeTask {
             url: self.url(),
             entry_id,
@@ -97,6 +106,7 @@ impl Rig {
             message: format!("Merge {branch}"),
             gates: Gates::default(),
             settle_white_space: false,
+            approved,
         };
         self.repository.merge(&task).await
     }
@@ -215,6 +225,35 @@ async fn what_others_merged_already_is_merged() {
     git(&worktree.path, &["push", "-q", "origin", "HEAD:main"]);
     let outcome = rig.merge("one").await;
     assert_eq!(outcome.status, MergeStatus::Merged, "{}", outcome.message);
+}
+
+#[tokio::test]
+async fn only_the_approved_commit_is_merged() {
+    let rig = Rig::new();
+    let worktree = rig.worktree(AgentId::random(), "one").await;
+    commit(&worktree.path, "one.txt", "1\n", "one");
+    let entry = BeadId::random();
+    let first = git(&worktree.path, &["rev-parse", "HEAD"]);
+    let looked = rig.merge_approved(entry, "one", Approved::Only(None)).await;
+    assert_eq!(
+        (looked.status, looked.commit_sha.as_ref()),
+        (MergeStatus::Found, Some(&first))
+    );
+    // What is approved is on the remote, where people can look at it.
+    assert_eq!(git(&rig.remote(), &["rev-parse", "one"]), first);
+    commit(&worktree.path, "two.txt", "2\n", "two");
+    let second = git(&worktree.path, &["rev-parse", "HEAD"]);
+    let only = Approved::Only(Some(first));
+    let moved = rig.merge_approved(entry, "one", only).await;
+    assert_eq!(
+        (moved.status, moved.commit_sha.as_ref()),
+        (MergeStatus::Found, Some(&second))
+    );
+    assert!(!main_has(&rig, "one.txt"));
+    let only = Approved::Only(Some(second));
+    let merged = rig.merge_approved(entry, "one", only).await;
+    assert_eq!(merged.status, MergeStatus::Merged, "{}", merged.message);
+    assert!(main_has(&rig, "two.txt"));
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 pub struct ReviewPrompt<'a> {
     /// The branch.
     pub branch: &'a str,
+    /// The commit that is to be approved.
+    pub head: Option<&'a str>,
     /// What it is to be merged into.
     pub target: &'a str,
     /// The work's title.
@@ -42,11 +44,19 @@ pub struct ReworkPrompt<'a> {
 #[must_use]
 pub fn review_prompt(prompt: &ReviewPrompt<'_>) -> String {
     let ReviewPrompt { branch, target, .. } = prompt;
+    let at = prompt
+        .head
+        .map_or_else(|| format!("origin/{branch}"), str::to_owned);
     let mut sections = vec![format!(
         "This merge request is on your hook. Review it now.\n\n# Review of {branch}\n\
          It is to be merged into {target}. Look at it with `git fetch origin` and \
-         `git diff origin/{target}...origin/{branch}`."
+         `git diff origin/{target}...{at}`."
     )];
+    if let Some(head) = prompt.head {
+        sections.push(format!(
+            "Your verdict is about commit {head}. What is pushed after it needs another one."
+        ));
+    }
     if prompt.reworks > 0 {
         sections.push(format!(
             "It was sent back {} times and mended. Look first at whether what was wrong is right now.",
@@ -124,6 +134,7 @@ mod tests {
     fn a_review_names_the_branch_the_work_and_the_verdicts() {
         let gates = ["make check".to_owned()];
         let text = review_prompt(&ReviewPrompt {
+            head: Some("c0ffee"),
             branch: "gt/toast-1",
             target: "main",
             title: "Paint the door",
@@ -134,7 +145,8 @@ mod tests {
             reworks: 1,
         });
         for part in [
-            "origin/main...origin/gt/toast-1",
+            "origin/main...c0ffee",
+            "about commit c0ffee",
             "Paint the door\n\nGreen.",
             "It is green now.",
             "pull/3",

@@ -1,8 +1,10 @@
 //! Model types on the wire are their own text; the model itself knows no wire format.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use serde::de::{Error, Visitor};
+use serde::{Deserializer, Serializer};
 
 /// How a model type is read from its text.
 pub trait FromText: Sized {
@@ -55,8 +57,22 @@ pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<
 /// # Errors
 /// The text is not one of the type.
 pub fn deserialize<'de, T: FromText, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
-    let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-    T::from_text(&text).map_err(D::Error::custom)
+    d.deserialize_str(Reader(PhantomData))
+}
+
+/// Reads a value from its text where that stands, without a copy of it.
+struct Reader<T>(PhantomData<T>);
+
+impl<T: FromText> Visitor<'_> for Reader<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::from_text(text).map_err(E::custom)
+    }
 }
 
 /// The same, where the value may be absent or null.

@@ -48,6 +48,7 @@ export const paths = {
   userRigs: (user) => `/api/users/${segment(user)}/rigs`,
   townRigs: (user, town) => `/api/users/${segment(user)}/towns/${segment(town)}/rigs`,
   rig: (town, rig) => `/api/towns/${segment(town)}/rigs/${segment(rig)}`,
+  reviews: (town, rig) => `/api/towns/${segment(town)}/rigs/${segment(rig)}/review-queue`,
   convoys: (town) => `/api/towns/${segment(town)}/convoys`,
   mayorMessage: (town) => `/api/towns/${segment(town)}/mayor/message`,
   town: (town) => `/api/towns/${segment(town)}`,

@@ -5,12 +5,14 @@
 import { explain, paths, request } from "./api.js";
 import { AskList } from "./asks.js";
 import { beadDetails } from "./bead.js";
-import { Board, needsPerson, placeInOrder, reviewsBySource, failureOf, workerOf } from "./board.js";
+import { Board, needsPerson, placeInOrder, failureOf, workerOf } from "./board.js";
 import { Convoys } from "./convoys.js";
 import { element, setText } from "./dom.js";
 import { Link, TOWN } from "./link.js";
 import { AgentPanel } from "./panel.js";
+import { Tokens } from "./tokens.js";
 import { Town } from "./town.js";
+import { isSpent, showUsage, usageText } from "./usage.js";
 
 // Live panels cost drawing; agents beyond these are listed and opened on demand.
 const PANELS_MAX = 24;
@@ -25,6 +27,7 @@ const asks = new AskList(at("asks"), at("ask-list"), {
   show: showAgent,
 });
 const convoys = new Convoys(at("convoys"), openConvoy);
+const tokens = new Tokens(at("tokens-dialog"));
 
 let towns = [];
 let town = null;
@@ -251,11 +254,10 @@ function drawHeader() {
   const rig = town.rigs.get(at("sling").elements.rig.value);
   at("pause-rig").hidden = !rig;
   if (rig) setText(at("pause-rig"), rig.paused ? "Resume rig" : "Pause rig");
-  const { tokens, cost } = town.usage ?? {};
-  const money = cost > 0 ? ` · $${cost.toFixed(2)}` : "";
-  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-  const used = tokens?.total > 0 ? `Today ${compact.format(tokens.total)} tokens${money}` : "";
+  const used = usageText(town.usage, town.budget);
   setText(at("town-usage"), used);
+  at("town-usage").hidden = used === "";
+  at("town-usage").dataset.spent = String(isSpent(town.usage, town.budget));
 }
 
 // A button outside every form; what goes wrong is told where the link is.
@@ -334,15 +336,12 @@ function openBead(beadId) {
   const bead = town.beads.get(beadId);
   if (!bead) return;
   const agent = workerOf(bead, town.agents);
-  const review = reviewsBySource(town.beads).get(beadId);
   const facts = [
     ["Status", bead.status.replace("_", " ")],
     ["Why", bead.status === "failed" ? failureOf(bead) : ""],
     ["Priority", bead.priority],
     ["Agent", agent?.name],
     ["Rig", town.rigs.get(bead.rig_id)?.name],
-    ["Branch", review?.metadata?.branch],
-    ["Pull request", review?.metadata?.pr_url],
     ["Labels", bead.labels?.join(", ")],
     ["Made", new Date(bead.created_at).toLocaleString()],
     ["Closed", bead.closed_at ? new Date(bead.closed_at).toLocaleString() : ""],
@@ -459,6 +458,11 @@ onSubmit(at("rig-form"), async (fields) => {
   at("sling").elements.title.focus();
 });
 
+onSubmit(at("token-form"), async (fields) => {
+  await tokens.make(fields);
+  at("token-form").reset();
+});
+
 onSubmit(at("sling"), async (fields) => {
   await town.sling(fields);
   const { title, body } = at("sling").elements;
@@ -476,6 +480,11 @@ onSubmit(at("mayor"), async ({ message }) => {
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
+onPress(at("show-tokens"), () => tokens.open());
+at("town-usage").addEventListener("click", () => {
+  at("usage-dialog").showModal();
+  showUsage(town, at("usage-body"));
+});
 onPress(at("pause-town"), () => town.pause(!town.paused));
 onPress(at("pause-rig"), () => {
   const rig = town.rigs.get(at("sling").elements.rig.value);

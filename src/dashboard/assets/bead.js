@@ -1,6 +1,8 @@
 // What the board has no room for: what a bead waits for, its steps, and its history.
 import { explain, paths, request } from "./api.js";
+import { reviewsBySource } from "./board.js";
 import { element } from "./dom.js";
+import { reviewDetails } from "./reviews.js";
 
 // Newest events of a bead that are shown.
 const EVENTS_MAX = 50;
@@ -9,7 +11,11 @@ const EVENTS_MAX = 50;
 export function beadDetails(town, bead, openBead) {
   const rig = paths.rig(town.id, bead.rig_id);
   const root = element("div", { class: "details" });
+  const entry = town.reviews.get(bead.bead_id)?.entry_id ?? reviewsBySource(town.beads).get(bead.bead_id)?.bead_id;
   const parts = [
+    entry
+      ? reviewDetails(`${paths.reviews(town.id, bead.rig_id)}/${entry}`, () => openBead(bead.bead_id))
+      : null,
     dependencies(rig, bead, openBead),
     bead.molecule_id ? molecule(rig, bead.molecule_id) : null,
     history(rig, bead, town),

@@ -1,5 +1,6 @@
 // The beads as a board, and the short list of what a person must look at.
 import { element, setText } from "./dom.js";
+import { reviewText } from "./reviews.js";
 
 const COLUMNS = [
   ["open", "Open"],
@@ -34,9 +35,9 @@ export class Board {
     }
   }
 
-  draw({ beads, agents, rigs }) {
+  draw({ beads, agents, rigs, reviews: open }) {
     const work = [...beads.values()].filter(({ type }) => WORK.has(type));
-    const reviews = reviewsBySource(beads);
+    const ended = reviewsBySource(beads);
     const shown = new Set();
     for (const [status, { count, list }] of this.#columns) {
       const column = work.filter((bead) => bead.status === status).sort(byUrgency);
@@ -44,14 +45,16 @@ export class Board {
       const cards = column.slice(0, CARDS_MAX).map((bead) => {
         shown.add(bead.bead_id);
         const several = rigs.size > 1 ? rigs.get(bead.rig_id)?.name : undefined;
-        return this.#card(bead, workerOf(bead, agents), reviews.get(bead.bead_id), several);
+        const review = open.get(bead.bead_id);
+        const where = review ? reviewText(review) : endText(ended.get(bead.bead_id));
+        return this.#card(bead, workerOf(bead, agents), where, several);
       });
       placeInOrder(list, cards);
     }
     for (const id of [...this.#cards.keys()]) if (!shown.has(id)) this.#cards.delete(id);
   }
 
-  #card(bead, agent, review, rigName) {
+  #card(bead, agent, where, rigName) {
     let card = this.#cards.get(bead.bead_id);
     if (!card) {
       const title = element("button", { type: "button", class: "card-title" });
@@ -72,7 +75,7 @@ export class Board {
       agent?.name,
       rigName,
       waitText(bead),
-      reviewText(bead, review),
+      where,
     ];
     setText(card.facts, facts.filter(Boolean).join(" · "));
     const reason = bead.status === "failed" ? failureOf(bead) : "";
@@ -83,15 +86,21 @@ export class Board {
 }
 
 // What needs a person, worst first: open escalations, failed work, agents that wait or are stuck.
-export function needsPerson({ beads, agents, asks }) {
+export function needsPerson({ beads, agents, asks, reviews }) {
   const asking = new Set([...asks.values()].map(({ agent_id: agent }) => agent));
   const isAsk = new Set([...asks.values()].map(({ escalation_id: bead }) => bead));
-  const found = [];
+  const waiting = [...reviews.values()].filter(({ status }) => status === "waiting");
+  const approvals = new Set(waiting.map(({ entry_id: entry }) => `approve:${entry}`));
+  const found = waiting.flatMap((review) => {
+    const bead = beads.get(review.bead_id);
+    return bead ? [{ kind: "approval", bead, text: bead.title, detail: review.message ?? "" }] : [];
+  });
   for (const bead of [...beads.values()].sort(byUrgency)) {
-    // One of the town itself is done with when it is taken up; one about an ask stands among those.
-    const open = bead.status === "open" || (bead.status === "in_progress" && bead.rig_id);
+    const open = bead.status === "open" || bead.status === "in_progress";
     if (bead.type === "escalation") {
-      if (!open || isAsk.has(bead.bead_id)) continue;
+      // One about an ask stands among those, one about an approval with its bead.
+      const matter = bead.metadata?.matter ?? "";
+      if (!open || isAsk.has(bead.bead_id) || approvals.has(matter)) continue;
       found.push({ kind: "escalation", bead, text: bead.title, detail: bead.body ?? "" });
     } else if (bead.status === "failed" && WORK.has(bead.type)) {
       found.push({ kind: "failed", bead, text: bead.title, detail: failureOf(bead) });
@@ -128,16 +137,16 @@ export function reviewsBySource(beads) {
 }
 
 // Whether an open bead can be taken up.
-function waitText({ status, blocked, depends_on: dependencies }) {
+function waitText({ status, blocked, queued, depends_on: dependencies }) {
   if (blocked && status !== "closed") return "blocked by another bead";
+  if (queued) return "queued until a polecat is free";
   return status === "open" && dependencies?.length ? "ready" : "";
 }
 
-function reviewText(bead, review) {
-  if (!review) return "";
-  if (review.status === "closed") return "merged";
-  if (review.status === "failed") return "merge failed";
-  return bead.status === "closed" ? "" : "waits for its merge";
+// What came of a merge request that is over.
+function endText(entry) {
+  if (entry?.status === "closed") return "merged";
+  return entry?.status === "failed" ? "merge failed" : "";
 }
 
 function byUrgency(a, b) {

@@ -16,8 +16,11 @@ export class Town {
   agents = new Map();
   asks = new Map();
   paused = false;
-  // Of today: tokens and cost.
+  // Of today: tokens and cost; and what may be used in a day.
   usage = null;
+  budget = null;
+  // Merge requests that are not finished, by the bead whose work they hold.
+  reviews = new Map();
   // Newest first.
   convoys = [];
   #row;
@@ -55,12 +58,13 @@ export class Town {
   apply({ type, data }) {
     const [noun] = type.split(".");
     const fact = data !== null && typeof data === "object" ? data : {};
-    if (noun === "rig" || noun === "town") return this.reload();
+    if (noun === "rig" || noun === "town" || noun === "config") return this.reload();
     if (type === "agent.status_changed") this.#mark("usage", () => this.#loadUsage());
     if (noun === "ask" || type === "agent.waiting") this.#mark("asks", () => this.#loadAsks());
     if (noun === "escalation" && !fact.rig_id) {
       this.#mark("escalations", () => this.#loadEscalations());
     }
+    if (noun === "review") this.#mark("reviews", () => this.#loadReviews());
     if (noun === "convoy") this.#mark("convoys", () => this.#loadConvoys());
     const rigId = fact.rig_id ?? this.beads.get(fact.bead_id)?.rig_id;
     if (fact.bead_id && rigId) {
@@ -81,9 +85,8 @@ export class Town {
   }
 
   // An escalation that a person has seen to.
-  async close({ rig_id: rig, bead_id: bead }) {
-    const closed = await request("POST", `${paths.rig(this.id, rig)}/beads/${bead}/close`, {});
-    this.#keep(closed);
+  async close({ bead_id: bead }) {
+    this.#keep(await request("POST", `${paths.escalations(this.id)}/${bead}/close`));
   }
 
   // Holds back what is not started yet, or lets it go on.
@@ -172,6 +175,8 @@ export class Town {
     await Promise.all([
       this.#loadTown(),
       this.#loadUsage(),
+      this.#loadBudget(),
+      this.#loadReviews(),
       this.#loadMayor(),
       this.#loadAsks(),
       this.#loadEscalations(),
@@ -187,6 +192,20 @@ export class Town {
   async #loadUsage() {
     const { today } = await request("GET", `${paths.town(this.id)}/usage?days=1`);
     this.usage = today;
+  }
+
+  async #loadBudget() {
+    const { budget } = await request("GET", `${paths.town(this.id)}/config`);
+    this.budget = budget;
+  }
+
+  async #loadReviews() {
+    const lists = await Promise.all(
+      [...this.rigs.keys()].map((rig) =>
+        request("GET", `${paths.reviews(this.id, rig)}?limit=${LIST_LIMIT}`),
+      ),
+    );
+    this.reviews = new Map(lists.flat().map((review) => [review.bead_id, review]));
   }
 
   async #loadAsks() {

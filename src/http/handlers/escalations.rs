@@ -1,7 +1,6 @@
 //! Escalations.
 
 use crate::http::context::{Context, Reply, created, ok};
-use crate::http::error::ApiError;
 use crate::http::extract::{TEXT, TITLE};
 use crate::http::wire::{WireBead, WireEscalation};
 use crate::model::{BeadId, Priority};
@@ -36,10 +35,14 @@ pub(in crate::http) async fn list(context: Context) -> Reply {
 }
 
 pub(in crate::http) async fn acknowledge(context: Context) -> Reply {
-    let escalation_id: BeadId = context
-        .param("escalation")
-        .and_then(|text| text.parse().ok())
-        .ok_or(ApiError::not_found("escalation"))?;
+    let escalation_id: BeadId = context.id("escalation", "escalation")?;
     let bead = context.town()?.acknowledge(escalation_id).await?;
+    ok(WireEscalation::from(bead))
+}
+
+/// A person has seen to it; the town's own are in no rig and are closed here, too.
+pub(in crate::http) async fn close(context: Context) -> Reply {
+    let escalation_id: BeadId = context.id("escalation", "escalation")?;
+    let bead = context.town()?.close_escalation(escalation_id).await?;
     ok(WireEscalation::from(bead))
 }

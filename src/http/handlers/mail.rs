@@ -56,9 +56,8 @@ pub(in crate::http) async fn send(context: Context) -> Reply {
         body,
         mail_type,
     };
-    let (town, rig_id) = (context.town()?, context.rig_id()?);
-    town.rig(rig_id).await?;
-    town.send_mail(Some(rig_id), new).await?;
+    let rig_id = context.rig_id()?;
+    context.town()?.send_mail(Some(rig_id), new).await?;
     created(json!({"sent": true}))
 }
 
@@ -78,7 +77,6 @@ pub(in crate::http) async fn nudge(context: Context) -> Reply {
     fields.finish()?;
     let (town, rig_id) = (context.town()?, context.rig_id()?);
     let agent_id = context.agent_id()?;
-    town.agent(rig_id, agent_id).await?;
     let new = NewNudge {
         from_agent_id: "user".to_owned(),
         message,

@@ -54,8 +54,6 @@ pub(in crate::http) async fn mail(context: Context) -> Reply {
         mail_type: MailType::Message,
     };
     let rig_id = rig_id.ok_or(ApiError::not_found("rig"))?;
-    let town = context.town()?;
-    town.rig(rig_id).await?;
-    town.send_mail(Some(rig_id), new).await?;
+    context.town()?.send_mail(Some(rig_id), new).await?;
     ok(json!({"sent": true}))
 }

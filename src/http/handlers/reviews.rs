@@ -8,7 +8,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::{REFERENCE, TEXT};
 use crate::http::wire::WireReview;
 use crate::model::{BeadId, ReviewStatus};
-use crate::town::{NewReview, ReviewOutcome, Verdict};
+use crate::town::{Judgement, NewReview, ReviewOutcome, Verdict};
 
 /// How a review can end.
 const ENDS: [(&str, ReviewStatus); 3] = [
@@ -69,6 +69,7 @@ pub(in crate::http) async fn complete(context: Context) -> Reply {
     let status = fields.required_one_of("status", &ENDS);
     let message = fields.text("message", TEXT).unwrap_or_default();
     let commit_sha = fields.text("commit_sha", 1..=128);
+    let head_sha = fields.text("head_sha", 1..=128);
     fields.finish()?;
     let status = status.unwrap_or(ReviewStatus::Failed);
     let (town, rig_id) = (context.town()?, context.rig_id()?);
@@ -78,13 +79,19 @@ pub(in crate::http) async fn complete(context: Context) -> Reply {
         } else {
             Verdict::RequestChanges
         };
-        town.judge_review(rig_id, agent_id, Some(entry_id), verdict, message)
+        let judgement = Judgement {
+            verdict,
+            text: message,
+            head_sha,
+        };
+        town.judge_review(rig_id, agent_id, Some(entry_id), judgement)
             .await?;
     } else {
         let outcome = ReviewOutcome {
             status,
             message,
             commit_sha,
+            head_sha,
         };
         town.complete_review(rig_id, entry_id, outcome).await?;
     }

@@ -11,6 +11,7 @@ use crate::agent_log::Subject;
 use crate::http::auth::{self, PROTOCOL};
 use crate::http::context::{Context, Reply};
 use crate::http::error::ApiError;
+use crate::http::listener::Place;
 use crate::stream::{self, Frames, Options};
 
 pub(in crate::http) async fn town(context: Context) -> Reply {
@@ -40,6 +41,7 @@ fn open(mut context: Context, subscribed: Option<Subject>, frames: Frames) -> Re
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
+    let place = context.head.extensions().get::<Place>().cloned();
     let lifecycle = context.state()?.lifecycle.clone();
     let life = lifecycle.clone();
     let now = context.now();
@@ -73,6 +75,7 @@ fn open(mut context: Context, subscribed: Option<Subject>, frames: Frames) -> Re
         drop(parts.read_buf);
         let reader = std::io::Cursor::new(read_ahead).chain(reader);
         stream::serve(reader, writer, town, options, life).await;
+        drop(place);
     });
     Ok(response)
 }

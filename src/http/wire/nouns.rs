@@ -107,6 +107,8 @@ pub(in crate::http) struct WireBead {
     depends_on: Vec<Text<crate::model::BeadId>>,
     /// Whether something that it needs first is left to do.
     blocked: bool,
+    /// Whether it was slung and waits until a polecat is free.
+    queued: bool,
     created_at: Text<Timestamp>,
     updated_at: Text<Timestamp>,
     closed_at: Option<Text<Timestamp>>,
@@ -116,6 +118,9 @@ impl From<Bead> for WireBead {
     fn from(bead: Bead) -> Self {
         Self {
             blocked: !bead.is_ready(),
+            queued: bead.slung
+                && bead.status == BeadStatus::Open
+                && bead.assignee_agent_id.is_none(),
             bead_id: text(bead.bead_id),
             id: text(bead.bead_id),
             bead_type: bead.bead_type.as_str(),

@@ -56,8 +56,8 @@ fn golden_bead() {
     expected.extend(0u32.to_le_bytes());
     expected.push(0);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
-    // Layout 3 added nothing to beads.
-    expected[0] = 3;
+    // Layouts 3 and 4 added nothing to beads.
+    expected[0] = 4;
     assert_eq!(encode(&bead()), expected);
     assert_eq!(decode::<Bead>(&expected).unwrap(), bead());
 }

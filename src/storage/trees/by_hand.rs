@@ -66,7 +66,12 @@ impl ByHand {
 
     /// How many batches are applied and not durable.
     pub(crate) fn pending(&mut self) -> usize {
-        self.waiting.extend(self.jobs.try_iter());
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Turn(turn) => turn(),
+                job => self.waiting.push_back(job),
+            }
+        }
         self.waiting.len()
     }
 
@@ -139,7 +144,7 @@ impl Inner {
             let before = head.map(|head| chunks::load(&self.tree, key, &head));
             changes.push(Change {
                 key: key.clone(),
-                before: before.transpose()?,
+                before: before.transpose()?.map(|value| value.as_ref().to_vec()),
                 after: value.clone(),
             });
         }
@@ -157,7 +162,7 @@ impl Tree {
         rows.filter(|(key, _)| key.first() != Some(&0xFF))
             .map(|(key, head)| {
                 let value = chunks::load(&self.0.tree, &key, &head).unwrap();
-                (key.to_vec(), value)
+                (key.to_vec(), value.as_ref().to_vec())
             })
             .collect()
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::agent_log::{Logs, NewEvent};
 use crate::model::{AgentId, Timestamp};
 use crate::storage::Database;
+use crate::stream::MessageReader;
 
 #[derive(Clone)]
 struct OneTown(Logs, Vec<AgentId>);

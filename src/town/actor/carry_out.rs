@@ -106,9 +106,9 @@ impl Actor {
                 .apply(reply, |draft| {
                     reviews::decide(draft, rig_id, entry_id, outcome)
                 }),
-            Command::JudgeReview(rig_id, agent_id, entry_id, verdict, text, reply) => self
+            Command::JudgeReview(rig_id, agent_id, entry_id, judgement, reply) => self
                 .apply(reply, |draft| {
-                    refinery::judge(draft, rig_id, agent_id, entry_id, verdict, text)
+                    refinery::judge(draft, rig_id, agent_id, entry_id, judgement)
                 }),
             Command::Escalate(rig_id, escalation, reply) => {
                 self.apply(reply, |draft| escalations::raise(draft, rig_id, escalation))
@@ -116,6 +116,9 @@ impl Actor {
             Command::Acknowledge(escalation_id, reply) => self.apply(reply, |draft| {
                 escalations::acknowledge(draft, escalation_id)
             }),
+            Command::CloseEscalation(escalation_id, reply) => {
+                self.apply(reply, |draft| escalations::close(draft, escalation_id))
+            }
             Command::PauseTown(paused, reply) => {
                 self.apply(reply, |draft| pause::set_town(draft, paused))
             }

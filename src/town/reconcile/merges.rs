@@ -42,6 +42,14 @@ pub(in crate::town) struct ReviewSeen {
     pub(in crate::town) approval: Approval,
     /// Whether only a person can still come to a verdict.
     pub(in crate::town) refinery_failed: bool,
+    /// Whether the commit that is to be approved is known.
+    #[serde(default = "was_not_asked")]
+    pub(in crate::town) found: bool,
+}
+
+/// Looks that an older release recorded did not ask for the commit.
+const fn was_not_asked() -> bool {
+    true
 }
 
 impl ReviewSeen {
@@ -57,6 +65,7 @@ impl ReviewSeen {
             source_bead_id: review.source_bead_id,
             approval: review.approval,
             refinery_failed: review.refinery_failed,
+            found: review.head_sha.is_some(),
         }
     }
 }
@@ -104,8 +113,12 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
         .reviews
         .iter()
         .filter(|review| {
-            matches!(review.status, ReviewStatus::Pending | ReviewStatus::Waiting)
-                && review.approval >= view.refinery.needed
+            let is_approved = review.approval >= view.refinery.needed;
+            match review.status {
+                ReviewStatus::Pending => is_approved || !review.found,
+                ReviewStatus::Waiting => is_approved,
+                _ => false,
+            }
         })
         .collect();
     waiting.sort_by_key(|review| (Reverse(review.priority), review.seq));
@@ -118,7 +131,12 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
             && planner.has_container(view, "a branch waits to be merged")
         {
             let entry_id = review.entry_id;
-            planner.act(Action::Merge { entry_id }, "first in its rig's queue");
+            let why = if review.approval >= view.refinery.needed {
+                "first in its rig's queue"
+            } else {
+                "the commit that is to be approved is not known yet"
+            };
+            planner.act(Action::Merge { entry_id }, why);
             busy.push(rig_id);
         }
     }

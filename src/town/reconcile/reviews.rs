@@ -78,7 +78,9 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
                 planner.act(Action::Rework { entry_id }, "a branch must be mended");
             }
             ReviewStatus::InReview => busy.push(review.rig_id),
-            ReviewStatus::Pending if review.approval < view.refinery.needed => waiting.push(review),
+            ReviewStatus::Pending if review.found && review.approval < view.refinery.needed => {
+                waiting.push(review);
+            }
             _ => {}
         }
     }

@@ -45,6 +45,7 @@ fn review(seq: u64, rig: u8, status: ReviewStatus, priority: Priority) -> Review
         approval: crate::model::Approval::None,
         approval_note: None,
         refinery_failed: false,
+        head_sha: None,
     };
     ReviewSeen::of(&review, priority)
 }

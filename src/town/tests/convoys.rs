@@ -94,6 +94,7 @@ fn it_lands_however_the_last_bead_ends() {
                 status: crate::model::ReviewStatus::Merged,
                 message: "ok".to_owned(),
                 commit_sha: None,
+                head_sha: None,
             };
             town.act(|draft| {
                 let review = reviews::open_review(draft, rig_id, entry_id)?;
@@ -175,6 +176,28 @@ fn a_rig_that_is_deleted_takes_its_beads_out_of_the_convoy() {
     town.act(|draft| rigs::delete(draft, other_rig)).unwrap();
     let convoy_id = state.convoy.convoy_id;
     assert_eq!(town.progress(convoy_id), (1, 1, 0, true));
+}
+
+#[test]
+fn a_full_convoy_takes_no_more() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let new = |number: usize| NewBead::of(BeadType::Issue, format!("bead {number}"));
+    let all = town.act(|draft| {
+        (0..convoys::CONVOY_BEADS_MAX)
+            .map(|number| Ok(beads::create(draft, Some(rig_id), new(number))?.bead_id))
+            .collect::<Result<Vec<_>, Error>>()
+    });
+    let members: Vec<_> = all.unwrap().into_iter().map(|id| (id, rig_id)).collect();
+    let convoy_id = town.convoy(&members).unwrap().convoy.convoy_id;
+    let refused = town.refused(|draft| {
+        let new = NewBead {
+            convoy_id: Some(convoy_id),
+            ..new(0)
+        };
+        beads::create(draft, Some(rig_id), new)
+    });
+    assert_eq!(refused, "ConvoyFull");
 }
 
 #[test]

@@ -109,6 +109,33 @@ fn what_is_deleted_or_taken_away_blocks_no_more() {
 }
 
 #[test]
+fn no_more_beads_hang_together_than_can_be_looked_through() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let bead_id = town.open_bead();
+    let mut on = || town.open_bead();
+    let others: Vec<BeadId> = (0..=dependencies::DEPENDENCIES_MAX).map(|_| on()).collect();
+    let (last, rest) = others.split_last().unwrap();
+    town.act(|draft| {
+        for other in rest {
+            let to = Dependency {
+                on_bead_id: *other,
+                kind: Blocks,
+            };
+            dependencies::add(draft, rig_id, bead_id, to, None)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let to = Dependency {
+        on_bead_id: *last,
+        kind: Blocks,
+    };
+    let refused = town.refused(|draft| dependencies::add(draft, rig_id, bead_id, to, None));
+    assert_eq!(refused, "TooManyDependencies");
+}
+
+#[test]
 fn what_can_not_be_depended_on_is_refused() {
     let mut town = Bench::new();
     let (rig_id, other_rig) = (town.rig_id, town.other_rig_id);

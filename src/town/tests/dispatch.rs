@@ -107,6 +107,30 @@ fn a_run_that_was_stopped_is_no_failed_try() {
 }
 
 #[test]
+fn an_end_that_is_heard_of_twice_gives_back_one_try() {
+    let mut town = Bench::new();
+    let (agent_id, _) = town.hooked();
+    let mut again = |fails: bool| {
+        town.act(|draft| dispatch::request(draft, agent_id))
+            .unwrap();
+        if fails {
+            town.act(|draft| dispatch::failed(draft, agent_id, ExitKind::Session, "it broke"))
+                .unwrap();
+        }
+        let failed = town.agent(agent_id).dispatch;
+        for _ in 0..2 {
+            town.act(|draft| dispatch::stopped(draft, agent_id, "it was asked to"))
+                .unwrap();
+        }
+        (failed, town.agent(agent_id).dispatch)
+    };
+    let (failed, after) = again(true);
+    assert_eq!((after.attempts, after.due_at), (1, failed.due_at));
+    let (_, after) = again(false);
+    assert_eq!(after.attempts, 1, "one try was given back");
+}
+
+#[test]
 fn a_container_of_another_life_knows_nothing_of_what_ran() {
     let mut town = Bench::new();
     let (agent_id, bead_id) = town.hooked();

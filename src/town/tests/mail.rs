@@ -165,3 +165,24 @@ fn the_town_writes_to_nobody_who_is_gone_and_does_not_flood() {
     .unwrap();
     assert_eq!(town.facts.len(), facts);
 }
+
+#[test]
+fn a_hand_over_waits_for_the_next_session() {
+    let mut town = Bench::new();
+    let agent_id = town.polecat();
+    let is_told = |town: &mut Bench| {
+        let agent = town.agent(agent_id);
+        town.act(|draft| transitions::is_to_be_told(draft, &agent))
+            .unwrap()
+    };
+    let rig_id = town.rig_id;
+    for (mail_type, told) in [(MailType::Handoff, false), (MailType::Message, true)] {
+        let mut new = mail(agent_id, "user");
+        new.mail_type = mail_type;
+        town.act(|draft| transitions::send(draft, Some(rig_id), new))
+            .unwrap();
+        assert_eq!(is_told(&mut town), told, "{mail_type}");
+    }
+    let primed = town.act(|draft| agents::prime(draft, rig_id, agent_id));
+    assert_eq!(primed.unwrap().undelivered_mail.len(), 2);
+}

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::bench::Bench;
 use crate::container::protocol::GatesReport;
 use crate::container::{ExitKind, MergeReport};
-use crate::model::{AgentId, AgentRole, BeadId, BeadStatus, Review, ReviewStatus};
-use crate::town::command::{AgentDone, BeadActor, ReviewOutcome, Verdict};
+use crate::model::{AgentId, AgentRole, Approval, BeadId, BeadStatus, Review, ReviewStatus};
+use crate::town::command::{AgentDone, BeadActor, Judgement, ReviewOutcome, Verdict};
 use crate::town::effects::Effect;
 use crate::town::{agents, beads, dispatch, link, refinery, reviews, rework};
 
@@ -151,16 +151,12 @@ impl Walk {
         let Some(entry_id) = entry else { return };
         if let Some(agent_id) = self.holder(entry_id) {
             self.town
-                .act(|draft| {
-                    let text = "said so".to_owned();
-                    refinery::judge(draft, rig_id, agent_id, None, verdict, text)
-                })
+                .act(|draft| refinery::judge(draft, rig_id, agent_id, None, judgement(verdict)))
                 .unwrap();
         } else if let Some(refinery) = self.refinery() {
             // One that does not have it has no say.
             let refused = self.town.refused(|draft| {
-                let text = String::new();
-                refinery::judge(draft, rig_id, refinery, Some(entry_id), verdict, text)
+                refinery::judge(draft, rig_id, refinery, Some(entry_id), judgement(verdict))
             });
             assert!(
                 ["ReviewNotHeld", "ReviewFinished", "ReviewNotFound"].contains(&refused.as_str()),
@@ -185,6 +181,7 @@ impl Walk {
             status,
             message: "a person's word".to_owned(),
             commit_sha: None,
+            head_sha: None,
         };
         let _ = self
             .town
@@ -195,7 +192,21 @@ impl Walk {
     fn merge_ends(&mut self, entry: Option<BeadId>, how: u8) {
         let Some(entry_id) = entry else { return };
         let before = self.review(entry_id);
-        let report = merge_report(entry_id, how);
+        let mut report = merge_report(entry_id, how);
+        let needed = self.town.act(|draft| draft.config()).unwrap();
+        if let Some(review) = &before
+            && needed.approval_needed() > Approval::None
+        {
+            // Somebody pushed once more.
+            let head = if how > 240 { "two" } else { "one" };
+            let is_approved = review.approval >= needed.approval_needed()
+                && review.head_sha.as_deref() == Some(head);
+            if !is_approved {
+                report.status = ReviewStatus::Pending;
+                report.commit_sha = Some(head.to_owned());
+                report.gates = None;
+            }
+        }
         let is_merged = report.status == ReviewStatus::Merged;
         self.town.act(|draft| link::merged(draft, report)).unwrap();
         let after = self.review(entry_id);
@@ -268,7 +279,7 @@ impl Walk {
             if let Effect::Merge(entry_id) = effect {
                 let review = self.review(entry_id).expect("it is merged by its row");
                 assert!(
-                    review.approval >= needed,
+                    review.approval >= needed || review.head_sha.is_none(),
                     "merged without approval: {review:?}"
                 );
             }
@@ -330,6 +341,14 @@ impl Walk {
                 assert!(review.status.is_finished(), "it hangs: {review:?}");
             }
         }
+    }
+}
+
+fn judgement(verdict: Verdict) -> Judgement {
+    Judgement {
+        verdict,
+        text: "said so".to_owned(),
+        head_sha: None,
     }
 }
 

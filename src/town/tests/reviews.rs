@@ -1,16 +1,21 @@
-use super::bench::{Bench, review};
+use super::bench::{Bench, mail, review};
 use crate::container::MergeReport;
-use crate::model::{AgentStatus, BeadStatus, Epoch, ReviewStatus};
+use crate::model::{
+    AgentStatus, Approval, BeadId, BeadStatus, Dependency, DependencyKind, Epoch, MailType,
+    ReviewStatus,
+};
 use crate::storage::LinkPosition;
 use crate::town::command::{BeadActor, CompletedStatus, ReviewOutcome};
-use crate::town::refusal::Refusal;
-use crate::town::{agents, beads, link, reviews};
+use crate::town::reconcile::Action;
+use crate::town::refusal::{Error, Refusal};
+use crate::town::{agents, beads, dependencies, link, refinery, reviews};
 
 fn outcome(status: ReviewStatus) -> ReviewOutcome {
     ReviewOutcome {
         status,
         message: "said so".to_owned(),
         commit_sha: None,
+        head_sha: None,
     }
 }
 
@@ -211,4 +216,124 @@ fn a_merge_request_that_ends_on_a_hook_takes_its_review_with_it() {
         BeadStatus::Open,
         "it can be done anew"
     );
+}
+
+/// The container has looked at the branch, or would merge nothing but what is approved.
+fn found(town: &mut Bench, entry_id: BeadId, head: &str) {
+    let found = MergeReport {
+        commit_sha: Some(head.to_owned()),
+        ..report(entry_id, ReviewStatus::Pending, false)
+    };
+    town.act(|draft| link::merged(draft, found)).unwrap();
+}
+
+#[test]
+fn an_approval_counts_for_the_commit_that_it_was_given_for() {
+    use ReviewStatus::{Merged, Pending, Waiting};
+    let mut town = Bench::new();
+    town.configure(&serde_json::json!({"refinery": {"auto_merge": false}}));
+    let rig_id = town.rig_id;
+    let (bead_id, entry_id) = town.in_review();
+    let review = |town: &mut Bench| town.act(|draft| draft.review(entry_id)).unwrap();
+    // Before anybody is asked the container looks at what there is to be approved.
+    assert_eq!(town.planned(), [Action::Merge { entry_id }]);
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    found(&mut town, entry_id, "one");
+    assert_eq!(review(&mut town).head_sha.as_deref(), Some("one"));
+    assert_eq!(town.planned(), [Action::AwaitPerson { entry_id }]);
+    town.act(|draft| refinery::await_person(draft, entry_id))
+        .unwrap();
+    let approve = |town: &mut Bench, head: &str| {
+        let head_sha = Some(head.to_owned());
+        let word = ReviewOutcome {
+            head_sha,
+            ..outcome(Merged)
+        };
+        town.act(|draft| reviews::decide(draft, rig_id, entry_id, word))
+    };
+    let refused = approve(&mut town, "another").unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::ReviewMoved(..))));
+    assert_eq!(review(&mut town).status, Waiting);
+    approve(&mut town, "one").unwrap();
+    assert_eq!(town.planned(), [Action::Merge { entry_id }]);
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    // Somebody has pushed meanwhile.
+    found(&mut town, entry_id, "two");
+    let moved = review(&mut town);
+    assert_eq!((moved.status, moved.approval), (Pending, Approval::None));
+    assert_eq!(town.planned(), [Action::AwaitPerson { entry_id }]);
+    approve(&mut town, "two").unwrap();
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    town.act(|draft| link::merged(draft, report(entry_id, Merged, false)))
+        .unwrap();
+    assert_eq!(town.bead(bead_id).status, BeadStatus::Closed);
+}
+
+#[test]
+fn an_early_approval_is_for_the_commit_that_is_found_first() {
+    let mut town = Bench::new();
+    town.configure(&serde_json::json!({"refinery": {"auto_merge": false}}));
+    let rig_id = town.rig_id;
+    let (_, entry_id) = town.in_review();
+    let word = outcome(ReviewStatus::Merged);
+    town.act(|draft| reviews::decide(draft, rig_id, entry_id, word))
+        .unwrap();
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    found(&mut town, entry_id, "one");
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.approval, Approval::Person);
+    assert_eq!(town.planned(), [Action::Merge { entry_id }]);
+    // A container that will not merge what is approved is a failed try, and not tried for ever.
+    for _ in 0..5 {
+        town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+        found(&mut town, entry_id, "one");
+    }
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.status, ReviewStatus::Failed);
+}
+
+#[test]
+fn the_mayor_hears_of_a_thing_once() {
+    let mut town = Bench::new();
+    let mayor = town.act(agents::mayor).unwrap().agent_id;
+    let rig_id = town.rig_id;
+    let (_, entry_id) = town.in_review();
+    let author = town.act(|draft| draft.review(entry_id)).unwrap().agent_id;
+    let failed = outcome(ReviewStatus::Failed);
+    town.act(|draft| reviews::decide(draft, rig_id, entry_id, failed))
+        .unwrap();
+    let heard = town.mailbox(mayor);
+    assert_eq!(heard.len(), 1, "{heard:#?}");
+    assert!(heard[0].subject.starts_with("Escalation"));
+    let heard = town.mailbox(author);
+    assert_eq!(heard[0].mail_type, MailType::MergeFailed, "{heard:#?}");
+    // Who asks the mayor for help calls people, too.
+    let mut help = mail(mayor, &author.to_string());
+    help.mail_type = MailType::Help;
+    town.act(|draft| crate::town::mail::send(draft, Some(rig_id), help))
+        .unwrap();
+    let heard = town.mailbox(mayor);
+    assert_eq!(heard.len(), 2, "{heard:#?}");
+    assert_eq!(town.escalations().len(), 2);
+}
+
+#[test]
+fn a_merge_request_that_no_hook_takes_is_left_to_a_person() {
+    let mut town = Bench::new();
+    town.configure(&serde_json::json!({"refinery": {"gates": ["make"]}}));
+    let rig_id = town.rig_id;
+    let (_, entry_id) = town.in_review();
+    town.act(|draft| reviews::start(draft, entry_id)).unwrap();
+    found(&mut town, entry_id, "one");
+    let to = Dependency {
+        on_bead_id: town.open_bead(),
+        kind: DependencyKind::Blocks,
+    };
+    town.act(|draft| dependencies::add(draft, rig_id, entry_id, to, None))
+        .unwrap();
+    town.act(|draft| refinery::begin(draft, entry_id)).unwrap();
+    let review = town.act(|draft| draft.review(entry_id)).unwrap();
+    assert_eq!(review.status, ReviewStatus::Waiting);
+    assert!(review.message.unwrap().contains("blocked"));
+    assert_eq!(town.escalations().len(), 1, "somebody is called");
 }

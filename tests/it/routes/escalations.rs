@@ -31,5 +31,16 @@ pub(super) fn rows() -> Vec<Case> {
                 assert_eq!(found, is_in, "{wanted}");
             }
         }),
+        Case::of("POST", "/api/towns/{town}/escalations/{escalation}/close").by_hand(
+            async |world, ids| {
+                let path = ids.fill("/api/towns/{town}/escalations/{escalation}/close");
+                // Closed is closed, however often it is said.
+                for _ in 0..2 {
+                    let bead = world.server.post(&path, json!(null)).await;
+                    assert_eq!(bead["bead_id"], ids.escalation.as_str());
+                    assert_eq!(bead["status"], "closed");
+                }
+            },
+        ),
     ]
 }

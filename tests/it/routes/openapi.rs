@@ -91,6 +91,14 @@ fn differences(document: &Value) -> Vec<String> {
                  before it asks for the town)"
             ));
         }
+        let statuses = case.samples.iter().map(|sample| sample.status);
+        let statuses = statuses.chain(case.answer.iter().map(|(status, _)| *status));
+        let refused = case.refusals.iter().map(|refusal| refusal.status);
+        for status in statuses.chain(refused) {
+            if operation["responses"].get(status.to_string()).is_none() {
+                wrong.push(format!("{name} answers {status}, which is not described"));
+            }
+        }
         let parameters = operation["parameters"].as_array().unwrap();
         for query in &case.queries {
             let query = query.split('=').next().unwrap();

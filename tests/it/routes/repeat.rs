@@ -9,7 +9,7 @@ use super::answers::ready;
 use super::case::Case;
 use super::table;
 use crate::support::server::request;
-use crate::support::world::World;
+use crate::support::world::{World, last};
 
 /// A request under a key.
 async fn keyed(
@@ -87,6 +87,33 @@ async fn what_was_refused_is_judged_again() {
     // Without a key it would be refused again.
     let (status, _) = keyed(&world, "POST", &done, "k", &body).await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_answered_when_what_it_was_about_is_gone() {
+    let world = World::open().await;
+    let (_, rig) = world.town_with_rig().await;
+    let agent = world.agent(&rig, "polecat").await;
+    let mail = json!({"from_agent_id": "me", "to_agent_id": agent, "subject": "s", "body": "b"});
+    let nudge = json!({"message": "Still there?"});
+    let requests = [
+        (format!("{rig}/mail"), "mail", mail),
+        (format!("{rig}/agents/{agent}/nudge"), "nudge", nudge),
+    ];
+    let mut answers = Vec::new();
+    for (path, key, body) in &requests {
+        let answer = keyed(&world, "POST", path, key, body).await;
+        assert_eq!(answer.0, 201, "{path}: {answer:?}");
+        answers.push(answer);
+    }
+    let path = format!("/api/users/u/rigs/{}", last(&rig));
+    world.server.call("DELETE", &path, Value::Null).await;
+    for ((path, key, body), first) in requests.iter().zip(answers) {
+        let again = keyed(&world, "POST", path, key, body).await;
+        assert_eq!(again, first, "{path}");
+        let (status, _) = keyed(&world, "POST", path, "other", body).await;
+        assert_eq!(status, 404, "{path} of a rig that is gone");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ fn review() -> Value {
     json!({
         "entry_id": id, "bead_id": id, "rig_id": id, "agent_id": id, "branch": "b", "pr_url": null,
         "summary": null, "status": "pending", "attempts": 0, "reworks": 0, "approval": "none",
-        "approval_note": null, "message": null, "commit_sha": null, "started_at": null,
+        "approval_note": null, "head_sha": null, "message": null, "commit_sha": null, "started_at": null,
         "due_at": moment,
     })
 }
@@ -57,11 +57,27 @@ pub(super) fn rows() -> Vec<Case> {
             ("status!", Choice),
             ("message", LongText),
             ("commit_sha", Text(128)),
+            ("head_sha", Text(128)),
         ])
         .prepare(async |world, ids| ids.entry = world.entry(&world.rig).await)
         .refuses(409, "review_finished", async |world, ids| {
             ids.entry = world.ids(&world.rig).await.entry;
             json!({"status": "merged"})
+        })
+        .refuses(409, "review_elsewhere", async |world, ids| {
+            // It is with a polecat, to be mended.
+            ids.entry = world.entry(&world.rig).await;
+            let path = format!("{}/review-queue/{}/complete", world.rig, ids.entry);
+            let word = json!({"status": "conflict", "message": "mend it"});
+            world.server.post(&path, word).await;
+            json!({"status": "merged"})
+        })
+        .refuses(409, "review_moved", async |world, ids| {
+            ids.entry = world.entry(&world.rig).await;
+            let path = format!("{}/review-queue/{}/complete", world.rig, ids.entry);
+            let word = json!({"status": "merged", "head_sha": "c0ffee"});
+            world.server.post(&path, word).await;
+            json!({"status": "merged", "head_sha": "decaf"})
         })
         .refuses(404, "review_not_found", async |_, ids| -> Value {
             // A bead is no merge request.

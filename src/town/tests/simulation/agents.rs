@@ -5,7 +5,9 @@ use crate::container::{AgentReport, Asked, ExitKind, MergeReport};
 use crate::model::{
     AgentId, AskKind, BeadId, Json, MailType, Priority, ReviewStatus, RigId, Usage,
 };
-use crate::town::command::{AgentDone, Command, CompletedStatus, Escalation, NewMail, Verdict};
+use crate::town::command::{
+    AgentDone, Command, CompletedStatus, Escalation, Judgement, NewMail, Verdict,
+};
 
 use super::run::Simulation;
 use super::world::{Due, Message, Mood, Run, Stage};
@@ -146,11 +148,20 @@ impl Simulation<'_> {
             });
             return;
         }
-        if !self.world.kind && self.random.chance(25) {
+        if self.random.chance(25) {
             // Refused to those who review nothing.
+            let (verdict, text) = if self.random.chance(70) {
+                (Verdict::RequestChanges, "not yet")
+            } else {
+                (Verdict::Approve, "well done")
+            };
             self.request("judge", move |reply| {
-                let (verdict, text) = (Verdict::RequestChanges, "not yet".to_owned());
-                Command::JudgeReview(rig_id, agent_id, None, verdict, text, reply)
+                let judgement = Judgement {
+                    verdict,
+                    text: text.to_owned(),
+                    head_sha: None,
+                };
+                Command::JudgeReview(rig_id, agent_id, None, judgement, reply)
             });
         }
         let summary = "a step is done".to_owned();
@@ -263,7 +274,8 @@ impl Simulation<'_> {
 
     fn end_merge(&mut self, entry_id: BeadId) {
         let outcome = if self.world.kind {
-            0
+            // Even so a branch may not fit, or a gate be red.
+            self.random.weighted(&[(7, 0), (1, 5), (2, 7)])
         } else {
             self.random.below(10)
         };
@@ -281,11 +293,28 @@ impl Simulation<'_> {
         let Some(container) = &mut self.world.container else {
             return;
         };
-        let Some(rig_id) = container.merges.remove(&entry_id) else {
+        let Some(merging) = container.merges.remove(&entry_id) else {
             return;
         };
+        let rig_id = merging.rig_id;
+        let pushed = self.world.pushed.entry(entry_id).or_default();
+        if !self.world.kind && self.random.chance(8) {
+            *pushed += 1;
+        }
+        let head = format!("commit-{pushed}");
+        let is_merged = self.world.merged.contains(&entry_id);
+        if !is_merged && !merging.approved.covers(&head) {
+            return container.say(Message::Merge(MergeReport {
+                entry_id,
+                status: ReviewStatus::Pending,
+                message: format!("it is at {head}"),
+                commit_sha: Some(head),
+                retryable: false,
+                gates: None,
+            }));
+        }
         // What is on the target stays there, however often it is merged.
-        let (status, gates_passed) = if self.world.merged.contains(&entry_id) {
+        let (status, gates_passed) = if is_merged {
             (ReviewStatus::Merged, None)
         } else {
             (status, gates_passed)
@@ -306,7 +335,7 @@ impl Simulation<'_> {
         }));
         if !self.world.kind && self.random.chance(5) {
             // The same merge asked for again and told again.
-            container.merges.insert(entry_id, rig_id);
+            container.merges.insert(entry_id, merging);
             let at = self.later();
             self.world.plan(at, Due::Merge(entry_id));
         }

@@ -14,6 +14,7 @@ use crate::storage::{
 };
 
 use crate::town::command::{BeadActor, Command};
+use crate::town::queries;
 use crate::town::reviews::MERGE_ATTEMPTS_MAX;
 use crate::town::rework::REWORKS_MAX;
 
@@ -344,6 +345,12 @@ fn review_is_sound(what: &str, before: Option<&Review>, review: &Review, tree: &
         "{what}: too many tries: {review:?}"
     );
     if review.status == ReviewStatus::Running {
+        let begins = before.is_none_or(|before| before.status != ReviewStatus::Running);
+        let needed = queries::config_row(tree).unwrap().approval_needed();
+        assert!(
+            !begins || review.approval >= needed || review.head_sha.is_none(),
+            "{what}: merged without approval: {review:?}"
+        );
         let running = tree.scan(&ReviewByStatus::of_status(ReviewStatus::Running));
         let same_rig = running
             .filter_map(|row| {

@@ -10,7 +10,7 @@ use crate::town::command::BeadActor;
 
 use super::random::Random;
 use super::run::Simulation;
-pub(super) use beads::sling_to;
+pub(super) use beads::{decide, sling_to};
 pub(super) use talk::tell_mayor;
 pub(super) use town::resume_everything;
 

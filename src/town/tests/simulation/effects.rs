@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use crate::container::git::Approved;
 use crate::container::{AgentReport, ExitKind};
-use crate::model::{Agent, AgentId, AskId, BeadId, Timestamp};
+use crate::model::{Agent, AgentId, Approval, AskId, BeadId, Timestamp};
 use crate::storage::{AgentKey, ReviewKey, RigKey};
 use crate::town::command::Command;
 use crate::town::effects::Effect;
 use crate::town::{asks, mail, queries};
 
 use super::run::Simulation;
-use super::world::{Due, Run, Stage, failed};
+use super::world::{Due, Merging, Run, Stage, failed};
 
 /// How long a stopped run may go on with its turn, in seconds.
 const WHEN_IDLE_WITHIN: u64 = 60;
@@ -295,13 +296,22 @@ impl Simulation<'_> {
         let rig_id = review.rig_id;
         let rig = self.server.tree.get(&RigKey { rig_id }).unwrap();
         rig.ok_or(Denied::Broken)?;
+        let needed = queries::config_row(&self.server.tree)
+            .unwrap()
+            .approval_needed();
+        let approved = if needed > Approval::None {
+            Approved::Only(review.head_sha.filter(|_| review.approval >= needed))
+        } else {
+            Approved::Any
+        };
+        let merging = Merging { rig_id, approved };
         let silent = !self.world.kind && self.random.chance(8);
         let pace = self.world.pace(&mut self.random);
         let container = self.world.container.as_mut().ok_or(Denied::Away)?;
         if container.draining {
             return Err(Denied::Away);
         }
-        if container.merges.insert(entry_id, rig_id).is_none() && !silent {
+        if container.merges.insert(entry_id, merging).is_none() && !silent {
             let at = self.now().after(pace);
             self.world.plan(at, Due::Merge(entry_id));
         }

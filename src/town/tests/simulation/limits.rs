@@ -52,7 +52,7 @@ const LIMITS: &[Limit] = &[
         },
         most: 3,
     },
-    // Merges that were asked for of one branch, until it is mended.
+    // Merges that were asked for of one branch, until it is mended or its commit was looked up.
     Limit {
         what: |fact| {
             let entry = fact.metadata("entry_id");
@@ -61,7 +61,9 @@ const LIMITS: &[Limit] = &[
         },
         reset: |fact| {
             let entry = fact.metadata("entry_id");
-            fact.is("review.rework")
+            let anew = ["review.rework", "review.found", "review.moved"];
+            anew.iter()
+                .any(|event_type| fact.is(event_type))
                 .then(|| format!("merges of {entry}"))
         },
         most: MERGE_ATTEMPTS_MAX,

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use crate::model::{Agent, AgentId, AgentRole, Bead, BeadStatus, BeadType, ReviewStatus, RigId};
-use crate::storage::{AgentKey, BeadKey, MailKey, MailUndelivered, ReviewByStatus, RigKey};
+use crate::model::{
+    Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, ReviewStatus, RigId,
+};
+use crate::storage::{
+    AgentKey, BeadKey, MailKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey,
+};
 use crate::town::command::{Command, NewBead};
 
 use super::clients;
@@ -55,9 +59,23 @@ impl Simulation<'_> {
                 return;
             }
             assert!(self.now() < limit, "these never end: {left:#?}");
+            self.people_decide();
             self.go_on();
         }
         panic!("no end in {STEPS_MAX} steps: {:#?}", self.unfinished());
+    }
+
+    /// Who is called to a merge request comes sooner or later.
+    fn people_decide(&mut self) {
+        let tree = &self.server.tree;
+        let rows = tree.scan(&ReviewByStatus::of_status(ReviewStatus::Waiting));
+        let waiting: Vec<BeadId> = rows.map(|row| row.unwrap().1.id).collect();
+        for entry_id in waiting {
+            let review = self.server.tree.get(&ReviewKey { entry_id }).unwrap();
+            if let Some(review) = review.filter(|_| self.random.chance(10)) {
+                clients::decide(self, review.rig_id, entry_id);
+            }
+        }
     }
 
     /// Everything that takes no time.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::container::git::Approved;
 use crate::container::{AgentReport, ExitKind, MergeReport};
 use crate::model::{AgentId, AgentRole, BeadId, Epoch, RigId, Timestamp};
 
@@ -20,6 +21,8 @@ pub(super) struct World {
     pub(super) kind: bool,
     /// Branches that are on the target, by merge request.
     pub(super) merged: Vec<BeadId>,
+    /// How often each merge request's branch was pushed to after it was handed in.
+    pub(super) pushed: BTreeMap<BeadId, u32>,
 }
 
 /// Something that happens at its moment.
@@ -46,10 +49,16 @@ pub(super) struct Container {
     /// What was not acknowledged.
     pub(super) spool: VecDeque<(u64, Message)>,
     pub(super) runs: BTreeMap<AgentId, Run>,
-    /// Merges under way: their rig.
-    pub(super) merges: BTreeMap<BeadId, RigId>,
+    pub(super) merges: BTreeMap<BeadId, Merging>,
     pub(super) draining: bool,
     last_run: u64,
+}
+
+/// A merge under way.
+#[derive(Clone, Debug)]
+pub(super) struct Merging {
+    pub(super) rig_id: RigId,
+    pub(super) approved: Approved,
 }
 
 #[derive(Clone, Debug)]

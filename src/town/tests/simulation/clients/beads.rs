@@ -124,8 +124,32 @@ pub(super) fn complete_review(simulation: &mut Simulation<'_>) {
         status: simulation.random.pick(&[Merged, Failed, Conflict]).unwrap(),
         message: "by hand".to_owned(),
         commit_sha: None,
+        head_sha: simulation.random.chance(5).then(|| "commit-0".to_owned()),
     };
     simulation.note(format!("review {} is {}", entry_id.short(), outcome.status));
+    simulation.request("complete review", move |reply| {
+        Command::CompleteReview(rig_id, entry_id, outcome.clone(), reply)
+    });
+}
+
+/// A person sees a merge request that waits for people, and decides.
+pub(in crate::town::tests::simulation) fn decide(
+    simulation: &mut Simulation<'_>,
+    rig_id: RigId,
+    entry_id: BeadId,
+) {
+    use crate::model::ReviewStatus::{Conflict, Failed, Merged};
+    let outcome = ReviewOutcome {
+        status: (simulation.random).weighted(&[(7, Merged), (2, Conflict), (1, Failed)]),
+        message: "a person's word".to_owned(),
+        commit_sha: None,
+        head_sha: None,
+    };
+    simulation.note(format!(
+        "a person says {} of {}",
+        outcome.status,
+        entry_id.short()
+    ));
     simulation.request("complete review", move |reply| {
         Command::CompleteReview(rig_id, entry_id, outcome.clone(), reply)
     });

@@ -124,7 +124,7 @@ pub(super) fn pause_rig(simulation: &mut Simulation<'_>) {
     });
 }
 
-/// Nothing holds work back any more.
+/// Nothing holds work back any more; what a merge needs is one of all that towns ask for.
 pub(in crate::town::tests::simulation) fn resume_everything(simulation: &mut Simulation<'_>) {
     simulation.request("resume town", |reply| Command::PauseTown(false, reply));
     for rig_id in simulation.known.rigs.clone() {
@@ -132,7 +132,16 @@ pub(in crate::town::tests::simulation) fn resume_everything(simulation: &mut Sim
             Command::PauseRig(rig_id, false, reply)
         });
     }
-    let patch = json!({"budget": null, "max_polecats_per_rig": 2, "refinery": null});
+    let mut patch = json!({"budget": null, "max_polecats_per_rig": 2});
+    match simulation.random.below(5) {
+        0 => patch["refinery"] = json!(null),
+        1 => patch["refinery"] = json!({"gates": ["make"], "auto_merge": true}),
+        2 => patch["refinery"] = json!({"gates": [], "auto_merge": false}),
+        3 => patch["refinery"] = json!({"gates": ["make"], "auto_merge": false}),
+        // As it was left.
+        _ => {}
+    }
+    simulation.note(format!("config {patch}"));
     simulation.request("set config", move |reply| {
         Command::SetConfig(patch.clone(), reply)
     });
