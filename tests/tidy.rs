@@ -74,6 +74,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("fastwebsockets", &["stream", "http", "container"]),
     ("sse_stream", &["sdk"]),
     ("rmcp", &["mcp"]),
+    ("agent_client_protocol", &["sdk"]),
     ("clap", &["cli"]),
     ("Command::new", &["container", "notify", "sdk"]),
     ("tokio::spawn", &["lifecycle"]),

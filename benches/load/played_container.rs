@@ -313,12 +313,14 @@ impl Shared {
             let health = Health {
                 status: "ok".to_owned(),
                 agents: 0,
+                merges: 0,
                 servers: 0,
                 uptime: 0,
                 epoch: self.epoch,
                 drain: false,
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                stats: None,
             };
             return ("200 OK", serde_json::to_string(&health).unwrap_or_default());
         }

@@ -85,7 +85,11 @@ impl Server {
         let begin = Instant::now();
         let mut child = Command::new(&own.program)
             .args(["serve", "--no-auth", "--isolation", "none", "--listen"])
-            .args(["127.0.0.1:0", "--container-stop-on-exit"])
+            .args([
+                "127.0.0.1:0",
+                "--container-stop-on-exit",
+                "--container-on-demand",
+            ])
             .args(["--http-connections-max", CONNECTIONS_MAX, "--data-dir"])
             .arg(&own.data)
             .args(&own.arguments)

@@ -61,7 +61,7 @@ pub(super) enum Command {
     },
     /// One town's container; started by the server
     #[command(hide = true)]
-    Container(ContainerArguments),
+    Container(Box<ContainerArguments>),
     /// Ends a program and all that it started together with its parent; started by the container
     #[command(hide = true, disable_help_flag = true)]
     Guard {
@@ -131,6 +131,9 @@ pub(super) struct ContainerArguments {
     /// How long to go on without a server
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
     pub(super) linger: Duration,
+    /// How long agents may take to finish before it ends
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "45s")]
+    pub(super) drain_time: Duration,
     /// Bytes of memory that it and all that it starts may hold
     #[arg(long)]
     pub(super) memory_max: u64,

@@ -84,6 +84,9 @@ pub enum Error {
     /// The container failed.
     #[error("run the container")]
     Container(#[source] container::Error),
+    /// The container's memory can't be shut to its agents.
+    #[error("shut the container's memory to its agents")]
+    Shut(#[source] rustix::io::Errno),
     /// The guard failed.
     #[error("guard a program")]
     Guard(#[from] sdk::Error),

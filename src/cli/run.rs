@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use rustix::process::{self, DumpableBehavior};
 use tokio::runtime::Builder;
 
 use crate::clock::Clock;
@@ -38,7 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
         Command::Demo(arguments) => demo::run(arguments)?,
         Command::Config { action } => config_command::run(action)?,
         Command::Replay { record } => replay_command::run(&record)?,
-        Command::Container(arguments) => container(arguments)?,
+        Command::Container(arguments) => container(*arguments)?,
         Command::Guard { arguments } => {
             let code = sdk::guard::run(arguments)?;
             return Ok(u8::try_from(code).unwrap_or(UNUSUAL_END));
@@ -68,6 +69,8 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         model_wait: arguments.model_wait,
     };
     limits.apply();
+    // Agents run as the same user, and must not read the town's secrets out of this process.
+    process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::Shut)?;
     let options = ContainerOptions {
         town_id: arguments.town_id,
         socket: arguments.socket,
@@ -76,6 +79,7 @@ fn container(arguments: ContainerArguments) -> Result<(), Error> {
         agent_program: arguments.agent_program,
         guard,
         linger: arguments.linger,
+        drain_time: arguments.drain_time,
         limits,
         allowed: AllowedRepositories {
             local: arguments.allow_local_repos,

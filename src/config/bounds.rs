@@ -48,6 +48,10 @@ pub(super) const PATROL_AFTER: (Duration, Duration) = (minutes(1), days(1));
 pub(super) const BODY_MAX: RangeInclusive<u64> = 16 * KIB..=64 * MIB;
 /// A socket costs some kilobytes and a file descriptor.
 pub(super) const CONNECTIONS_MAX: RangeInclusive<u32> = 8..=1_000_000;
+/// A container takes a second to start: one that sleeps sooner would start all day.
+pub(super) const CONTAINER_SLEEP_AFTER: (Duration, Duration) = (Duration::from_secs(1), days(1));
+/// An agent commits and pushes in seconds, but a hook of the repository may run its tests first.
+pub(super) const CONTAINER_DRAIN_TIME: (Duration, Duration) = (Duration::from_secs(1), minutes(10));
 /// systemd gives a service 90 s to stop.
 pub(super) const SHUTDOWN_GRACE: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(80));
@@ -58,8 +62,6 @@ pub(super) const RETENTION_DAYS: RangeInclusive<u32> = 1..=3650;
 pub const ALARM_INTERVAL_ACTIVE_DEFAULT: Duration = Duration::from_secs(15);
 /// Seconds between alarms of a town without work, where its config says nothing.
 pub const ALARM_INTERVAL_IDLE_DEFAULT: Duration = minutes(5);
-/// A container without activity sleeps after this, where the config says nothing.
-pub const SLEEP_AFTER_DEFAULT: Duration = minutes(30);
 /// Polecats of a rig, where the config says nothing: about 3 GB of agent server on one machine.
 pub const MAX_POLECATS_PER_RIG_DEFAULT: u32 = 5;
 
@@ -81,12 +83,18 @@ pub(super) const EVENTS_MAX: RangeInclusive<u64> = 1_000..=1_000_000_000;
 pub(super) const BYTES_MAX: RangeInclusive<u64> = 2 * MIB..=1024 * 1024 * MIB;
 /// Model names, branch-like names, tokens and URLs.
 pub(super) const LINE_CHARS_MAX: usize = 1024;
+/// An RSA key of 16384 bits has about 12,000.
+pub(super) const PRIVATE_KEY_CHARS_MAX: usize = 16 * 1024;
+/// Some dozens of hosts with three keys each.
+pub(super) const KNOWN_HOSTS_CHARS_MAX: usize = 16 * 1024;
 /// Instructions for a role go into every system prompt.
 pub(super) const INSTRUCTIONS_CHARS_MAX: usize = 16 * 1024;
 /// One environment variable; a private key fits.
 pub(super) const ENV_VALUE_CHARS_MAX: usize = 32 * 1024;
 /// Gates run one after another before each merge.
 pub(super) const GATES_MAX: usize = 32;
+/// The command of an agent program: what a person writes on one line.
+pub(super) const COMMAND_WORDS_MAX: usize = 32;
 /// A gate is a build and its tests; beyond two hours a merge queue stands still.
 pub(super) const GATE_SECONDS: RangeInclusive<u64> = 1..=7200;
 /// One gate, where the config says nothing.
@@ -107,9 +115,6 @@ const _: () = {
     let idle = ALARM_INTERVAL_IDLE_DEFAULT.as_secs();
     assert!(idle >= *ALARM_IDLE_SECONDS.start() && idle <= *ALARM_IDLE_SECONDS.end());
     assert!(active < idle);
-    let sleep_after = SLEEP_AFTER_DEFAULT.as_secs() / 60;
-    assert!(sleep_after >= *SLEEP_AFTER_MINUTES.start());
-    assert!(sleep_after <= *SLEEP_AFTER_MINUTES.end());
     // One variable and one role's instructions must fit into the document that holds them.
     assert!(ENV_VALUE_CHARS_MAX < TOWN_CONFIG_BYTES_MAX);
     assert!(INSTRUCTIONS_CHARS_MAX * 4 < TOWN_CONFIG_BYTES_MAX);

@@ -19,7 +19,7 @@ mod town;
 
 pub use bounds::{
     ALARM_INTERVAL_ACTIVE_DEFAULT, ALARM_INTERVAL_IDLE_DEFAULT, MAX_POLECATS_PER_RIG_DEFAULT,
-    SLEEP_AFTER_DEFAULT, TOWN_CONFIG_BYTES_MAX,
+    TOWN_CONFIG_BYTES_MAX,
 };
 pub use error::Error;
 pub use launcher::{LauncherTemplate, Place};

@@ -48,6 +48,9 @@ pub(super) const RECONCILE_RECORD: &str = "reconcile_record";
 pub(super) const NOTIFY_COMMAND: &str = "notify_command";
 pub(super) const CONTAINER_LINGER: &str = "container.linger";
 pub(super) const CONTAINER_STOP_ON_EXIT: &str = "container.stop_on_exit";
+pub(super) const CONTAINER_ON_DEMAND: &str = "container.on_demand";
+pub(super) const CONTAINER_SLEEP_AFTER: &str = "container.sleep_after";
+pub(super) const CONTAINER_DRAIN_TIME: &str = "container.drain_time";
 pub(super) const CONTAINER_LAUNCHER: &str = "container.launcher";
 pub(super) const CONTAINER_LISTEN: &str = "container.listen";
 pub(super) const CONTAINER_SERVER_URL: &str = "container.server_url";
@@ -179,6 +182,28 @@ pub const SETTINGS: &[Setting] = &[
         "container-stop-on-exit",
         "GASTOWND_CONTAINER_STOP_ON_EXIT",
         "Stop every town's agents when the server stops, rather than let them work on",
+    ),
+    switch(
+        CONTAINER_ON_DEMAND,
+        "container-on-demand",
+        "GASTOWND_CONTAINER_ON_DEMAND",
+        "Start a town's container and its mayor with the first work, rather than with the first rig",
+    ),
+    value(
+        CONTAINER_SLEEP_AFTER,
+        "container-sleep-after",
+        "GASTOWND_CONTAINER_SLEEP_AFTER",
+        "DURATION",
+        "30m",
+        "A town's container ends when nothing has needed it for so long, where its town says nothing",
+    ),
+    value(
+        CONTAINER_DRAIN_TIME,
+        "container-drain-time",
+        "GASTOWND_CONTAINER_DRAIN_TIME",
+        "DURATION",
+        "45s",
+        "How long agents may take to commit and push before their container ends and saves the rest",
     ),
     value(
         CONTAINER_LAUNCHER,

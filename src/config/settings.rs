@@ -60,6 +60,9 @@ pub struct Settings {
 pub struct ContainerSettings {
     pub linger: Duration,
     pub stop_on_exit: bool,
+    pub on_demand: bool,
+    pub sleep_after: Duration,
+    pub drain_time: Duration,
     pub launcher: Option<LauncherTemplate>,
     pub listen: Option<SocketAddr>,
     pub server_url: Option<String>,
@@ -152,6 +155,11 @@ impl Settings {
             container: ContainerSettings {
                 linger: read.duration(names::CONTAINER_LINGER, bounds::CONTAINER_LINGER)?,
                 stop_on_exit: read.required(names::CONTAINER_STOP_ON_EXIT, quantity::switch)?,
+                on_demand: read.required(names::CONTAINER_ON_DEMAND, quantity::switch)?,
+                sleep_after: read
+                    .duration(names::CONTAINER_SLEEP_AFTER, bounds::CONTAINER_SLEEP_AFTER)?,
+                drain_time: read
+                    .duration(names::CONTAINER_DRAIN_TIME, bounds::CONTAINER_DRAIN_TIME)?,
                 launcher: read.optional(names::CONTAINER_LAUNCHER, LauncherTemplate::parse)?,
                 listen: read.optional(names::CONTAINER_LISTEN, address)?,
                 server_url: read.optional(names::CONTAINER_SERVER_URL, server_url)?,

@@ -41,6 +41,7 @@ impl ServerSettings {
         env.extend(git.clone());
         let config = match kind {
             AgentServerKind::Rehearsal => rehearsal_config(config),
+            AgentServerKind::Acp => acp_config(config),
             AgentServerKind::Opencode | AgentServerKind::Kilo => program_config(config, kind),
         };
         Ok(Self { kind, config, env })
@@ -75,11 +76,19 @@ pub(crate) fn model_for(
     override_by_start: Option<&str>,
 ) -> Result<ModelRef, Error> {
     let model = override_by_start.unwrap_or_else(|| config.model_for(role));
+    let kind = kind_of(config)?;
+    if kind == AgentServerKind::Acp {
+        // Which models it has and what it calls them is between it and its own config.
+        return Ok(ModelRef {
+            provider_id: String::new(),
+            model_id: model.to_owned(),
+        });
+    }
     let known = model_ref(config, model);
     let reachable = known.provider_id != GATEWAY
         || config.kilocode_token.is_some()
         || config.providers.contains_key(GATEWAY)
-        || kind_of(config)? == AgentServerKind::Rehearsal;
+        || kind == AgentServerKind::Rehearsal;
     if reachable {
         Ok(known)
     } else {
@@ -179,7 +188,7 @@ fn gateway_provider(kind: AgentServerKind, token: &str, models: BTreeSet<String>
             "options": {"apiKey": token, "kilocodeToken": token},
             "models": models,
         }),
-        AgentServerKind::Opencode | AgentServerKind::Rehearsal => json!({
+        AgentServerKind::Opencode | AgentServerKind::Acp | AgentServerKind::Rehearsal => json!({
             "npm": "@ai-sdk/openai-compatible",
             "name": "Kilo Gateway",
             "options": {"baseURL": GATEWAY_URL, "apiKey": token},
@@ -197,6 +206,12 @@ fn rehearsal_config(config: &ResolvedTownConfig) -> Value {
         .cloned()
         .unwrap_or_else(|| json!({}));
     json!({"model": model, "permission": permissions(config), REHEARSAL: settings})
+}
+
+/// The config of a program that speaks the Agent Client Protocol: what it is and what it may do.
+/// All else is its own, and reaches it by the town's variables.
+fn acp_config(config: &ResolvedTownConfig) -> Value {
+    json!({"command": config.acp.command, "permission": permissions(config)})
 }
 
 /// Lays `over` on `base`: objects are merged, everything else is replaced.
@@ -253,6 +268,19 @@ mod tests {
             None,
         )
         .unwrap();
+    }
+
+    #[test]
+    fn a_program_of_acp_gets_its_command_and_chooses_its_model_itself() {
+        let config = config(&json!({"agent_server": "acp", "permissions": "ask",
+            "acp": {"command": ["opencode", "acp"]}, "models": {"polecat": "q/c"}}));
+        let settings = ServerSettings::of(&config, &BTreeMap::new()).unwrap();
+        assert_eq!(
+            settings.config,
+            json!({"command": ["opencode", "acp"], "permission": "ask"})
+        );
+        let model = model_for(&config, AgentRole::Polecat, None).unwrap();
+        assert_eq!(model.model_id, "q/c");
     }
 
     #[test]

@@ -55,6 +55,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The town's ssh key can't be used.
+    #[error("the ssh key can't be used: {text}")]
+    SshKey {
+        /// What ssh's own programs say.
+        text: String,
+    },
     /// The isolation that was asked for can't be had.
     #[error("isolation by {program} can't be had: {reason}")]
     Isolation {

@@ -48,6 +48,8 @@ pub struct LaunchOptions {
     pub isolation: Isolation,
     /// How long it goes on without a server.
     pub linger: Duration,
+    /// How long its agents may take to finish before it ends.
+    pub drain_time: Duration,
     /// The agent program, if not the one on `PATH`.
     pub agent_program: Option<PathBuf>,
     /// Which git urls may be used besides the usual ones.
@@ -271,6 +273,8 @@ fn container_arguments(options: &LaunchOptions) -> Vec<OsString> {
         options.workspace.clone().into(),
         "--linger".into(),
         format!("{}s", options.linger.as_secs()).into(),
+        "--drain-time".into(),
+        format!("{}ms", options.drain_time.as_millis()).into(),
         "--log".into(),
         options.log.clone().into(),
     ];

@@ -38,5 +38,5 @@ pub use isolation::Isolation;
 pub use launch::LaunchOptions;
 pub use limits::Limits;
 pub use protocol::ExitKind;
-pub use relay::{AgentReport, Asked, LinkState, LinkTarget, MergeReport};
+pub use relay::{AgentReport, Asked, ContainerReport, LinkState, LinkTarget, MergeReport};
 pub use supervisor::ContainerHandle;

@@ -54,6 +54,8 @@ pub mod message_type {
     pub const AGENT_RECOVERED: &str = "agent.recovered";
     /// [`AgentMerge`](super::AgentMerge).
     pub const AGENT_MERGE: &str = "agent.merge";
+    /// [`ContainerDraining`](super::ContainerDraining).
+    pub const CONTAINER_DRAINING: &str = "container.draining";
     /// [`ContainerStats`](super::ContainerStats).
     pub const CONTAINER_STATS: &str = "container.stats";
 }
@@ -210,6 +212,9 @@ pub struct Health {
     pub status: String,
     /// Agents that are starting, running or waiting.
     pub agents: usize,
+    /// Merges under way.
+    #[serde(default)]
+    pub merges: usize,
     /// Agent server processes.
     pub servers: usize,
     /// Seconds since the container process began.
@@ -223,6 +228,9 @@ pub struct Health {
     pub pid: u32,
     /// The version of the program.
     pub version: String,
+    /// What it used when it last told so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<ContainerStats>,
 }
 
 /// What an agent of the container is doing.
@@ -529,8 +537,15 @@ pub struct GatesReport {
     pub output: String,
 }
 
-/// What the container uses, every 30 seconds while agents run.
+/// The container takes nothing new any more, saves its agents' work and ends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerDraining {
+    /// Who wanted it, in words.
+    pub reason: String,
+}
+
+/// What the container uses: told at most every 30 seconds, and only if it has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStats {
     /// Agents that are starting, running or waiting.
@@ -539,4 +554,10 @@ pub struct ContainerStats {
     pub servers: usize,
     /// Resident memory of the container process and everything it started.
     pub rss_bytes: u64,
+    /// The container process and everything it started.
+    #[serde(default)]
+    pub processes: usize,
+    /// Seconds since the container process began.
+    #[serde(default)]
+    pub uptime: u64,
 }

@@ -19,7 +19,7 @@ use crate::storage::{self, LinkPosition};
 use crate::stream::{MessageError, STALL_TIMEOUT, client_text_frame};
 
 use super::client::Link;
-use super::protocol::{AgentSetback, ExitKind, GatesReport, ServerFrame};
+use super::protocol::{AgentSetback, ContainerStats, ExitKind, GatesReport, ServerFrame};
 use super::wire::WriteHalf;
 
 use group::{Group, Intake, Report, Said, without_repeats};
@@ -97,6 +97,18 @@ pub struct Asked {
     pub detail: Json,
 }
 
+/// What the container says of itself, for the town.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerReport {
+    /// It takes nothing new, saves its agents' work and ends.
+    Draining {
+        /// Who wanted it, in words.
+        reason: String,
+    },
+    /// What it uses.
+    Stats(ContainerStats),
+}
+
 /// How a merge ended, for the town.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeReport {
@@ -151,6 +163,12 @@ pub trait LinkTarget: Clone + Send + Sync + 'static {
         place: LinkPosition,
         agent_id: AgentId,
         report: AgentReport,
+    ) -> impl Future<Output = bool> + Send;
+    /// The container says something of itself; true once that is durable.
+    fn told(
+        &self,
+        place: LinkPosition,
+        report: ContainerReport,
     ) -> impl Future<Output = bool> + Send;
     /// A merge ended; true once that is durable.
     fn merged(&self, place: LinkPosition, report: MergeReport)
@@ -247,6 +265,7 @@ impl<T: LinkTarget> Relay<'_, T> {
                     self.target.report(place, agent_id, report).await
                 }
                 Report::Merge(report) => self.target.merged(place, report).await,
+                Report::Container(report) => self.target.told(place, report).await,
             };
             if !stored {
                 return Err(LinkEnd::NotStored);

@@ -39,8 +39,9 @@ const LAUNCHER_TIMEOUT: Duration = Duration::from_secs(300);
 const START_POLL: Duration = Duration::from_millis(10);
 /// A broken link to a live container is tried again this often.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// How long a container may take to save its agents' work before one with other walls follows it.
-const RENEWAL_TIME_MAX: Duration = Duration::from_secs(90);
+/// How long a container may take to save its agents' work, once they were given their time, before
+/// one with other walls follows it.
+const RENEWAL_TIME_MAX: Duration = Duration::from_secs(45);
 
 /// What a container answers to one who does not show its token.
 const UNAUTHORIZED: u16 = StatusCode::UNAUTHORIZED.as_u16();
@@ -127,9 +128,10 @@ impl ContainerHandle {
             return;
         }
         let mut downs = self.0.downs.subscribe();
-        self.end(true, RENEWAL_TIME_MAX).await;
+        let time_max = self.0.options.drain_time + RENEWAL_TIME_MAX;
+        self.end(true, time_max).await;
         // The handle itself holds the sender, so only the time can run out.
-        let _ = tokio::time::timeout(RENEWAL_TIME_MAX, downs.changed()).await;
+        let _ = tokio::time::timeout(time_max, downs.changed()).await;
     }
 
     /// Starts an agent; the outcome comes over the link.
@@ -244,6 +246,18 @@ impl ContainerHandle {
         self.post("/git/merge", config, merge).await
     }
 
+    /// Asks the container to save its agents' work and to end; its end comes over the link.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn drain(&self) -> Result<(), CallError> {
+        self.0
+            .client
+            .call(Method::POST, "/drain", None, Vec::new())
+            .await
+            .map(drop)
+    }
+
     /// How the container is.
     ///
     /// # Errors
@@ -277,7 +291,7 @@ impl ContainerHandle {
         may
     }
 
-    /// Ends the container's process if no agent works in it, or, if `even_working`, after its
+    /// Ends the container's process if no agent and no merge is at work in it, or, if `even_working`, after its
     /// agents saved their work. Resolves when it is gone, or after `grace`.
     pub async fn end(&self, even_working: bool, grace: Duration) {
         if !self.ask_to_end(even_working).await {
@@ -298,7 +312,7 @@ impl ContainerHandle {
         let Ok(health) = self.health().await else {
             return false;
         };
-        let path = match (health.agents, even_working) {
+        let path = match (health.agents + health.merges, even_working) {
             (0, _) => "/shutdown",
             (_, true) => "/drain",
             (_, false) => return false,
@@ -381,7 +395,7 @@ impl<T: LinkTarget> Supervisor<T> {
 
     /// Connects again and again until the container is gone; says how it ended.
     async fn keep_link(&mut self) -> String {
-        let gone_after = self.options.linger + RENEWAL_TIME_MAX;
+        let gone_after = self.options.linger + self.options.drain_time + RENEWAL_TIME_MAX;
         let (mut seen, mut told) = (Instant::now(), false);
         loop {
             match self.handle.0.client.link().await {

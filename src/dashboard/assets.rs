@@ -66,7 +66,7 @@ macro_rules! file {
 
 static LOGIN: File = file!("/login", HTML, "login.html");
 
-static FILES: [File; 18] = [
+static FILES: [File; 19] = [
     file!("/", HTML, "index.html"),
     file!("/assets/style.css", CSS, "style.css"),
     file!("/assets/icon.svg", SVG, "icon.svg"),
@@ -74,6 +74,7 @@ static FILES: [File; 18] = [
     file!("/assets/api.js", JAVASCRIPT, "api.js"),
     file!("/assets/bead.js", JAVASCRIPT, "bead.js"),
     file!("/assets/board.js", JAVASCRIPT, "board.js"),
+    file!("/assets/container.js", JAVASCRIPT, "container.js"),
     file!("/assets/convoys.js", JAVASCRIPT, "convoys.js"),
     file!("/assets/dom.js", JAVASCRIPT, "dom.js"),
     file!("/assets/link.js", JAVASCRIPT, "link.js"),

@@ -1,6 +1,7 @@
 //! The nouns of a town as plain data: ids, enums and rows. No I/O, no clock, no wire format.
 
 mod attention;
+mod container;
 mod ids;
 mod json;
 mod nouns;
@@ -9,6 +10,7 @@ mod time;
 mod work;
 
 pub use attention::{ApiToken, Ask, Raised};
+pub use container::{ContainerLife, ContainerState};
 #[cfg(test)]
 pub(crate) use ids::seeded;
 pub use ids::{

@@ -9,9 +9,10 @@ use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::acp::Acp;
 use super::connection::{Call, Connections};
 use super::wire::{AddMcp, McpStatus, PermissionAnswer, QuestionAnswers, RemoteMcp};
-use super::{Error, EventStream, Sessions};
+use super::{AgentServerKind, Error, EventStream, Sessions};
 
 /// How long a call may take. The first one in a new directory takes 2-3 s, under load several times
 /// as much.
@@ -30,7 +31,16 @@ const MCP_CONNECTED: &str = "connected";
 /// Talks to one agent server. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    connections: Connections,
+    link: Link,
+}
+
+/// The two protocols that there are.
+#[derive(Clone, Debug)]
+pub(super) enum Link {
+    /// opencode's, over HTTP: its events are passed on as they come.
+    Http(Connections),
+    /// The Agent Client Protocol, over the program's standard streams.
+    Acp(Acp),
 }
 
 /// A tool server (MCP over streamable HTTP) that an agent server shall offer to its agents.
@@ -77,8 +87,23 @@ impl PermissionReply {
 }
 
 impl Client {
-    pub(super) const fn new(connections: Connections) -> Self {
-        Self { connections }
+    pub(super) const fn new(link: Link) -> Self {
+        Self { link }
+    }
+
+    pub(super) const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The connections, for what only opencode's protocol has.
+    fn http(&self, call: &str) -> Result<&Connections, Error> {
+        match &self.link {
+            Link::Http(connections) => Ok(connections),
+            Link::Acp(_) => Err(Error::NotOffered {
+                call: call.to_owned(),
+                kind: AgentServerKind::Acp,
+            }),
+        }
     }
 
     /// The calls about sessions.
@@ -90,18 +115,26 @@ impl Client {
     /// Opens the stream of all events of all directories, from now on. Nothing is told again, so
     /// subscribe before the first prompt.
     pub async fn subscribe(&self) -> Result<EventStream, Error> {
+        let connections = match &self.link {
+            Link::Http(connections) => connections,
+            Link::Acp(acp) => return acp.subscribe().map(EventStream::of_acp),
+        };
         let call = Call {
             method: Method::GET,
             target: "/global/event".to_owned(),
             body: None,
             limit: CALL_LIMIT,
         };
-        self.connections.open(call).await.map(EventStream::new)
+        connections.open(call).await.map(EventStream::of_http)
     }
 
-    /// Registers a tool server for the agents of `directory` and waits until the agent server has
-    /// connected to it. Lost when the agent server restarts.
+    /// Registers a tool server for the sessions of `directory` that begin or go on from now, and waits
+    /// until the agent server has connected to it, if it says so. Lost when the agent server restarts.
     pub async fn add_mcp(&self, directory: &Path, server: &McpServer) -> Result<(), Error> {
+        let connections = match &self.link {
+            Link::Http(connections) => connections,
+            Link::Acp(acp) => return acp.add_mcp(directory, server),
+        };
         let body = AddMcp {
             name: &server.name,
             config: RemoteMcp {
@@ -122,7 +155,7 @@ impl Client {
             body: Some(json(&body)),
             limit: ADD_MCP_LIMIT,
         };
-        let answer = self.connections.call(call).await?;
+        let answer = connections.call(call).await?;
         let mut states: BTreeMap<String, McpStatus> = parse("POST /mcp", &answer)?;
         let failed = |reason: String| Error::ToolServer {
             name: server.name.clone(),
@@ -148,6 +181,9 @@ impl Client {
         ask_id: &str,
         reply: PermissionReply,
     ) -> Result<(), Error> {
+        if let Link::Acp(acp) = &self.link {
+            return acp.reply_permission(ask_id, reply);
+        }
         let path = format!("/permission/{}/reply", escape(ask_id));
         let body = PermissionAnswer {
             reply: reply.as_str(),
@@ -185,6 +221,10 @@ impl Client {
 
     /// Whether the agent server answers at all.
     pub async fn health(&self) -> Result<(), Error> {
+        let connections = match &self.link {
+            Link::Http(connections) => connections,
+            Link::Acp(acp) => return acp.health(),
+        };
         let target = "/global/health".to_owned();
         let call = Call {
             method: Method::GET,
@@ -192,7 +232,7 @@ impl Client {
             body: None,
             limit: CALL_LIMIT,
         };
-        self.connections.call(call).await?;
+        connections.call(call).await?;
         Ok(())
     }
 
@@ -204,7 +244,7 @@ impl Client {
             body: None,
             limit: CALL_LIMIT,
         };
-        self.connections.call(call).await
+        self.http(path)?.call(call).await
     }
 
     pub(super) async fn post(
@@ -220,7 +260,7 @@ impl Client {
             body,
             limit: CALL_LIMIT,
         };
-        self.connections.call(call).await
+        self.http(path)?.call(call).await
     }
 }
 

@@ -40,41 +40,63 @@ pub(super) struct Setting<'a> {
     pub(super) env: &'a BTreeMap<String, String>,
 }
 
-/// All variables of the agent program. Those that the owner added win over the defaults, but not
-/// over what makes the server ours: home, config and password.
+/// All variables of an agent program of the opencode family. Those that the owner added win over the
+/// defaults, but not over what makes the server ours: home, config and password.
 pub(super) fn environment(setting: &Setting<'_>) -> BTreeMap<OsString, OsString> {
     let prefix = setting.dialect.prefix;
-    let mut variables = BTreeMap::new();
-    let mut set = |name: &str, value: &OsStr| {
-        variables.insert(OsString::from(name), value.to_owned());
-    };
-    set("PATH", &search_path());
-    set("LANG", OsStr::new("C.UTF-8"));
-    set("TERM", OsStr::new("dumb"));
+    let mut defaults = vec![(OsString::from("npm_config_offline"), OsStr::new("true"))];
     // The server listens on loopback and finds nothing else out by itself.
     for name in [
         "DISABLE_MODELS_FETCH",
         "DISABLE_AUTOUPDATE",
         "DISABLE_LSP_DOWNLOAD",
     ] {
-        set(&format!("{prefix}_{name}"), OsStr::new("1"));
+        defaults.push((format!("{prefix}_{name}").into(), OsStr::new("1")));
     }
-    set("npm_config_offline", OsStr::new("true"));
     for (name, value) in setting.dialect.extra {
-        set(name, OsStr::new(value));
+        defaults.push((OsString::from(name), OsStr::new(value)));
     }
-    for (name, value) in setting.env {
-        set(name, OsStr::new(value));
-    }
-    set("HOME", setting.home.as_os_str());
-    set(
-        &format!("{prefix}_CONFIG_CONTENT"),
-        OsStr::new(&setting.config.to_string()),
+    let mut variables = variables(setting.home, setting.env, &defaults);
+    variables.insert(
+        format!("{prefix}_CONFIG_CONTENT").into(),
+        setting.config.to_string().into(),
     );
-    set(
-        &format!("{prefix}_SERVER_PASSWORD"),
-        OsStr::new(setting.password),
+    variables.insert(
+        format!("{prefix}_SERVER_PASSWORD").into(),
+        setting.password.into(),
     );
+    variables
+}
+
+/// All variables of an agent program of which nothing particular is known.
+pub(super) fn plain_environment(
+    home: &Path,
+    env: &BTreeMap<String, String>,
+) -> BTreeMap<OsString, OsString> {
+    variables(home, env, &[])
+}
+
+/// What every agent program needs, `defaults`, the owner's variables over them, and our home.
+fn variables(
+    home: &Path,
+    env: &BTreeMap<String, String>,
+    defaults: &[(OsString, &OsStr)],
+) -> BTreeMap<OsString, OsString> {
+    let mut variables = BTreeMap::from([
+        (OsString::from("PATH"), search_path()),
+        ("LANG".into(), "C.UTF-8".into()),
+        ("TERM".into(), "dumb".into()),
+    ]);
+    variables.extend(
+        defaults
+            .iter()
+            .map(|(name, value)| (name.clone(), OsString::from(value))),
+    );
+    variables.extend(
+        env.iter()
+            .map(|(name, value)| (name.into(), OsString::from(value))),
+    );
+    variables.insert("HOME".into(), home.into());
     variables
 }
 
@@ -121,6 +143,17 @@ mod tests {
         check(KILO, &[], "OPENCODE_CONFIG_CONTENT", None);
         check(KILO, &[], "KILO_TELEMETRY_LEVEL", Some("off"));
         check(OPENCODE, &[], "OPENCODE_SERVER_PASSWORD", Some("secret"));
+    }
+
+    #[test]
+    fn a_program_that_nobody_knows_gets_the_least() {
+        let env = BTreeMap::from([("API_KEY".to_owned(), "k".to_owned())]);
+        let variables = plain_environment(Path::new("/home"), &env);
+        let names: Vec<_> = variables
+            .keys()
+            .map(|name| name.to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["API_KEY", "HOME", "LANG", "PATH", "TERM"]);
     }
 
     #[test]

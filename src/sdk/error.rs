@@ -31,10 +31,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The guard was called with arguments that it does not know.
-    #[error("read the guard's arguments: expected `guard -- PROGRAM ARGS...`")]
+    #[error("read the guard's arguments: expected `guard [--stdin] -- PROGRAM ARGS...`")]
     GuardUsage,
-    /// The program runs but did not say in time that it listens.
-    #[error("wait for {kind} to listen: not ready after {waited:?}; its last output: {output}")]
+    /// The program runs but did not say in time that it is ready to be spoken to.
+    #[error("wait for {kind} to be ready: not so after {waited:?}; its last output: {output}")]
     NotReady {
         /// Which agent server.
         kind: AgentServerKind,
@@ -68,6 +68,24 @@ pub enum Error {
         status: u16,
         /// The beginning of the answer's text.
         body: String,
+    },
+    /// An agent of the Agent Client Protocol answered with an error.
+    #[error("{call}: the agent answered with error {code}: {text}")]
+    Agent {
+        /// The call, for example `session/new`.
+        call: String,
+        /// JSON-RPC's number for it.
+        code: i32,
+        /// What the agent says.
+        text: String,
+    },
+    /// This kind of agent server has no such call.
+    #[error("{call}: {kind} does not offer this")]
+    NotOffered {
+        /// What was to be called.
+        call: String,
+        /// Which agent server.
+        kind: AgentServerKind,
     },
     /// The agent server did not answer in time.
     #[error("{call}: no answer from the agent server within {limit:?}")]

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use serde_json::value::RawValue;
 use sse_stream::SseStream;
 
-use super::Error;
 use super::wire::{GlobalEvent, NestedSession, SessionHead};
+use super::{Error, acp};
 
 /// The call that opens the stream, as errors name it.
 const CALL: &str = "GET /global/event";
@@ -37,7 +37,12 @@ pub struct Event {
 
 /// The stream of events that [`super::Client::subscribe`] opened.
 pub struct EventStream {
-    stream: SseStream<Incoming>,
+    source: Source,
+}
+
+enum Source {
+    Http(SseStream<Incoming>),
+    Acp(acp::Events),
 }
 
 impl fmt::Debug for EventStream {
@@ -47,24 +52,37 @@ impl fmt::Debug for EventStream {
 }
 
 impl EventStream {
-    pub(super) fn new(body: Incoming) -> Self {
+    pub(super) fn of_http(body: Incoming) -> Self {
         Self {
-            stream: SseStream::new(body),
+            source: Source::Http(SseStream::new(body)),
+        }
+    }
+
+    pub(super) const fn of_acp(events: acp::Events) -> Self {
+        Self {
+            source: Source::Acp(events),
         }
     }
 
     /// The next event; `None` once the stream has ended. After an error nothing more comes.
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Event, Error>> {
-        loop {
-            let block = poll_fn(|context| Pin::new(&mut self.stream).poll_next(context)).await?;
-            let data = match block {
-                Ok(block) => block.data?,
-                Err(error) => return Some(Err(broken(error))),
-            };
-            if let Some(event) = Event::parse(&data).transpose() {
-                return Some(event);
-            }
+        match &mut self.source {
+            Source::Http(stream) => next_of_http(stream).await,
+            Source::Acp(events) => events.next().await.map(Ok),
+        }
+    }
+}
+
+async fn next_of_http(stream: &mut SseStream<Incoming>) -> Option<Result<Event, Error>> {
+    loop {
+        let block = poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await?;
+        let data = match block {
+            Ok(block) => block.data?,
+            Err(error) => return Some(Err(broken(error))),
+        };
+        if let Some(event) = Event::parse(&data).transpose() {
+            return Some(event);
         }
     }
 }

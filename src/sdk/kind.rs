@@ -10,6 +10,8 @@ pub enum AgentServerKind {
     Opencode,
     /// The `kilo` program, a relative of opencode with the same protocol.
     Kilo,
+    /// Any program that speaks the Agent Client Protocol over its standard streams.
+    Acp,
     /// The built-in scripted agent server: no program, no model, no network.
     Rehearsal,
 }
@@ -21,6 +23,7 @@ impl AgentServerKind {
         match self {
             Self::Opencode => "opencode",
             Self::Kilo => "kilo",
+            Self::Acp => "acp",
             Self::Rehearsal => "rehearsal",
         }
     }
@@ -34,7 +37,7 @@ impl fmt::Display for AgentServerKind {
 
 /// A name that is no kind of agent server.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown agent server {0:?}: it is one of opencode, kilo, rehearsal")]
+#[error("unknown agent server {0:?}: it is one of opencode, kilo, acp, rehearsal")]
 pub struct UnknownKind(String);
 
 impl FromStr for AgentServerKind {
@@ -44,6 +47,7 @@ impl FromStr for AgentServerKind {
         match name {
             "opencode" => Ok(Self::Opencode),
             "kilo" => Ok(Self::Kilo),
+            "acp" => Ok(Self::Acp),
             "rehearsal" => Ok(Self::Rehearsal),
             unknown => Err(UnknownKind(unknown.to_owned())),
         }

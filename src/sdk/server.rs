@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::acp::{Acp, Settings};
+use super::client::Link;
 use super::connection::{Connections, basic};
-use super::environment::{Dialect, KILO, OPENCODE, Setting, environment, search_path};
+use super::environment::{
+    Dialect, KILO, OPENCODE, Setting, environment, plain_environment, search_path,
+};
 use super::process::{Launch, Process};
 use super::rehearsal::{self, Rehearsal};
 use super::{AgentServerKind, Client, Error};
@@ -24,7 +28,8 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct AgentServerOptions {
     /// Which agent server.
     pub kind: AgentServerKind,
-    /// The program; `None`: `opencode` or `kilo` on `PATH`. The rehearsal needs none.
+    /// The program; `None`: `opencode` or `kilo` on `PATH`. The rehearsal needs none, and for the
+    /// Agent Client Protocol the config has the whole command.
     pub program: Option<PathBuf>,
     /// The gastownd program, whose hidden subcommand `guard` watches over the agent program.
     pub guard: PathBuf,
@@ -88,6 +93,7 @@ pub async fn create_agent_server(
     match options.kind {
         AgentServerKind::Opencode => start_program(OPENCODE, options, lifecycle).await,
         AgentServerKind::Kilo => start_program(KILO, options, lifecycle).await,
+        AgentServerKind::Acp => start_acp(options, lifecycle).await,
         AgentServerKind::Rehearsal => start_rehearsal(options, lifecycle).await,
     }
 }
@@ -163,7 +169,7 @@ async fn start_program(
     };
     let connections = Connections::new(authority, basic(dialect.name, &password), lifecycle);
     Ok(AgentServer {
-        client: Client::new(connections),
+        client: Client::new(Link::Http(connections)),
         body: Body::Process(process),
     })
 }
@@ -186,6 +192,28 @@ async fn ready(
     }
 }
 
+/// A program that speaks the Agent Client Protocol: it knows its own models, keys and log-in.
+async fn start_acp(
+    options: AgentServerOptions,
+    lifecycle: &Lifecycle,
+) -> Result<AgentServer, Error> {
+    let settings = Settings::of(&options.config);
+    let mut command = settings.command.iter();
+    let program = command.next().map(PathBuf::from).unwrap_or_default();
+    let launch = Launch {
+        guard: &options.guard,
+        program: find_program(program)?,
+        args: command.map(Into::into).collect(),
+        directory: &options.directory,
+        environment: plain_environment(&options.home, &options.env),
+    };
+    let (process, acp) = Acp::start(launch, &settings, options.ready_timeout, lifecycle).await?;
+    Ok(AgentServer {
+        client: Client::new(Link::Acp(acp)),
+        body: Body::Process(process),
+    })
+}
+
 async fn start_rehearsal(
     options: AgentServerOptions,
     lifecycle: &Lifecycle,
@@ -206,7 +234,7 @@ async fn start_rehearsal(
     let authority = rehearsal.address().to_string();
     let connections = Connections::new(authority, basic(rehearsal::USER, &password), lifecycle);
     Ok(AgentServer {
-        client: Client::new(connections),
+        client: Client::new(Link::Http(connections)),
         body: Body::Rehearsal(rehearsal),
     })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
-use super::client::{escape, json, parse};
+use super::client::{Link, escape, json, parse};
 use super::wire::{CreateSession, Model, PromptBody, Session, TextPart};
 use super::{Client, Error};
 
@@ -36,7 +36,8 @@ impl fmt::Display for SessionId {
 /// A model, named as agent servers name them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelRef {
-    /// The provider's key in the agent server's config.
+    /// The provider's key in the agent server's config. Agents of the Agent Client Protocol name
+    /// their models by one text, and know no providers of ours.
     pub provider_id: String,
     /// The model's name at that provider; it may contain slashes.
     pub model_id: String,
@@ -66,14 +67,21 @@ impl<'a> Sessions<'a> {
 
     /// Begins an empty session in `directory`.
     pub async fn create(&self, directory: &Path, title: &str) -> Result<SessionId, Error> {
+        if let Link::Acp(acp) = self.client.link() {
+            // It makes its own titles.
+            return acp.create(directory).await;
+        }
         let body = json(&CreateSession { title });
         let answer = self.client.post("/session", directory, Some(body)).await?;
         let session: Session = parse("POST /session", &answer)?;
         Ok(SessionId(session.id))
     }
 
-    /// Whether the agent server still has this session.
-    pub async fn exists(&self, directory: &Path, session: &SessionId) -> Result<bool, Error> {
+    /// Goes on with a session of an earlier time; whether the agent server still has it.
+    pub async fn resume(&self, directory: &Path, session: &SessionId) -> Result<bool, Error> {
+        if let Link::Acp(acp) = self.client.link() {
+            return acp.resume(directory, session).await;
+        }
         match self.client.get(&session_path(session, ""), directory).await {
             Ok(_) => Ok(true),
             // An id that was never one of its own is a bad request to it.
@@ -91,6 +99,9 @@ impl<'a> Sessions<'a> {
         session: &SessionId,
         prompt: &Prompt,
     ) -> Result<(), Error> {
+        if let Link::Acp(acp) = self.client.link() {
+            return acp.prompt(session, prompt);
+        }
         let body = json(&PromptBody {
             parts: [TextPart {
                 part_type: "text",
@@ -109,6 +120,9 @@ impl<'a> Sessions<'a> {
 
     /// Ends what the session is doing. An idle session stays as it is.
     pub async fn abort(&self, directory: &Path, session: &SessionId) -> Result<(), Error> {
+        if let Link::Acp(acp) = self.client.link() {
+            return acp.abort(session);
+        }
         self.client
             .post(&session_path(session, "/abort"), directory, None)
             .await?;

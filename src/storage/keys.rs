@@ -2,9 +2,9 @@
 //! that the order of bytes is the order of scans. A byte once assigned never changes its meaning.
 
 use crate::model::{
-    Agent, AgentId, AgentRole, ApiToken, Ask, Bead, BeadId, BeadStatus, BeadType, Convoy, Counted,
-    Mail, Molecule, MoleculeId, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, TokenId, Town,
-    TownId, Usage,
+    Agent, AgentId, AgentRole, ApiToken, Ask, Bead, BeadId, BeadStatus, BeadType, ContainerLife,
+    Convoy, Counted, Mail, Molecule, MoleculeId, Raised, Review, ReviewStatus, Rig, RigId,
+    Scheduler, TokenId, Town, TownId, Usage,
 };
 
 use super::Error;
@@ -264,6 +264,8 @@ keys! {
     0x32 AskKey { agent_id: AgentId, server_id: String } -> Ask;
     /// Escalations that nobody has taken up yet.
     0x33 RaisedKey { bead_id: BeadId } -> Raised;
+    /// The town's container.
+    0x3A ContainerKey {} -> ContainerLife;
 
     /// What was answered under a client's key for a request. Here and, with the two that follow, in
     /// the trees `agent/<id>` and `meta`.

@@ -13,10 +13,10 @@ use bincode::{Decode, Encode};
 
 use crate::model::{
     Agent, AgentId, AgentRole, AgentStatus, ApiToken, Approval, Ask, AskId, AskKind, Bead, BeadId,
-    BeadStatus, BeadType, Breaker, Convoy, Counted, CountedMessage, Dependency, DependencyKind,
-    Dispatch, Epoch, Json, Mail, MailId, MailType, Molecule, MoleculeId, MoleculeStatus,
-    MoleculeStep, Priority, Raised, Review, ReviewStatus, Rig, RigId, Scheduler, Timestamp,
-    TokenId, Town, TownId, Usage, UserId,
+    BeadStatus, BeadType, Breaker, ContainerLife, ContainerState, Convoy, Counted, CountedMessage,
+    Dependency, DependencyKind, Dispatch, Epoch, Json, Mail, MailId, MailType, Molecule,
+    MoleculeId, MoleculeStatus, MoleculeStep, Priority, Raised, Review, ReviewStatus, Rig, RigId,
+    Scheduler, Timestamp, TokenId, Town, TownId, Usage, UserId,
 };
 
 use super::codec::{LayoutVersion, Record};
@@ -162,6 +162,7 @@ codes! {
     AskKind { Permission = 1, Question = 2 }
     DependencyKind { Blocks = 1, Tracks = 2 }
     MoleculeStatus { Active = 1, Completed = 2, Failed = 3 }
+    ContainerState { Asleep = 1, Starting = 2, Ready = 3, Draining = 4, Failed = 5 }
 }
 
 macro_rules! id_layout {
@@ -326,6 +327,9 @@ layouts! {
     ApiToken { token_id, name, hash, ending, created_at, expires_at }
     Scheduler { failures, breaker, day, spent, budget_told }
     Breaker { opened_at, probe }
+    ContainerLife {
+        state, reason, since, epoch, attempts, retry_at, idle_since, calls_mayor,
+    }
     Usage { input, output, reasoning, cache_read, cache_write, cost_nanos }
     Counted { messages }
     CountedMessage { message_id, usage }

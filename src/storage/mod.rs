@@ -39,11 +39,11 @@ pub use keys::{
     AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, AgentKey, AnsweredAt,
     AnsweredCount, AnsweredKey, ApiTokenKey, AskKey, BeadByAssignee, BeadByConvoy, BeadByKind,
     BeadByParent, BeadByRig, BeadByStatus, BeadByTown, BeadDependent, BeadEventKey, BeadKey,
-    BeadReady, BeadSlung, ConfigKey, ConvoyKey, CountedKey, CounterKey, EscalationFold, FormatKey,
-    IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailBySender, MailKey, MailUndelivered,
-    MoleculeKey, NO_RIG, NudgeByExpiry, Prefix, RaisedKey, ReviewBySource, ReviewByStatus,
-    ReviewKey, ReviewOutput, RigByName, RigKey, RigPaused, SchedulerKey, SegmentKey, TownDirectory,
-    TownKey, UsageKey,
+    BeadReady, BeadSlung, ConfigKey, ContainerKey, ConvoyKey, CountedKey, CounterKey,
+    EscalationFold, FormatKey, IndexedKey, Key, LedgerKey, LinkKey, LogHeadKey, MailBySender,
+    MailKey, MailUndelivered, MoleculeKey, NO_RIG, NudgeByExpiry, Prefix, RaisedKey,
+    ReviewBySource, ReviewByStatus, ReviewKey, ReviewOutput, RigByName, RigKey, RigPaused,
+    SchedulerKey, SegmentKey, TownDirectory, TownKey, UsageKey,
 };
 pub use layout::{
     Answered, Count, DirectoryEntry, Format, LinkPosition, LogHead, Pointer, SegmentHead, Text,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::agent_log::{Log, NewEvent};
 use crate::clock::Clock;
+use crate::container::LinkState;
 use crate::model::{BeadId, Timestamp, TownId};
 use crate::storage::{self, Batch, Kept, Once, Recalled, Tree};
 use crate::telemetry::{self, metrics};
@@ -23,7 +24,7 @@ use super::answers::Answer;
 use super::command::{Command, Reply};
 use super::draft::Draft;
 use super::effects::Effect;
-use super::reconcile::{self, Container, Live, Told, View};
+use super::reconcile::{self, Live, Told, View};
 use super::recorder::Record;
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
@@ -49,7 +50,10 @@ pub(super) struct Actor {
     pub(super) clock: Clock,
     pub(super) settings: TownSettings,
     pub(super) effects: mpsc::UnboundedSender<Effect>,
-    pub(super) container: Container,
+    /// Whether the supervisor has said yet how the container is.
+    pub(super) heard: bool,
+    /// What it said last and could not be written, because the disk is full.
+    pub(super) untaken_link: Option<LinkState>,
     /// Agents to whom a message is on its way; lost in a crash, when the mail is simply sent again.
     pub(super) being_told: Vec<Told>,
     /// Escalations for which the notification hook runs or waits; lost in a crash, when it is run
@@ -143,7 +147,10 @@ impl Actor {
         let now = self.clock.now();
         // Should this look come to no plan.
         self.alarm = now.after(LOOK_AGAIN_AFTER);
-        if self.quiet {
+        if let Some(state) = self.untaken_link.take() {
+            self.link_changed(state);
+        }
+        if self.quiet || self.untaken_link.is_some() {
             return;
         }
         let plan = match self.view() {
@@ -163,7 +170,7 @@ impl Actor {
         self.alarm = plan.due_at;
         for planned in &plan.actions {
             tracing::debug!(town = %self.town_id, action = ?planned.action, why = planned.why, "the reconciler acts");
-            self.act(&planned.action);
+            self.act(planned);
         }
     }
 
@@ -180,7 +187,7 @@ impl Actor {
 
     fn view(&self) -> Result<View, Error> {
         let live = Live {
-            container: self.container,
+            heard: self.heard,
             being_told: self.being_told.clone(),
             being_notified: self.being_notified.clone(),
             ask_patience: self.settings.ask_patience,

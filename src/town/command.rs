@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::container::{AgentReport, LinkState, MergeReport};
+use crate::container::{AgentReport, ContainerReport, LinkState, MergeReport};
 use crate::model::{
     Agent, AgentId, AgentRole, AskId, Bead, BeadId, BeadStatus, BeadType, Convoy, Dependency, Json,
     Mail, MailId, MailType, Molecule, MoleculeStep, Priority, ReviewStatus, Rig, RigId,
@@ -82,6 +82,10 @@ pub(super) enum Command {
     Report(LinkPosition, AgentId, AgentReport, Reply<()>),
     /// How a merge ended; taken over once.
     Merged(LinkPosition, MergeReport, Reply<()>),
+    /// What the container says of itself; taken over once.
+    ContainerTold(LinkPosition, ContainerReport, Reply<()>),
+    /// The container could not be asked to drain.
+    DrainFailed(String),
     /// An agent showed life; told at most every half minute.
     Activity(AgentId),
     /// The container was asked to start an agent and did not take it.
@@ -96,6 +100,8 @@ pub(super) enum Command {
     FoundIdle(AgentId),
     /// An agent could not be told to go on.
     RemindFailed(AgentId),
+    /// The container that was to remind an agent ends, and the agent with it.
+    RemindDeferred(AgentId),
     /// A merge could not be asked for.
     MergeFailed(BeadId, String),
     /// The server is stopping: take over what happens, start nothing.

@@ -12,7 +12,7 @@ use crate::model::{
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, asks, beads, breaker, escalations, mail, mayor, refinery};
+use super::{agents, asks, beads, breaker, container, escalations, mail, mayor, refinery};
 
 /// Times an agent that stopped without calling done is told to go on before its run counts as
 /// failed.
@@ -34,6 +34,9 @@ pub(super) const LEFTOVER_PAUSE: Duration = Duration::from_secs(120);
 /// The container is to be asked to start the agent.
 pub(super) fn request(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     let mut agent = draft.agent(agent_id)?;
+    if agent.role == AgentRole::Mayor {
+        container::call_mayor(draft, false)?;
+    }
     agent.dispatch.attempts += 1;
     agent.dispatch.requested_at = Some(draft.now);
     agent.dispatch.given_up = None;
@@ -147,6 +150,18 @@ pub(super) fn idle(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error
     }
     // It may have waited for an answer when its turn ended.
     agents::set_status(draft, agent, AgentStatus::Working, None)
+}
+
+/// The container that was to remind the agent ends, and the agent's run with it: that was none of
+/// its reminders. Its exit brings it back to the queue.
+pub(super) fn reminder_deferred(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
+    match draft.find_agent(agent_id)? {
+        Some(mut agent) => {
+            agent.dispatch.reminders = agent.dispatch.reminders.saturating_sub(1);
+            draft.set_agent(agent)
+        }
+        None => Ok(()),
+    }
 }
 
 /// The container runs the agent, but its turn is over: if the town still takes it for working, what

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::agent_log::NewEvent;
 use crate::model::{
-    Agent, AgentId, AgentRole, Bead, BeadId, Convoy, Mail, Molecule, MoleculeId, Review, Rig,
-    RigId, Scheduler, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, Bead, BeadId, ContainerLife, Convoy, Mail, Molecule, MoleculeId,
+    Review, Rig, RigId, Scheduler, Timestamp, Town, TownId,
 };
 use crate::storage::{
     self, AgentActive, AgentByIdentity, AgentByName, AgentByRig, AgentByRole, Batch,
@@ -34,6 +34,7 @@ pub(super) struct Draft<'a> {
     reviews: Table<Review>,
     town: Single<Town>,
     scheduler: Single<Scheduler>,
+    container: Single<ContainerLife>,
     convoys: Table<Convoy>,
     molecules: Table<Molecule>,
     /// Rows without a table: written once per command and not read back within it.
@@ -88,6 +89,7 @@ impl<'a> Draft<'a> {
             reviews: Table::new(),
             town: Single::default(),
             scheduler: Single::default(),
+            container: Single::default(),
             convoys: Table::new(),
             molecules: Table::new(),
             extra: Batch::new(),
@@ -113,6 +115,7 @@ impl<'a> Draft<'a> {
             && self.reviews.is_same()
             && self.town.is_same()
             && self.scheduler.is_same()
+            && self.container.is_same()
             && self.convoys.is_same()
             && self.molecules.is_same()
     }
@@ -126,6 +129,7 @@ impl<'a> Draft<'a> {
         self.reviews.stage(&mut batch);
         self.town.stage(&mut batch, &storage::TownKey {});
         self.scheduler.stage(&mut batch, &storage::SchedulerKey {});
+        self.container.stage(&mut batch, &storage::ContainerKey {});
         self.convoys.stage(&mut batch);
         self.molecules.stage(&mut batch);
         if let Some(value) = self.next_seq {
@@ -221,6 +225,17 @@ impl<'a> Draft<'a> {
 
     pub(super) fn set_scheduler(&mut self, scheduler: Scheduler) {
         self.scheduler.set(scheduler);
+    }
+
+    /// The town's container.
+    pub(super) fn container(&mut self) -> Result<ContainerLife, Error> {
+        let life = self.container.get(self.tree, &storage::ContainerKey {})?;
+        Ok(life.unwrap_or_default())
+    }
+
+    /// Only `container.rs` changes its state.
+    pub(super) fn set_container(&mut self, life: ContainerLife) {
+        self.container.set(life);
     }
 
     /// Stages a row that no transition reads back within its command.

@@ -48,6 +48,8 @@ const NUDGE: &str = "You have been silent for long, and mail waits for you. Call
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     WakeContainer,
+    /// The container is to save its agents' work and to end.
+    DrainContainer,
     StartAgent(AgentId),
     /// Let the agent end its turn, then stop it.
     StopAgent(AgentId),
@@ -136,6 +138,7 @@ impl Runner {
                 self.surroundings.container.wake();
                 Ok(())
             }
+            Effect::DrainContainer => self.drain_container().await,
             Effect::StartAgent(agent_id) => self.start_agent(*agent_id).await,
             Effect::StopAgent(agent_id) => self.stop_agent(*agent_id, WHEN_IDLE_WITHIN_MS).await,
             Effect::HaltAgent(agent_id) => self.stop_agent(*agent_id, 0).await,
@@ -145,7 +148,7 @@ impl Runner {
                 rig_id,
                 name,
             } => self.remove_agent(*agent_id, *rig_id, name).await,
-            Effect::Remind(agent_id) => self.message(*agent_id, REMINDER).await,
+            Effect::Remind(agent_id) => self.remind(*agent_id).await,
             Effect::Tell(agent_id) => self.tell(*agent_id).await,
             Effect::Verify(agent_id) => self.verify(*agent_id).await,
             Effect::Merge(entry_id) => self.merge(*entry_id).await,
@@ -157,6 +160,7 @@ impl Runner {
 
     async fn report_failure(&self, effect: Effect, reason: String) {
         let command = match effect {
+            Effect::DrainContainer => Command::DrainFailed(reason),
             Effect::StartAgent(agent_id) => Command::StartFailed(agent_id, reason),
             Effect::Tell(agent_id) => Command::Told(agent_id, Vec::new(), false),
             Effect::Merge(entry_id) => Command::MergeFailed(entry_id, reason),
@@ -398,6 +402,25 @@ impl Runner {
         match removed {
             Ok(()) | Err(CallError::Refused { status: 404, .. } | CallError::Asleep) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn drain_container(&self) -> Result<(), EffectError> {
+        match self.surroundings.container.drain().await {
+            // Its end is told in a moment.
+            Ok(()) | Err(CallError::Asleep) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn remind(&self, agent_id: AgentId) -> Result<(), EffectError> {
+        match self.message(agent_id, REMINDER).await {
+            Err(EffectError::Call(CallError::Draining | CallError::Asleep)) => {
+                let command = Command::RemindDeferred(agent_id);
+                self.commands.deliver(command).await;
+                Ok(())
+            }
+            other => other,
         }
     }
 

@@ -8,13 +8,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::agent_log::{Appended, Log, Logs, NewEvent, Subject};
 use crate::clock::Clock;
 use crate::config::TownConfig;
-use crate::container::{AgentReport, ContainerHandle, LinkState, LinkTarget, MergeReport};
+use crate::container::{
+    AgentReport, ContainerHandle, ContainerReport, LinkState, LinkTarget, MergeReport,
+};
 use crate::model::{
-    Agent, AgentId, AgentRole, AskId, Bead, BeadId, Dependency, Mail, Molecule, MoleculeStep,
-    Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
+    Agent, AgentId, AgentRole, AskId, Bead, BeadId, ContainerLife, Dependency, Mail, Molecule,
+    MoleculeStep, Review, ReviewStatus, Rig, RigId, Timestamp, Town, TownId,
 };
 use crate::storage::{
-    self, AgentKey, LinkPosition, Once, ReviewKey, ReviewOutput, RigKey, TownKey, Tree,
+    self, AgentKey, ContainerKey, LinkPosition, Once, ReviewKey, ReviewOutput, RigKey, TownKey,
+    Tree,
 };
 use crate::{model::Json, stream::Feeds};
 
@@ -450,6 +453,15 @@ impl TownHandle {
         self.0.clock.now()
     }
 
+    /// What the town knows of its container's life, whether or not one runs.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn container_life(&self) -> Result<ContainerLife, Error> {
+        let life = self.read(|tree| tree.get(&ContainerKey {})).await?;
+        Ok(life.unwrap_or_default())
+    }
+
     /// The town's hold on its container.
     ///
     /// # Panics
@@ -556,6 +568,11 @@ impl LinkTarget for TownHandle {
 
     async fn report(&self, place: LinkPosition, agent_id: AgentId, report: AgentReport) -> bool {
         self.deliver(|reply| Command::Report(place, agent_id, report, reply))
+            .await
+    }
+
+    async fn told(&self, place: LinkPosition, report: ContainerReport) -> bool {
+        self.deliver(|reply| Command::ContainerTold(place, report, reply))
             .await
     }
 

@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
 use super::usage;
-use super::{agents, asks, dispatch, mayor, refinery, reviews, rework};
+use super::{agents, asks, container, dispatch, refinery, reviews, rework};
 
 /// Takes over the message at `place` if it is new. One that the state refuses is taken over with no
 /// change: refusing it again and again would hold up everything behind it.
@@ -39,6 +39,7 @@ pub(super) fn take_over(
 /// The link to a container is up. One of another life than the last knows nothing of what was
 /// asked of that; one of the same life is asked about what may not have reached it.
 pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
+    container::ready(draft, epoch)?;
     let same_life = draft.link()?.is_some_and(|last| last.epoch == epoch);
     for agent in draft.active_agents()? {
         if agent.dispatch.requested_at.is_none() {
@@ -67,11 +68,17 @@ pub(super) fn up(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
     Ok(())
 }
 
-/// The container's process is gone.
+/// The container's process is gone. Where it was to end, nothing went wrong.
 pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
+    let was_to_end = container::gone(draft, reason)?;
     let mut ran = false;
     for agent in draft.active_agents()? {
-        if agent.dispatch.requested_at.is_some() {
+        if agent.dispatch.requested_at.is_none() {
+            continue;
+        }
+        if was_to_end {
+            dispatch::stopped(draft, agent.agent_id, "the container ended")?;
+        } else {
             dispatch::failed(draft, agent.agent_id, ExitKind::AgentServer, reason)?;
             ran = true;
         }
@@ -84,31 +91,6 @@ pub(super) fn down(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
         reviews::running_failed(draft, entry_id, reason)?;
     }
     Ok(())
-}
-
-/// The container could not be started: that is a failed try of everything that waits for it.
-pub(super) fn start_failed(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    let mut waited = false;
-    let mut waiting = draft.active_agents()?;
-    // The mayor may be called without a bead.
-    waiting.extend(draft.mayor()?.filter(|mayor| mayor.hook.is_none()));
-    for mut agent in waiting {
-        let is_wanted = agent.hook.is_some() || mayor::is_called(draft, &agent)?;
-        let waits = is_wanted
-            && agent.dispatch.requested_at.is_none()
-            && agent.dispatch.due_at <= draft.now;
-        if waits {
-            agent.dispatch.attempts += 1;
-            let agent_id = agent.agent_id;
-            draft.set_agent(agent)?;
-            dispatch::failed(draft, agent_id, ExitKind::Config, reason)?;
-            waited = true;
-        }
-    }
-    if waited {
-        breaker::failed(draft, None, reason)?;
-    }
-    reviews::not_merged(draft, reason)
 }
 
 pub(super) fn report(

@@ -11,7 +11,7 @@ use crate::model::{Agent, AgentId, Mail, MailId, MailType, Priority, RigId, Time
 use super::command::{Escalation, MayorSession, NewMail, NewNudge, SessionStatus};
 use super::draft::{Draft, Fact};
 use super::refusal::{Error, Refusal};
-use super::{agents, escalations, mayor, queries};
+use super::{agents, container, escalations, mayor, queries};
 
 /// Who writes the messages that people send.
 pub(super) const USER: &str = "user";
@@ -238,6 +238,7 @@ pub(super) fn tells_in_session(mail: &Mail) -> bool {
 /// A person's word to the mayor. It is kept as mail until the mayor's session has it, so that it
 /// survives whatever happens in between.
 pub(super) fn tell_mayor(draft: &mut Draft<'_>, message: String) -> Result<MayorSession, Error> {
+    container::asked_for(draft)?;
     mayor::try_again(draft)?;
     let mayor = agents::mayor(draft)?;
     send(

@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::mail::tells_in_session;
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
-use super::{agents, beads, escalations};
+use super::{agents, beads, container, escalations};
 
 /// What its escalation is about.
 const MATTER: &str = "mayor";
@@ -21,6 +21,7 @@ pub(super) fn come_with_first_rig(draft: &mut Draft<'_>) -> Result<(), Error> {
     let is_first = draft.tree.scan(&RigKey::all()).next().is_none();
     if is_first {
         agents::mayor(draft)?;
+        container::call_mayor(draft, !draft.settings.on_demand)?;
     }
     Ok(())
 }
@@ -29,7 +30,10 @@ pub(super) fn come_with_first_rig(draft: &mut Draft<'_>) -> Result<(), Error> {
 /// happens if there is none.
 pub(super) fn destroy(draft: &mut Draft<'_>) -> Result<(), Error> {
     match draft.mayor()? {
-        Some(mayor) => agents::remove(draft, &mayor),
+        Some(mayor) => {
+            container::call_mayor(draft, false)?;
+            agents::remove(draft, &mayor)
+        }
         None => Ok(()),
     }
 }
@@ -100,13 +104,6 @@ pub(super) fn listened(draft: &mut Draft<'_>, mut mayor: Agent) -> Result<(), Er
         Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
         None => Ok(()),
     }
-}
-
-/// Whether it is called: nothing runs for it, and mail waits that is worth a session.
-pub(super) fn is_called(draft: &Draft<'_>, agent: &Agent) -> Result<bool, Error> {
-    Ok(agent.role == AgentRole::Mayor
-        && !is_given_up(agent, draft.settings)
-        && is_called_by_mail(draft.tree, agent)?)
 }
 
 /// Whether mail waits that is to be told to the mayor now. Mail that only informs starts no

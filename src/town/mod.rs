@@ -26,6 +26,7 @@ mod beads;
 mod breaker;
 mod budget;
 mod command;
+mod container;
 mod convoys;
 mod dependencies;
 mod dispatch;

@@ -8,7 +8,7 @@ use super::command::StoppedRun;
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, breaker, mayor};
+use super::{agents, breaker, container, mayor};
 
 /// Holds or releases a whole town: nothing new is started or merged; what runs goes on. Releasing
 /// also closes the breaker: a person has looked.
@@ -28,6 +28,7 @@ pub(super) fn set_town(draft: &mut Draft<'_>, paused: bool) -> Result<(), Error>
     if paused {
         return Ok(());
     }
+    container::asked_for(draft)?;
     mayor::try_again(draft)?;
     breaker::close(draft, "the town was resumed")
 }

@@ -9,7 +9,7 @@ use crate::storage::BeadSlung;
 use super::command::{NewBead, SlingOrder, Slung};
 use super::draft::{Draft, Fact};
 use super::refusal::{Error, Refusal};
-use super::{agents, beads, budget};
+use super::{agents, beads, budget, container};
 
 /// Makes a bead and gives it to a polecat; where that can't be now, the bead waits.
 pub(super) fn sling(
@@ -17,6 +17,7 @@ pub(super) fn sling(
     rig_id: RigId,
     order: SlingOrder,
 ) -> Result<Slung, Error> {
+    container::asked_for(draft)?;
     let mut bead = beads::create(
         draft,
         Some(rig_id),
@@ -92,6 +93,7 @@ pub(super) fn retry(
     if bead.status != BeadStatus::Failed {
         return Err(Refusal::BeadNotFailed(bead_id, bead.status.as_str()).into());
     }
+    container::asked_for(draft)?;
     let slung = bead.slung;
     beads::change_status(draft, bead, BeadStatus::Open, by)?;
     let mut bead = draft.bead(bead_id)?;

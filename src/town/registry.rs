@@ -23,7 +23,6 @@ use crate::storage::{
 use super::actor::Actor;
 use super::effects::{self, AgentTokens, Surroundings};
 use super::handle::{COMMANDS_MAX, CommandSender, Inner as HandleInner, TownHandle};
-use super::reconcile::Container;
 use super::recorder::Recorder;
 use super::refusal::{Error, Refusal};
 use super::reindex;
@@ -427,7 +426,8 @@ impl Towns {
             clock: inner.clock.clone(),
             settings: TownSettings::from(settings.as_ref()),
             effects: asked,
-            container: Container::Asleep,
+            heard: false,
+            untaken_link: None,
             being_told: Vec::new(),
             being_notified: Vec::new(),
             alarm: inner.clock.now(),
@@ -464,6 +464,7 @@ impl Towns {
                 crate::config::Isolation::None => Isolation::None,
             },
             linger: settings.container.linger,
+            drain_time: settings.container.drain_time,
             limits: Limits {
                 memory_max: settings
                     .container

@@ -11,7 +11,6 @@ use crate::model::{
     Approval, Bead, BeadId, BeadStatus, BeadType, Json, MailType, Priority, Review, ReviewStatus,
     RigId,
 };
-use crate::storage::ReviewByStatus;
 
 use super::beads;
 use super::command::{NewBead, NewReview, ReviewOutcome};
@@ -156,27 +155,6 @@ pub(super) fn running_failed(
         Some(review) if review.status == ReviewStatus::Running => failed_try(draft, review, reason),
         _ => Ok(()),
     }
-}
-
-/// The container that is to merge could not be started: a failed try of every merge that waits for
-/// nothing else.
-pub(super) fn not_merged(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
-    let needed = draft.config()?.approval_needed();
-    for status in [ReviewStatus::Pending, ReviewStatus::Waiting] {
-        let rows = draft.tree.scan(&ReviewByStatus::of_status(status));
-        let waiting = rows
-            .map(|row| row.map(|(_, to)| to.id))
-            .collect::<Result<Vec<_>, _>>()?;
-        for entry_id in waiting {
-            let mut review = draft.review(entry_id)?;
-            let waits = review.status == status && waits_for_container(&review, needed);
-            if waits && review.due_at <= draft.now {
-                review.attempts += 1;
-                failed_try(draft, review, reason)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Back to the queue, to be tried again after a pause.

@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::effects::Effect;
 use super::handle::TownHandle;
 use super::refusal::{Error, Refusal};
-use super::{agents, pause};
+use super::{agents, container, pause};
 
 /// The agent is to be started now, whatever pause it is in.
 pub(super) fn start(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<Agent, Error> {
@@ -24,6 +24,7 @@ pub(super) fn start(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<Agent, E
         return Err(Refusal::HookEmpty(agent_id).into());
     }
     agent.dispatch.due_at = draft.now;
+    container::asked_for(draft)?;
     if agent.hook.is_none() {
         agent.dispatch.attempts = 0;
     }

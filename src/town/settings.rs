@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::config::{DispatchSettings, Settings, TownConfig};
 
+use super::container;
 use super::draft::{Draft, Fact};
 use super::refusal::{Error, Refusal};
 
@@ -34,6 +35,11 @@ pub struct TownSettings {
     pub ask_patience: Duration,
     /// Whether there is a notification hook.
     pub notifies: bool,
+    /// How long a container with nothing to do goes on, where its town says nothing.
+    pub sleep_after: Duration,
+    /// Whether a town's container and its mayor wait for the first work, rather than come with the
+    /// first rig.
+    pub on_demand: bool,
 }
 
 impl From<&Settings> for TownSettings {
@@ -59,6 +65,8 @@ impl From<&Settings> for TownSettings {
             allow_http_repos: settings.allow_http_repos,
             ask_patience: settings.asks.escalate_after,
             notifies: settings.notify_command.is_some(),
+            sleep_after: settings.container.sleep_after,
+            on_demand: settings.container.on_demand,
         }
     }
 }
@@ -80,6 +88,7 @@ impl TownSettings {
 pub(super) fn patch_config(draft: &mut Draft<'_>, patch: &Value) -> Result<TownConfig, Error> {
     let config = draft.config()?.patched(patch).map_err(Refusal::Invalid)?;
     draft.set_config(&config);
+    container::asked_for(draft)?;
     draft.fact("config.changed", Fact::default());
     Ok(config)
 }
@@ -102,6 +111,8 @@ mod tests {
             allow_http_repos: false,
             ask_patience: Duration::from_secs(300),
             notifies: false,
+            sleep_after: Duration::from_secs(1800),
+            on_demand: false,
         };
         let waits = [
             (0, 30),

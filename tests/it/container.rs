@@ -382,6 +382,7 @@ async fn a_second_container_of_the_same_socket_is_refused() {
         agent_program: None,
         guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),
         linger: Duration::from_secs(600),
+        drain_time: Duration::from_secs(45),
         limits: LIMITS,
         allowed: AllowedRepositories {
             local: true,

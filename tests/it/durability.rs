@@ -3,3 +3,4 @@
 mod data_folder;
 mod killed;
 mod synced_first;
+mod watcher;

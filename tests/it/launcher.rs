@@ -333,15 +333,15 @@ async fn a_launcher_that_fails_is_quoted_with_its_exit_code() {
     let launcher = Launcher::new(REFUSES);
     let template = format!("{} {{arguments}}", launcher.path());
     let mut case = Case::rehearsed(&[ONE_TRY, &["--container-launcher", &template]].concat()).await;
-    let bead = case.sling("Greet people", "").await;
-    case.expect_given_up(&bead, "exit status: 125): no such image: agents")
+    case.sling("Greet people", "").await;
+    case.expect_no_container("exit status: 125): no such image: agents")
         .await;
     case.end().await;
 
     let template = "/not/there/podman {arguments}";
     let mut case = Case::rehearsed(&[ONE_TRY, &["--container-launcher", template]].concat()).await;
-    let bead = case.sling("Greet people", "").await;
-    case.expect_failed(&bead, "/not/there/podman can't be started: No such file")
+    case.sling("Greet people", "").await;
+    case.expect_no_container("/not/there/podman can't be started: No such file")
         .await;
     case.end().await;
 }

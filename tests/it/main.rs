@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod acp;
 mod agent_server;
 mod asks;
 mod auth;
@@ -20,11 +21,13 @@ mod git_hosts;
 mod guard;
 mod isolation;
 mod launcher;
+mod lifecycle;
 mod limits;
 mod main_job;
 mod mayor;
 mod models;
 mod older_clients;
+mod orderly_stops;
 mod rehearsal;
 mod replay;
 mod reviews;

@@ -138,7 +138,7 @@ async fn do_a_bead(kind: AgentServerKind) {
 }
 
 /// All events of an agent once its run is over.
-async fn until_exited(server: &Server, agent_path: &str) -> Vec<Value> {
+pub(crate) async fn until_exited(server: &Server, agent_path: &str) -> Vec<Value> {
     loop {
         let events = all_events(server, agent_path).await;
         if events

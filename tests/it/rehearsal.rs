@@ -162,10 +162,10 @@ async fn the_messages_are_kept() {
         .map(|message| message.get())
         .collect::<String>();
     assert!(all.contains("Hello there") && all.contains("git push -u origin HEAD"));
-    assert!(sessions.exists(&work, &session).await.unwrap());
+    assert!(sessions.resume(&work, &session).await.unwrap());
     assert!(
         !sessions
-            .exists(&work, &SessionId::new("ses_none"))
+            .resume(&work, &SessionId::new("ses_none"))
             .await
             .unwrap()
     );
@@ -390,7 +390,7 @@ async fn a_crash_ends_the_server_and_its_streams() {
         .server
         .client()
         .session()
-        .exists(&work, &session)
+        .resume(&work, &session)
         .await;
     assert!(refused.is_err());
     rehearsed.server.stop(Duration::ZERO).await;

@@ -165,6 +165,9 @@ async fn does_a_bead_with_its_tools(kind: AgentServerKind) {
         .add_mcp(&work, &tools.registration())
         .await
         .unwrap();
+    // Tools are for the sessions that begin after them.
+    let sessions = real.server.client().session();
+    real.session = sessions.create(&work, "Real").await.unwrap();
     real.prompt("Do your work. SCENARIO:polecat").await;
     real.hear("session.idle").await;
     assert_eq!(tools.called(), ["prime", "done"]);
@@ -181,10 +184,11 @@ async fn does_a_bead_with_its_tools(kind: AgentServerKind) {
             .iter()
             .all(|event| event.event_type != "sync")
     );
+    let parts = real.listener.of_type("message.part.updated");
     assert!(
-        real.messages()
-            .await
-            .contains("The scenario polecat is over.")
+        parts
+            .iter()
+            .any(|part| part["part"]["text"] == "The scenario polecat is over.")
     );
     real.end().await;
 }
@@ -212,10 +216,10 @@ async fn is_aborted_and_goes_on(kind: AgentServerKind) {
         })
         .await;
     let sessions = real.server.client().session();
-    assert!(sessions.exists(&work, &session).await.unwrap());
+    assert!(sessions.resume(&work, &session).await.unwrap());
     assert!(
         !sessions
-            .exists(&work, &SessionId::new("ses_none"))
+            .resume(&work, &SessionId::new("ses_none"))
             .await
             .unwrap()
     );
@@ -331,7 +335,7 @@ async fn resumes_its_session(kind: AgentServerKind) {
         real.server
             .client()
             .session()
-            .exists(&work, &session)
+            .resume(&work, &session)
             .await
             .unwrap()
     );
@@ -394,6 +398,11 @@ async fn kilo_does_a_bead_with_its_tools() {
 }
 
 #[tokio::test]
+async fn an_agent_of_acp_does_a_bead_with_its_tools() {
+    does_a_bead_with_its_tools(AgentServerKind::Acp).await;
+}
+
+#[tokio::test]
 async fn opencode_is_aborted_and_goes_on() {
     is_aborted_and_goes_on(AgentServerKind::Opencode).await;
 }
@@ -401,6 +410,11 @@ async fn opencode_is_aborted_and_goes_on() {
 #[tokio::test]
 async fn kilo_is_aborted_and_goes_on() {
     is_aborted_and_goes_on(AgentServerKind::Kilo).await;
+}
+
+#[tokio::test]
+async fn an_agent_of_acp_is_aborted_and_goes_on() {
+    is_aborted_and_goes_on(AgentServerKind::Acp).await;
 }
 
 #[tokio::test]

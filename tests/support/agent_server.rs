@@ -9,7 +9,7 @@ use gastownd::sdk::{
     AgentServer, AgentServerKind, AgentServerOptions, Event, EventStream, Prompt, READY_TIMEOUT,
     SessionId, create_agent_server,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -35,7 +35,7 @@ pub(crate) fn options(
     directory: &Path,
     config: Value,
 ) -> AgentServerOptions {
-    AgentServerOptions {
+    let mut options = AgentServerOptions {
         kind,
         program: program(kind),
         guard: env!("CARGO_BIN_EXE_gastownd").into(),
@@ -53,7 +53,33 @@ pub(crate) fn options(
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         ),
         ready_timeout: READY_TIMEOUT,
+    };
+    if kind == AgentServerKind::Acp {
+        // opencode stands for all that speak the protocol; its own config is its own matter.
+        options
+            .env
+            .extend(acp_env(AgentServerKind::Opencode, &options.config));
+        options.config = json!({"command": acp_command(AgentServerKind::Opencode)});
     }
+    options
+}
+
+/// The command with which a program speaks the Agent Client Protocol.
+pub(crate) fn acp_command(kind: AgentServerKind) -> [String; 2] {
+    let program = program(kind).expect("it is a program");
+    [program.to_string_lossy().into_owned(), "acp".to_owned()]
+}
+
+/// The variables by which that program has its own config.
+pub(crate) fn acp_env(kind: AgentServerKind, config: &Value) -> BTreeMap<String, String> {
+    let prefix = kind.as_str().to_uppercase();
+    let variable = |name: &str, value: &str| (format!("{prefix}_{name}"), value.to_owned());
+    BTreeMap::from([
+        variable("CONFIG_CONTENT", &config.to_string()),
+        variable("DISABLE_MODELS_FETCH", "1"),
+        variable("DISABLE_AUTOUPDATE", "1"),
+        variable("TELEMETRY_LEVEL", "off"),
+    ])
 }
 
 /// Where `tests/agents/install` puts the pinned program.
@@ -61,7 +87,7 @@ pub(crate) fn program(kind: AgentServerKind) -> Option<PathBuf> {
     let name = match kind {
         AgentServerKind::Opencode => "opencode",
         AgentServerKind::Kilo => "kilo",
-        AgentServerKind::Rehearsal => return None,
+        AgentServerKind::Acp | AgentServerKind::Rehearsal => return None,
     };
     let cache = std::env::var_os("GASTOWND_CACHE")
         .map(PathBuf::from)

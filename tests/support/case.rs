@@ -168,6 +168,15 @@ impl Case {
         self.expect_escalation("gave up on: ", reason).await;
     }
 
+    /// The container could not be started, for this reason, and a person is called; all work waits.
+    pub(crate) async fn expect_no_container(&mut self, reason: &str) {
+        let last = |fact: &Value| fact["metadata"]["retry_at"].is_null();
+        let failed = self.facts.until("container.failed", last).await;
+        assert!(names(&failed["metadata"]["reason"], reason), "{failed}");
+        let raised = |fact: &Value| names(&fact["metadata"]["title"], "container can't be started");
+        self.facts.until("escalation.created", raised).await;
+    }
+
     /// An open escalation with these words in its title and its body.
     pub(crate) async fn expect_escalation(&mut self, title: &str, text: &str) {
         let raised = |fact: &Value| names(&fact["metadata"]["title"], title);

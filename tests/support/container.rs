@@ -63,6 +63,7 @@ impl Container {
             agent_program: None,
             guard: PathBuf::from(env!("CARGO_BIN_EXE_gastownd")),
             linger: Duration::from_secs(600),
+            drain_time: Duration::from_secs(45),
             limits: LIMITS,
             allowed: AllowedRepositories {
                 local: true,

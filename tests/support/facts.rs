@@ -1,12 +1,16 @@
 //! A town's facts as a client of its WebSocket sees them.
 
+use gastownd::lifecycle::Lifecycle;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
-use super::server::{Server, Stream};
+use super::server::{PATIENCE, Server};
 
 /// The facts of a town from the first one on.
 pub(crate) struct Facts {
-    stream: Stream,
+    /// Read in a task of its own, which also answers the server's pings while the test is at
+    /// something else.
+    events: mpsc::UnboundedReceiver<Value>,
     seen: Vec<Value>,
 }
 
@@ -16,8 +20,16 @@ impl Facts {
         stream
             .say(json!({"type": "subscribe", "topic": "town", "afterEventId": 0}))
             .await;
+        let (sender, events) = mpsc::unbounded_channel();
+        Lifecycle::new().spawn_detached("facts", async move {
+            while let Some(fact) = stream.event().await {
+                if sender.send(fact).is_err() {
+                    break;
+                }
+            }
+        });
         Self {
-            stream,
+            events,
             seen: Vec::new(),
         }
     }
@@ -31,7 +43,9 @@ impl Facts {
         let mut next = 0;
         loop {
             while next == self.seen.len() {
-                let fact = self.stream.event().await.expect("the stream goes on");
+                let fact = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+                let fact = fact.expect("a fact within patience");
+                let fact = fact.expect("the stream goes on");
                 let last = self.seen.len() as u64;
                 assert_eq!(fact["id"], last + 1, "no gap and no repeat");
                 assert_eq!(fact["topic"], "town");

@@ -1,7 +1,8 @@
-//! Git hosts on loopback: real git over real https for those who know the token, or over http.
+//! Git hosts on loopback: real git over real https for those who know the token, over http, or over
+//! ssh by a real sshd.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +16,8 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, 
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -37,10 +38,22 @@ struct Host {
 
 impl GitHost {
     pub(crate) async fn start(repositories: PathBuf, user: &str, token: &str) -> Self {
+        Self::start_as(repositories, user, token, &[]).await
+    }
+
+    /// The same, and it can prove that it has these names.
+    pub(crate) async fn start_as(
+        repositories: PathBuf,
+        user: &str,
+        token: &str,
+        names: &[&str],
+    ) -> Self {
         let lifecycle = Lifecycle::new();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let own = rcgen::generate_simple_self_signed(vec![address.ip().to_string()]).unwrap();
+        let mut proven = vec![address.ip().to_string()];
+        proven.extend(names.iter().map(|name| (*name).to_owned()));
+        let own = rcgen::generate_simple_self_signed(proven).unwrap();
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("ca.pem"), own.cert.pem()).unwrap();
         let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
@@ -88,6 +101,125 @@ impl GitHost {
     pub(crate) fn refused(&self) -> usize {
         self.host.refused.load(Ordering::Relaxed)
     }
+}
+
+/// Starts a proxy that takes everyone who wants to go anywhere to this host; its url.
+pub(crate) async fn start_proxy_to(host: &GitHost) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (to, lifecycle) = (host.address, Lifecycle::new());
+    lifecycle.clone().spawn_detached("proxy", async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            lifecycle.spawn_detached("proxied connection", async move {
+                let mut stream = BufReader::new(stream);
+                let (mut first, mut line) = (String::new(), String::new());
+                stream.read_line(&mut first).await.unwrap();
+                assert!(first.starts_with("CONNECT "), "{first}");
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).await.unwrap();
+                }
+                let mut there = TcpStream::connect(to).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut there).await;
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+/// An sshd that lets in who has one key.
+pub(crate) struct SshHost {
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl SshHost {
+    pub(crate) async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        for name in ["host", "client", "stranger"] {
+            let path = folder.path().join(name);
+            run(Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+                .arg(path))
+            .await;
+        }
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "HostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+             PermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n",
+            path("host"),
+            path("client.pub")
+        );
+        std::fs::write(path("config"), config).unwrap();
+        if rustix::process::geteuid().is_root() {
+            // Where it shuts its unprivileged half in; the service's unit makes it at boot.
+            std::fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (config, log, lifecycle) = (path("config"), path("log"), Lifecycle::new());
+        lifecycle.clone().spawn_detached("ssh host", async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let stream = stream.into_std().unwrap();
+                stream.set_nonblocking(false).unwrap();
+                let output = stream.try_clone().unwrap();
+                // As inetd would: one process for each connection, and no port to agree on.
+                let mut sshd = Command::new("/usr/sbin/sshd")
+                    .args(["-i", "-f", &config, "-E", &log])
+                    .stdin(Stdio::from(std::os::fd::OwnedFd::from(stream)))
+                    .stdout(Stdio::from(std::os::fd::OwnedFd::from(output)))
+                    .spawn()
+                    .unwrap();
+                lifecycle.spawn_detached("sshd", async move {
+                    let _ = sshd.wait().await;
+                });
+            }
+        });
+        Self { address, folder }
+    }
+
+    /// `ssh://USER@127.0.0.1:PORT` and the path.
+    pub(crate) async fn url(&self, path: &Path) -> String {
+        let user = run(Command::new("id").arg("-un")).await;
+        format!("ssh://{}@{}{}", user.trim(), self.address, path.display())
+    }
+
+    /// The private key that opens it.
+    pub(crate) fn key(&self) -> String {
+        self.read("client")
+    }
+
+    /// One that does not.
+    pub(crate) fn strange_key(&self) -> String {
+        self.read("stranger")
+    }
+
+    /// The line of `known_hosts` by which it is known, or one that it can't live up to.
+    pub(crate) fn known_as(&self, itself: bool) -> String {
+        let name = if itself { "host.pub" } else { "stranger.pub" };
+        let (ip, port) = (self.address.ip(), self.address.port());
+        format!("[{ip}]:{port} {}", self.read(name))
+    }
+
+    /// What it did, in its own words.
+    pub(crate) fn log(&self) -> String {
+        self.read("log")
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap()
+    }
+}
+
+/// Runs a program that must succeed; what it printed.
+async fn run(command: &mut Command) -> String {
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Starts an http host that lets everyone in; its url.

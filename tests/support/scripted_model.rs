@@ -212,6 +212,15 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
                 "description": "Linger",
             }),
         ),
+        // Files that it has not committed, and then nothing that ends by itself.
+        ("draft", 0) => tool(
+            "bash",
+            json!({
+                "command": "echo Changed. > README.md && mkdir -p docs && echo New. > docs/new.md \
+                    && sleep 6000",
+                "description": "Write and wait",
+            }),
+        ),
         ("run", 0) => tool(
             "bash",
             json!({"command": command(messages), "description": "Run what the order says"}),

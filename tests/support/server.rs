@@ -26,6 +26,8 @@ pub(crate) struct Server {
     address: String,
     pub(crate) data: TempDir,
     arguments: Vec<String>,
+    /// The gastownd program.
+    program_path: PathBuf,
     /// Words of a command that the program is started by; empty if by none.
     pub(crate) prefix: Vec<String>,
     environment: Vec<(String, String)>,
@@ -88,6 +90,7 @@ impl Server {
             address: String::new(),
             data,
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            program_path: env!("CARGO_BIN_EXE_gastownd").into(),
             prefix: Vec::new(),
             environment: Vec::new(),
             token: None,
@@ -101,8 +104,9 @@ impl Server {
 
     fn launch(&mut self, listen: &str) {
         let mut words = self.prefix.iter().map(String::as_str);
-        let own = env!("CARGO_BIN_EXE_gastownd");
-        let mut command = Command::new(words.next().unwrap_or(own));
+        let own = &self.program_path;
+        let first = words.next().map_or(own.as_path(), Path::new);
+        let mut command = Command::new(first);
         command.args(words);
         if !self.prefix.is_empty() {
             command.arg(own);
@@ -116,6 +120,8 @@ impl Server {
             .args(["--listen", listen, "--data-dir"])
             .arg(self.data.path())
             .args(&self.arguments)
+            // What a test has not asked for is not there: no session before somebody needs one.
+            .env("GASTOWND_CONTAINER_ON_DEMAND", "true")
             .envs(self.environment.iter().cloned())
             .env(
                 "GASTOWND_LOG",
@@ -158,6 +164,15 @@ impl Server {
     pub(crate) fn restart(&mut self) {
         let address = self.address.clone();
         self.launch(&address);
+    }
+
+    /// From its next start on it is another copy of the program, which replaces the one before as a
+    /// package manager does: by a rename, while that one may still run.
+    pub(crate) fn install(&mut self, folder: &Path) {
+        let (fresh, place) = (folder.join("gastownd.new"), folder.join("gastownd"));
+        std::fs::copy(env!("CARGO_BIN_EXE_gastownd"), &fresh).unwrap();
+        std::fs::rename(&fresh, &place).unwrap();
+        self.program_path = place;
     }
 
     /// SIGTERM; its exit status.

@@ -245,7 +245,7 @@ impl World {
 }
 
 /// What a town does by itself, in its own time.
-const OWN_FACTS: [&str; 14] = [
+const OWN_FACTS: [&str; 20] = [
     "agent.dispatched",
     "agent.exited",
     "agent.message_failed",
@@ -257,6 +257,12 @@ const OWN_FACTS: [&str; 14] = [
     "mail.delivered",
     "nudge.dropped",
     "ask.closed",
+    "container.asleep",
+    "container.draining",
+    "container.failed",
+    "container.ready",
+    "container.starting",
+    "container.stats",
     "escalation.repeated",
     "review.requeued",
     "review.started",

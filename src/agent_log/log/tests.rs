@@ -241,6 +241,7 @@ mod sequences;
 
 /// Whether the committer has ended before an append asks for its turn or while it waits for that.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "each outcome is awaited here")]
 async fn an_append_is_answered_although_the_committer_ends() {
     let dir = tempfile::tempdir().unwrap();
     let database = database(dir.path());

@@ -35,6 +35,9 @@ pub struct TownConfig {
     /// Which agent server to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_server: Option<AgentServer>,
+    /// The program of `agent_server: acp`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub acp: AcpConfig,
     /// Merged into the agent server's provider config.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub providers: Map<String, Value>,
@@ -119,6 +122,12 @@ pub struct GitAuth {
     /// A GitLab of one's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gitlab_instance_url: Option<String>,
+    /// A private key without a passphrase, for repositories at `ssh://` and `git@host:path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_key: Option<String>,
+    /// Lines of a `known_hosts` file; without them a host is believed when it is met first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_known_hosts: Option<String>,
 }
 
 /// How branches are merged.
@@ -138,6 +147,15 @@ pub struct RefineryConfig {
     /// How long one gate may run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate_timeout_seconds: Option<u64>,
+}
+
+/// An agent program that speaks the Agent Client Protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AcpConfig {
+    /// The program and its arguments, for example `opencode` and `acp`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
 }
 
 /// The container's life.
@@ -185,13 +203,15 @@ pub enum AgentServer {
     Opencode,
     /// The program `kilo`.
     Kilo,
+    /// A program that speaks the Agent Client Protocol.
+    Acp,
     /// The built-in player of scripts, which needs no model.
     Rehearsal,
 }
 
 impl AgentServer {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Opencode, Self::Kilo, Self::Rehearsal];
+    pub const ALL: [Self; 4] = [Self::Opencode, Self::Kilo, Self::Acp, Self::Rehearsal];
 
     /// As it is written.
     #[must_use]
@@ -199,6 +219,7 @@ impl AgentServer {
         match self {
             Self::Opencode => "opencode",
             Self::Kilo => "kilo",
+            Self::Acp => "acp",
             Self::Rehearsal => "rehearsal",
         }
     }
@@ -273,14 +294,11 @@ impl TownConfig {
             .max(self.alarm_active())
     }
 
-    /// The time without activity after which the container sleeps.
+    /// The time with nothing to do after which the container sleeps; `None` leaves it to the server.
     #[must_use]
-    pub fn sleep_after(&self) -> Duration {
-        self.container
-            .sleep_after_minutes
-            .map_or(bounds::SLEEP_AFTER_DEFAULT, |minutes| {
-                Duration::from_secs(minutes * 60)
-            })
+    pub fn sleep_after(&self) -> Option<Duration> {
+        let minutes = self.container.sleep_after_minutes?;
+        Some(Duration::from_secs(minutes * 60))
     }
 
     pub(super) fn rig_override(&self, rig: Option<RigId>) -> Option<&RigOverride> {
@@ -299,6 +317,6 @@ impl fmt::Debug for TownConfig {
     }
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -44,7 +44,7 @@ impl Place {
     fn of_field(name: &str) -> Self {
         match name {
             "kilocode_token" => Self::Secret,
-            "git_auth" | "env_vars" | "providers" | "rig_overrides" => Self::ByName,
+            "git_auth" | "env_vars" | "providers" | "rig_overrides" | "acp" => Self::ByName,
             _ => Self::Open,
         }
     }
@@ -59,7 +59,7 @@ impl Place {
     fn hides(self, text: &str) -> bool {
         match self {
             Self::Open => false,
-            Self::ByName => has_password(text),
+            Self::ByName => has_password(text) || is_document_with_secret(text),
             Self::Secret => !text.is_empty(),
         }
     }
@@ -133,6 +133,14 @@ fn has_password(text: &str) -> bool {
             .rsplit_once('@')
             .is_some_and(|(user, _)| user.contains(':') || scheme.starts_with("http"))
     })
+}
+
+/// Whether the text is itself JSON with a secret in it, like the variable in which an agent program
+/// takes its whole config.
+fn is_document_with_secret(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+        && serde_json::from_str::<Value>(text)
+            .is_ok_and(|document| masked(Place::ByName, document.clone()) != document)
 }
 
 fn is_mask(text: &str) -> bool {

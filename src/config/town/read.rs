@@ -9,8 +9,8 @@ use crate::config::bounds;
 use crate::model::{AgentRole, RigId, UserId};
 
 use super::document::{
-    AgentServer, Budget, ContainerConfig, GitAuth, RefineryConfig, RetentionConfig, RigOverride,
-    RoleTexts, TownConfig,
+    AcpConfig, AgentServer, Budget, ContainerConfig, GitAuth, RefineryConfig, RetentionConfig,
+    RigOverride, RoleTexts, TownConfig,
 };
 
 /// One thing that is wrong, and where.
@@ -50,6 +50,9 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
         }),
         rig_overrides: top.object("rig_overrides", rig_overrides),
         agent_server: top.agent_server(),
+        acp: top.object("acp", |acp| AcpConfig {
+            command: acp.list("command", bounds::COMMAND_WORDS_MAX, "words"),
+        }),
         providers: top.object("providers", providers),
         kilocode_token: top.line("kilocode_token"),
         owner_user_id: top.owner(),
@@ -75,6 +78,9 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
             roles.role_texts(bounds::INSTRUCTIONS_CHARS_MAX)
         }),
     };
+    if issues.is_empty() && config.agent_server == Some(AgentServer::Acp) {
+        issues.extend(acp_without_command(&config));
+    }
     if issues.is_empty() {
         Ok(config)
     } else {
@@ -82,17 +88,30 @@ pub(super) fn read(document: &Value) -> Result<TownConfig, Vec<Issue>> {
     }
 }
 
+/// The one rule that two fields have together.
+fn acp_without_command(config: &TownConfig) -> Option<Issue> {
+    config.acp.command.is_empty().then(|| {
+        Issue::new(
+            &["acp", "command"],
+            "must be the command of the agent program, such as [\"opencode\", \"acp\"], \
+             where agent_server is acp",
+        )
+    })
+}
+
 fn git_auth(auth: &mut Object<'_>) -> GitAuth {
     GitAuth {
         github_token: auth.line("github_token"),
         gitlab_token: auth.line("gitlab_token"),
         gitlab_instance_url: auth.web_address("gitlab_instance_url"),
+        ssh_key: auth.private_key("ssh_key"),
+        ssh_known_hosts: auth.lines("ssh_known_hosts", bounds::KNOWN_HOSTS_CHARS_MAX),
     }
 }
 
 fn refinery(refinery: &mut Object<'_>) -> RefineryConfig {
     RefineryConfig {
-        gates: refinery.gates(),
+        gates: refinery.list("gates", bounds::GATES_MAX, "commands"),
         auto_merge: refinery.switch("auto_merge"),
         require_clean_merge: refinery.switch("require_clean_merge"),
         gate_timeout_seconds: refinery.count("gate_timeout_seconds", bounds::GATE_SECONDS),
@@ -139,6 +158,9 @@ fn days() -> RangeInclusive<u64> {
     u64::from(*bounds::RETENTION_DAYS.start())..=u64::from(*bounds::RETENTION_DAYS.end())
 }
 
+/// How the content of an OpenSSH key begins, in base64: the format's name and the cipher `none`.
+const OPENSSH_WITHOUT_PASSPHRASE: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUA";
+
 /// An object that is being read, and where it stands.
 struct Object<'a> {
     fields: &'a Map<String, Value>,
@@ -173,6 +195,33 @@ impl Object<'_> {
             self.issue(name, line_rule());
         }
         text.map(str::to_owned)
+    }
+
+    /// Some lines of text.
+    fn lines(&mut self, name: &str, chars_max: usize) -> Option<String> {
+        let value = self.fields.get(name)?;
+        let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+        let text = value.as_str().filter(|text| {
+            !text.trim().is_empty()
+                && text.chars().count() <= chars_max
+                && text.chars().all(is_plain)
+        });
+        if text.is_none() {
+            self.issue(
+                name,
+                format!("must be lines of text, at most {chars_max} characters, or null"),
+            );
+        }
+        text.map(str::to_owned)
+    }
+
+    fn private_key(&mut self, name: &str) -> Option<String> {
+        let text = self.lines(name, bounds::PRIVATE_KEY_CHARS_MAX)?;
+        let rule = private_key_rule(&text);
+        if let Some(rule) = rule {
+            self.issue(name, rule);
+        }
+        rule.is_none().then_some(text)
     }
 
     fn role_texts(&mut self, chars_max: usize) -> RoleTexts {
@@ -254,28 +303,31 @@ impl Object<'_> {
         value.as_bool()
     }
 
-    fn gates(&mut self) -> Vec<String> {
-        let Some(value) = self.fields.get("gates") else {
+    /// A list of lines of text, called `what` where it is not one.
+    fn list(&mut self, name: &str, count_max: usize, what: &str) -> Vec<String> {
+        let Some(value) = self.fields.get(name) else {
             return Vec::new();
         };
-        let gates: Option<Vec<String>> = value
+        let lines: Option<Vec<String>> = value
             .as_array()
-            .filter(|gates| gates.len() <= bounds::GATES_MAX)
-            .and_then(|gates| {
-                gates
+            .filter(|lines| lines.len() <= count_max)
+            .and_then(|lines| {
+                lines
                     .iter()
-                    .map(|gate| {
-                        gate.as_str()
+                    .map(|line| {
+                        line.as_str()
                             .filter(|text| is_line(text))
                             .map(str::to_owned)
                     })
                     .collect()
             });
-        if gates.is_none() {
-            let max = bounds::GATES_MAX;
-            self.issue("gates", format!("must be a list of at most {max} commands"));
+        if lines.is_none() {
+            self.issue(
+                name,
+                format!("must be a list of at most {count_max} {what}"),
+            );
         }
-        gates.unwrap_or_default()
+        lines.unwrap_or_default()
     }
 
     fn agent_server(&mut self) -> Option<AgentServer> {
@@ -284,7 +336,7 @@ impl Object<'_> {
             .into_iter()
             .find(|server| Some(server.as_str()) == name);
         if found.is_none() {
-            self.issue("agent_server", "must be opencode, kilo or rehearsal");
+            self.issue("agent_server", "must be opencode, kilo, acp or rehearsal");
         }
         found
     }
@@ -348,6 +400,25 @@ fn line_rule() -> String {
         "must be a line of 1 to {} characters, or null",
         bounds::LINE_CHARS_MAX
     )
+}
+
+/// What is wrong with the text of a private key. ssh itself judges the rest.
+fn private_key_rule(text: &str) -> Option<&'static str> {
+    let mut lines = text.trim().lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    let is_key = first.starts_with("-----BEGIN ")
+        && first.ends_with(" PRIVATE KEY-----")
+        && text.trim_end().ends_with(" PRIVATE KEY-----");
+    let begin: String = lines.collect();
+    if !is_key {
+        Some("must be a private key, from its BEGIN line to its END line")
+    } else if text.contains("ENCRYPTED")
+        || (first.contains("OPENSSH") && !begin.starts_with(OPENSSH_WITHOUT_PASSPHRASE))
+    {
+        Some("must be a key without a passphrase: nobody is there to type it")
+    } else {
+        None
+    }
 }
 
 fn is_env_value(text: &str) -> bool {

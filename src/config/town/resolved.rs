@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{AgentRole, RigId};
 
-use super::document::{AgentServer, GitAuth, TownConfig};
+use super::document::{AcpConfig, AgentServer, GitAuth, TownConfig, is_default};
 use super::mask;
 
 /// The model of a role if neither the rig nor the town names one.
@@ -31,6 +31,9 @@ pub struct ResolvedTownConfig {
     /// Which agent server to run.
     #[serde(default)]
     pub agent_server: AgentServer,
+    /// The program of `agent_server: acp`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub acp: AcpConfig,
     /// Merged into the agent server's provider config.
     #[serde(default)]
     pub providers: Map<String, Value>,
@@ -77,6 +80,7 @@ impl TownConfig {
             default_model: default_model.to_owned(),
             small_model: self.small_model.clone(),
             agent_server: self.agent_server.unwrap_or_default(),
+            acp: self.acp.clone(),
             providers: self.providers.clone(),
             git_auth: self.git_auth.clone(),
             kilocode_token: rig_token.map(str::to_owned).or(self.kilocode_token.clone()),

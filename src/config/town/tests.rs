@@ -80,6 +80,33 @@ fn rig_overrides_are_found_under_any_spelling_of_the_id() {
     assert_eq!(emptied, Ok(TownConfig::default()));
 }
 
+fn key(kind: &str, content: &str) -> String {
+    format!("-----BEGIN {kind}PRIVATE KEY-----\n{content}\n-----END {kind}PRIVATE KEY-----\n")
+}
+
+#[test]
+fn an_ssh_key_is_kept_as_it_came_and_shown_masked() {
+    for text in [
+        key("OPENSSH ", "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ"),
+        key("RSA ", "MIIEpAIBAAKCAQEA").replace('\n', "\r\n"),
+        key("", "MC4CAQAwBQYDK2VwBCIEI").trim().to_owned(),
+    ] {
+        let config = after(&[json!({"git_auth": {"ssh_key": text}})]);
+        assert_eq!(config.git_auth.ssh_key.as_ref(), Some(&text));
+        let shown = config.masked();
+        let masked = shown["git_auth"]["ssh_key"].as_str().unwrap();
+        assert!(
+            masked.starts_with("****") && masked.len() == 8,
+            "{masked:?}"
+        );
+        assert_eq!(
+            config.patched(&shown),
+            Ok(config.clone()),
+            "and can be sent back"
+        );
+    }
+}
+
 #[test]
 fn everything_wrong_is_named() {
     let cases = [
@@ -94,11 +121,24 @@ fn everything_wrong_is_named() {
                 "env_vars.1A",
                 "env_vars.A-B",
                 "env_vars.GASTOWN_URL",
-                "env_vars.N",
                 "env_vars.gastown_x",
+                "env_vars.N",
             ],
         ),
         (json!({"env_vars": []}), vec!["env_vars"]),
+        (
+            json!({"git_auth": {"ssh_key": "ssh-ed25519 AAAA", "ssh_known_hosts": "a\u{7}"}}),
+            vec!["git_auth.ssh_key", "git_auth.ssh_known_hosts"],
+        ),
+        // One with a passphrase, as the two formats say it.
+        (
+            json!({"git_auth": {"ssh_key": key("OPENSSH ", "b3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIA")}}),
+            vec!["git_auth.ssh_key"],
+        ),
+        (
+            json!({"git_auth": {"ssh_key": key("ENCRYPTED ", "MIIB")}}),
+            vec!["git_auth.ssh_key"],
+        ),
         (
             json!({"agent_models": {"chef": "x"}}),
             vec!["agent_models.chef"],
@@ -141,6 +181,21 @@ fn everything_wrong_is_named() {
         ),
         (json!({"agent_server": "emacs"}), vec!["agent_server"]),
         (json!({"agent_server": 1}), vec!["agent_server"]),
+        (json!({"agent_server": "acp"}), vec!["acp.command"]),
+        (
+            json!({"agent_server": "acp", "acp": {"command": []}}),
+            vec!["acp.command"],
+        ),
+        (
+            json!({"acp": {"command": "opencode acp"}}),
+            vec!["acp.command"],
+        ),
+        (json!({"acp": {"command": ["a", ""]}}), vec!["acp.command"]),
+        (
+            json!({"acp": {"command": vec!["x"; 33]}}),
+            vec!["acp.command"],
+        ),
+        (json!({"acp": "opencode"}), vec!["acp"]),
         (
             json!({"providers": {"p/q": {}, "r": 1}}),
             vec!["providers.p/q", "providers.r"],
@@ -235,7 +290,10 @@ fn secrets_are_masked_wherever_they_are() {
             "SITE_URL": "https://example.org/a@b:c",
             "AWS_SECRET_ACCESS_KEY": "0123456789",
             "EMPTY_TOKEN": "",
+            "AGENT_CONFIG": "{\"provider\":{\"p\":{\"apiKey\":\"sk-0123456789\"}}}",
+            "OPEN_CONFIG": "{\"model\":\"p/m\"}",
         },
+        "acp": {"command": ["agent", "--registry", "https://u:pass@npm.example.org"]},
         "rig_overrides": {RIG: {"env_vars": {"NPM_TOKEN": "npm_0123456789"}}},
         "providers": {"p": {
             "npm": "@ai-sdk/openai-compatible",
@@ -261,7 +319,10 @@ fn secrets_are_masked_wherever_they_are() {
                 "SITE_URL": "https://example.org/a@b:c",
                 "AWS_SECRET_ACCESS_KEY": "****6789",
                 "EMPTY_TOKEN": "",
+                "AGENT_CONFIG": "****\"}}}",
+                "OPEN_CONFIG": "{\"model\":\"p/m\"}",
             },
+            "acp": {"command": ["agent", "--registry", "****.org"]},
             "rig_overrides": {RIG: {"env_vars": {"NPM_TOKEN": "****6789"}}},
             "providers": {"p": {
                 "npm": "@ai-sdk/openai-compatible",
@@ -391,13 +452,15 @@ fn the_header_carries_everything_and_debug_nothing_secret() {
         "rig_overrides": {RIG: {"env_vars": {"A": "rig"}}},
         "kilocode_token": "town-secret-token",
         "git_auth": {"github_token": "git-secret-token"},
-        "agent_server": "kilo",
+        "agent_server": "acp",
+        "acp": {"command": ["agent", "--proxy=http://u:secret-token@proxy"]},
         "permissions": "ask",
     })]);
     let resolved = config.resolve(Some(rig), Some("rig-secret-token"), API);
     assert_eq!(resolved.env_vars["A"], "rig");
     assert_eq!(resolved.kilocode_token.as_deref(), Some("rig-secret-token"));
-    assert_eq!(resolved.agent_server, AgentServer::Kilo);
+    assert_eq!(resolved.agent_server, AgentServer::Acp);
+    assert_eq!(resolved.acp.command[0], "agent");
     let header = resolved.to_header();
     assert!(!header.chars().any(char::is_control), "{header}");
     assert_eq!(
@@ -418,7 +481,7 @@ fn times_have_defaults_and_an_order() {
     let default = TownConfig::default();
     assert_eq!(default.alarm_active().as_secs(), 15);
     assert_eq!(default.alarm_idle().as_secs(), 300);
-    assert_eq!(default.sleep_after().as_secs(), 1800);
+    assert_eq!(default.sleep_after(), None, "the server's setting");
     let slow = after(&[json!({"alarm_interval_active": 600})]);
     assert_eq!(slow.alarm_idle(), slow.alarm_active());
 }

@@ -2,7 +2,7 @@
 //!
 //! It is the whole of `gastownd container`, one process per town, and outlives the server's restarts.
 //! This room owns the socket, the newest config of the town (in memory only: it holds secrets) and
-//! the spool of what the server has not acknowledged. What the requests do is the
+//! the spool of what the server has not acknowledged; it hands the config's ssh key to an `ssh-agent`. What the requests do is the
 //! [`fleet`](super::fleet)'s business.
 //!
 //! Invariants: only the user of the process can open the socket, and on TCP only who shows the token
@@ -19,6 +19,7 @@ mod routes;
 mod run;
 mod socket;
 mod spool;
+mod ssh;
 mod town_config;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde_json::json as value;
 
 use super::link::LinkContext;
 use super::requests::{Answer, Rejection, json, read_body};
+use super::ssh::Ssh;
 use super::town_config::TownConfigSlot;
 use crate::config::ResolvedTownConfig;
 use crate::container::fleet::{Denied, FleetHandle};
@@ -29,6 +30,7 @@ pub(super) struct Routes {
     pub(super) town_id: TownId,
     /// What every request has to show; nothing where only this user can reach the socket.
     pub(super) token: Option<Token>,
+    pub(super) ssh: Ssh,
     pub(super) fleet: FleetHandle,
     pub(super) town_config: TownConfigSlot,
     pub(super) link: LinkContext,
@@ -57,11 +59,17 @@ impl Routes {
             (&Method::POST, ["agents", "start"]) => {
                 let start: StartAgent = read_body(body(request)).await?;
                 self.check_town(start.town_id)?;
-                accepted(fleet.start(start, needed(config)?).await)
+                let config = needed(config)?;
+                self.ready_ssh(&config).await?;
+                accepted(fleet.start(start, config).await)
             }
             (&Method::POST, ["agents", agent, "message"]) => {
                 let (agent, config) = (agent_id(agent)?, needed(config)?);
                 let message: MessageAgent = read_body(body(request)).await?;
+                if let Err(error) = self.ready_ssh(&config).await {
+                    // It is told when the agent pushes, if it has to.
+                    tracing::warn!(%agent, ?error, "a message's config has no usable ssh key");
+                }
                 accepted(fleet.message(agent, message, config).await)
             }
             (&Method::POST, ["agents", agent, "stop"]) => {
@@ -89,10 +97,13 @@ impl Routes {
             }
             (&Method::POST, ["git", "merge"]) => {
                 let merge: MergeBranch = read_body(body(request)).await?;
+                if let Some(config) = &config {
+                    self.ready_ssh(config).await?;
+                }
                 accepted(fleet.merge(merge, config).await)
             }
             (&Method::POST, ["drain"]) => {
-                fleet.drain().await;
+                fleet.drain("the server asked it to").await;
                 accepted(Ok(()))
             }
             (&Method::POST, ["shutdown"]) => {
@@ -101,6 +112,12 @@ impl Routes {
             }
             _ => Err(Rejection::not_found()),
         }
+    }
+
+    /// Before git is run for a config, ssh knows its key.
+    async fn ready_ssh(&self, config: &ResolvedTownConfig) -> Result<(), Rejection> {
+        let ready = self.ssh.use_for(&config.git_auth).await;
+        Ok(ready.map_err(|error| Denied::Repository(error.story()))?)
     }
 
     fn authenticate(&self, request: &Request<Incoming>) -> Result<(), Rejection> {

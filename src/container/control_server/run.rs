@@ -13,10 +13,11 @@ use super::listener::Listener;
 use super::routes::Routes;
 use super::socket::{Socket, beside};
 use super::spool::Spool;
+use super::ssh::Ssh;
 use super::town_config::TownConfigSlot;
 use crate::clock::Clock;
 use crate::container::fleet::{Fleet, FleetHandle, FleetOptions};
-use crate::container::git::{AllowedRepositories, GitEnvironment};
+use crate::container::git::{AllowedRepositories, Git, GitEnvironment};
 use crate::container::wire::Token;
 use crate::container::{Error, Limits, workspace};
 use crate::lifecycle::Lifecycle;
@@ -40,6 +41,8 @@ pub struct ContainerOptions {
     pub guard: PathBuf,
     /// How long to go on without a server before draining and ending.
     pub linger: Duration,
+    /// How long a working agent may take to commit and push once it was asked to.
+    pub drain_time: Duration,
     /// What it and all that it starts may use of the machine.
     pub limits: Limits,
     /// Which repositories may be used besides the usual ones.
@@ -85,13 +88,22 @@ pub async fn run(
         source,
     })?;
 
+    let git = GitEnvironment::new(&options.guard, &credential_path, &home, options.allowed);
+    let ssh = Ssh::start(
+        git.ssh_files(),
+        beside(&options.socket, "ssh"),
+        Git::guarded(&git),
+        &lifecycle,
+    )
+    .await?;
     let (spool, links, town_config) = (Spool::new(), Links::new(), TownConfigSlot::default());
     let (fleet, handle) = Fleet::new(FleetOptions {
-        git: GitEnvironment::new(&options.guard, &credential_path, &home, options.allowed),
+        git,
         workspace: options.workspace,
         agent_program: options.agent_program,
         guard: options.guard,
         linger: options.linger,
+        drain_time: options.drain_time,
         limits: options.limits,
         spool: spool.clone(),
         links: links.clone(),
@@ -107,6 +119,7 @@ pub async fn run(
     let routes = Arc::new(Routes {
         town_id: options.town_id,
         token,
+        ssh,
         fleet: handle.clone(),
         town_config: town_config.clone(),
         link,
@@ -154,7 +167,7 @@ async fn drain_on_signal(mut signals: Signals, fleet: &FleetHandle, lifecycle: &
         () = lifecycle.stopping() => {}
     }
     tracing::info!("draining");
-    fleet.drain().await;
+    fleet.drain("a signal ended it").await;
     signals.next().await;
 }
 

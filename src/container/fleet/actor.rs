@@ -15,18 +15,16 @@ use super::drain::Drain;
 use super::handle::FleetHandle;
 use super::limits::LOOK_INTERVAL;
 use super::model_watch::ModelWatch;
-use super::processes;
 use super::server::{Launch, RunningServer};
 use super::start::{Place, StartTask};
+use super::stats::Stats;
 use crate::clock::Clock;
 use crate::config::ResolvedTownConfig;
 use crate::container::Limits;
 use crate::container::agent_config::ServerSettings;
 use crate::container::control_server::{Links, Spool};
 use crate::container::git::{Git, GitEnvironment, Repository};
-use crate::container::protocol::{
-    ContainerStats, Health, MessageAgent, StartAgent, StopAgent, message_type,
-};
+use crate::container::protocol::{Health, MessageAgent, StartAgent, StopAgent};
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, BeadId, RigId, Timestamp};
 
@@ -42,9 +40,6 @@ const PROMPTS_MAX: usize = 32;
 /// How long an aborted session may take to say that it is idle.
 pub(super) const SETTLE_TIME: Duration = Duration::from_secs(10);
 
-/// How often the container tells what it uses.
-const STATS_INTERVAL: Duration = Duration::from_secs(30);
-
 /// What a fleet needs.
 #[derive(Debug)]
 pub(crate) struct FleetOptions {
@@ -52,6 +47,7 @@ pub(crate) struct FleetOptions {
     pub(crate) agent_program: Option<PathBuf>,
     pub(crate) guard: PathBuf,
     pub(crate) linger: Duration,
+    pub(crate) drain_time: Duration,
     pub(crate) limits: Limits,
     pub(crate) git: GitEnvironment,
     pub(crate) spool: Spool,
@@ -104,9 +100,9 @@ pub(crate) struct Fleet {
     last_run: u64,
     pub(super) merges: HashSet<BeadId>,
     pub(super) drain: Option<Drain>,
-    begun: Instant,
+    pub(super) begun: Instant,
     last_contact: Instant,
-    stats_due: Instant,
+    pub(super) stats: Stats,
     pub(super) limits_due: Instant,
     /// Whether somebody looks at the limits just now.
     pub(super) looking: bool,
@@ -145,7 +141,7 @@ impl Fleet {
             drain: None,
             begun: now,
             last_contact: now,
-            stats_due: now + STATS_INTERVAL,
+            stats: Stats::due_from(now),
             limits_due: now + LOOK_INTERVAL,
             looking: false,
         };
@@ -192,7 +188,7 @@ impl Fleet {
             Command::Merge(merge, config, reply) => {
                 answer(reply, self.merge(*merge, config.as_deref()));
             }
-            Command::Drain => self.begin_drain(),
+            Command::Drain(reason) => self.begin_drain(reason),
             Command::Shutdown => self.shut_down(),
             // The rest is from our own tasks: no sign that anybody wants this container.
             own => return self.apply_own(own),
@@ -210,6 +206,7 @@ impl Fleet {
             Command::TurnChecked(run, seen) => self.turn_checked(run, seen),
             Command::Saved(run, exit) if self.is_current(run) => self.finish(run.0, exit),
             Command::Merged(merged) => self.merged(&merged),
+            Command::Measured(measured) => self.measured(measured),
             Command::Looked(excess) => self.looked(excess),
             _ => {}
         }
@@ -219,12 +216,14 @@ impl Fleet {
         Health {
             status: "ok".to_owned(),
             agents: self.alive(),
+            merges: self.merges.len(),
             servers: self.servers(),
             uptime: self.begun.elapsed().as_secs(),
             epoch: self.options.spool.epoch(),
             drain: self.drain.is_some(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            stats: self.stats.told(),
         }
     }
 
@@ -235,7 +234,7 @@ impl Fleet {
             .count()
     }
 
-    fn servers(&self) -> usize {
+    pub(super) fn servers(&self) -> usize {
         usize::from(!matches!(self.server, ServerState::Absent))
     }
 
@@ -330,14 +329,14 @@ impl Fleet {
     fn next_deadline(&self) -> Instant {
         let agents = self.agents.values().filter_map(|agent| agent.deadline);
         let drain = self.drain.iter().map(Drain::deadline);
-        let fixed = [self.last_contact + self.options.linger, self.stats_due];
+        let fixed = [self.last_contact + self.options.linger, self.stats.due()];
         // There are always the fixed ones.
         agents
             .chain(drain)
             .chain(fixed)
             .chain(self.look_due())
             .min()
-            .unwrap_or(self.stats_due)
+            .unwrap_or(self.stats.due())
     }
 
     fn on_deadline(&mut self, now: Instant) {
@@ -357,29 +356,15 @@ impl Fleet {
         if self.look_due().is_some_and(|due| due <= now) {
             self.look_at_limits(now);
         }
-        if now >= self.stats_due {
-            self.stats_due = now + STATS_INTERVAL;
-            self.say_stats();
+        if now >= self.stats.due() {
+            self.measure(now);
         }
         if now >= self.last_contact + self.options.linger {
             self.last_contact = now;
             if !self.options.links.is_linked() && self.drain.is_none() {
                 tracing::info!("nobody asked for this container for long; it ends");
-                self.begin_drain();
+                self.begin_drain("nobody asked for it for long");
             }
-        }
-    }
-
-    fn say_stats(&self) {
-        let agents = self.alive();
-        if agents > 0 {
-            let rss_bytes = processes::resident_bytes(&processes::family());
-            let stats = ContainerStats {
-                agents,
-                servers: self.servers(),
-                rss_bytes,
-            };
-            self.say(None, message_type::CONTAINER_STATS, &stats);
         }
     }
 

@@ -320,7 +320,8 @@ impl Agent {
         AgentState {
             agent_id,
             status,
-            busy: self.is_busy(),
+            // One that ends is about to say so itself.
+            busy: self.is_busy() || self.ending.is_some(),
             session_id: self.session().map(|session| session.id.to_string()),
             started_at: self.started_at,
             last_activity_at: self.last_activity_at,

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::agent::Session;
 use super::limits::Excess;
 use super::server::RunningServer;
+use super::stats::Measured;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
     AgentExited, AgentMerge, AgentState, AnswerQuestion, ExitKind, Health, MergeBranch,
@@ -98,7 +99,8 @@ pub(super) enum Command {
         Option<Arc<ResolvedTownConfig>>,
         Reply<Result<(), Denied>>,
     ),
-    Drain,
+    /// Why, in words.
+    Drain(&'static str),
     Shutdown,
 
     /// A start needs the agent server.
@@ -121,6 +123,8 @@ pub(super) enum Command {
     Saved(Run, AgentExited),
     /// A merge ended.
     Merged(AgentMerge),
+    /// What all processes together use was measured.
+    Measured(Measured),
     /// It was looked who is over a limit.
     Looked(Option<Excess>),
 }

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::actor::{Fleet, ServerState, answer};
+use super::actor::{Fleet, SETTLE_TIME, ServerState, answer};
 use super::agent::{Agent, Stage, drained, stopped};
 use super::command::{Denied, Reply};
 use super::start::Place;
-use crate::container::protocol::RemoveAgent;
+use crate::container::protocol::{ContainerDraining, RemoveAgent, message_type};
 use crate::container::{Error, workspace};
 use crate::model::AgentId;
-
-/// How long a working agent may take to commit and push once it was asked to.
-const FINISH_TIME: Duration = Duration::from_secs(45);
 
 /// How long saving uncommitted work may take. It waits for other git work on the repository.
 pub(super) const SAVE_TIME: Duration = Duration::from_secs(60);
@@ -48,19 +45,24 @@ impl Drain {
 }
 
 impl Fleet {
-    pub(super) fn begin_drain(&mut self) {
+    pub(super) fn begin_drain(&mut self, reason: &str) {
         if self.drain.is_some() {
             return;
         }
-        let until = Instant::now() + FINISH_TIME + SAVE_TIME + MERGE_TIME;
+        let finish_time = self.options.drain_time;
+        let until = Instant::now() + finish_time + SETTLE_TIME + SAVE_TIME + MERGE_TIME;
         self.drain = Some(Drain {
             until,
             hand_over: HAND_OVER_TIME,
         });
+        let draining = ContainerDraining {
+            reason: reason.to_owned(),
+        };
+        self.say(None, message_type::CONTAINER_DRAINING, &draining);
         let agents: Vec<AgentId> = self.agents.keys().copied().collect();
         for agent_id in agents {
             let patience = if self.ask_to_finish(agent_id) {
-                FINISH_TIME
+                finish_time
             } else {
                 Duration::ZERO
             };

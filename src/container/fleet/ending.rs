@@ -26,6 +26,12 @@ impl Fleet {
                 task.abort();
                 self.finish(agent_id, exit);
             }
+            // Its work is being saved, and its exit follows.
+            Stage::Running(_)
+                if agent
+                    .ending
+                    .as_ref()
+                    .is_some_and(|ending| ending.step == EndStep::Saving) => {}
             Stage::Running(_) if !agent.is_busy() => self.finish_saved(agent_id, exit),
             // It is on its way out already.
             Stage::Running(_)
@@ -74,7 +80,8 @@ impl Fleet {
         }
     }
 
-    /// Finishes; a drained agent's uncommitted work is saved first.
+    /// Finishes; the uncommitted work of an agent that was told to end is saved first. What failed
+    /// leaves its worktree as it is, and its next run goes on there.
     pub(super) fn finish_saved(&mut self, agent_id: AgentId, exit: AgentExited) {
         let Some(agent) = self.agents.get_mut(&agent_id) else {
             return;
@@ -82,7 +89,8 @@ impl Fleet {
         let Place::Worktree(repository, _) = agent.place.clone() else {
             return self.finish(agent_id, exit);
         };
-        if exit.status != ExitStatus::Drained {
+        // Removing a worktree saves what is in it.
+        if exit.status == ExitStatus::Failed || agent.removal.is_some() {
             return self.finish(agent_id, exit);
         }
         agent.turn = Turn::Idle;

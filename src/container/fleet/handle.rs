@@ -92,9 +92,9 @@ impl FleetHandle {
     }
 
     /// Asks all agents to finish and then ends the container. Never refused, so it may wait.
-    pub(crate) async fn drain(&self) {
+    pub(crate) async fn drain(&self, reason: &'static str) {
         // A fleet that is gone is drained.
-        let _ = self.commands.send(Command::Drain).await;
+        let _ = self.commands.send(Command::Drain(reason)).await;
     }
 
     /// Ends the container now.

@@ -29,6 +29,7 @@ mod prompting;
 mod server;
 mod serving;
 mod start;
+mod stats;
 
 #[cfg(test)]
 mod tests;

@@ -191,7 +191,7 @@ impl StartTask {
         let sessions = server.client().session();
         if let Some(id) = &self.start.session_id {
             let id = SessionId::new(id.as_str());
-            if sessions.exists(directory, &id).await? {
+            if sessions.resume(directory, &id).await? {
                 return Ok((id, true));
             }
         }

@@ -211,7 +211,7 @@ impl Git {
     }
 
     /// A program that may run on for long: below the guard, where there is one.
-    pub(super) fn lasting(&self, program: &str) -> tokio::process::Command {
+    pub(in crate::container) fn lasting(&self, program: &str) -> tokio::process::Command {
         below(self.guard.as_deref(), program)
     }
 

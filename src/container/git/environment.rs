@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::AllowedRepositories;
+use super::ssh::SshFiles;
 
 /// Where `gastownd git-credential` finds the container.
 pub const CREDENTIAL_SOCKET_VARIABLE: &str = "GASTOWN_CREDENTIAL_SOCKET";
@@ -90,6 +91,12 @@ impl GitEnvironment {
         &self.guard
     }
 
+    /// ssh's own files.
+    #[must_use]
+    pub(crate) fn ssh_files(&self) -> SshFiles {
+        SshFiles::of(&self.home)
+    }
+
     /// Which repositories may be used.
     #[must_use]
     pub fn allowed(&self) -> AllowedRepositories {
@@ -162,8 +169,8 @@ impl GitEnvironment {
             ("GIT_ALLOW_PROTOCOL".to_owned(), self.protocols()),
             (
                 "GIT_SSH_COMMAND".to_owned(),
-                "ssh -oBatchMode=yes -oConnectTimeout=20 -oStrictHostKeyChecking=accept-new"
-                    .to_owned(),
+                // What changes with the town's config stands in the file.
+                format!("ssh -F {}", shell_quoted(&self.ssh_files().config())),
             ),
             (
                 CREDENTIAL_SOCKET_VARIABLE.to_owned(),

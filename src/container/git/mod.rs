@@ -20,6 +20,7 @@ mod gates;
 mod merge;
 mod repository;
 mod sample;
+mod ssh;
 mod worktree;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use gates::Gates;
 pub use merge::{Approved, MergeOutcome, MergeTask};
 pub use repository::Repository;
 pub use sample::{SAMPLE_BRANCH, make_sample};
+pub(crate) use ssh::SshFiles;
 pub use worktree::{Worktree, WorktreeTask};

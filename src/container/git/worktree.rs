@@ -101,11 +101,12 @@ impl Repository {
     /// # Errors
     /// git refuses.
     pub async fn save_work(&self, agent: AgentId, name: &str) -> Result<Option<BranchName>, Error> {
-        let _taken = self.taken().await;
         let path = self.worktree_of(agent, name);
-        if !self.is_worktree(&path).await? {
+        // Looked at before the repository is taken: most agents leave nothing, and others wait.
+        if !self.is_worktree(&path).await? || !self.has_unsaved(&path).await? {
             return Ok(None);
         }
+        let _taken = self.taken().await;
         self.save(&path, &wip_branch(agent, name)).await
     }
 
@@ -246,14 +247,18 @@ impl Repository {
         Ok(commit)
     }
 
-    /// Makes a commit of everything that is not committed, beside the branch.
-    async fn save(&self, path: &Path, wip: &BranchName) -> Result<Option<BranchName>, Error> {
+    /// Whether there is anything that no branch has: changes, new files, or a head without a branch.
+    async fn has_unsaved(&self, path: &Path) -> Result<bool, Error> {
         let status = self
             .git
             .run(path, "status", &["--porcelain", "--untracked-files=all"])
             .await?;
-        let detached = self.current_branch(path).await?.is_none();
-        if status.is_empty() && !detached {
+        Ok(!status.is_empty() || self.current_branch(path).await?.is_none())
+    }
+
+    /// Makes a commit of everything that is not committed, beside the branch.
+    async fn save(&self, path: &Path, wip: &BranchName) -> Result<Option<BranchName>, Error> {
+        if !self.has_unsaved(path).await? {
             return Ok(None);
         }
         let head = self
@@ -262,6 +267,12 @@ impl Repository {
             .await?;
         let tree = self.tree_of_files(path).await?;
         let earlier = self.commit_of(&wip.local_ref()).await?;
+        if let Some(earlier) = &earlier
+            && self.tree_and_parent(earlier).await? == format!("{tree}\n{head}")
+        {
+            // All of it is saved already.
+            return Ok(Some(wip.clone()));
+        }
         let mut arguments = vec![
             tree.as_str(),
             "-m",
@@ -276,6 +287,12 @@ impl Repository {
         let commit = self.git("commit-tree", &arguments).await?;
         self.set_ref(&wip.local_ref(), &commit).await?;
         Ok(Some(wip.clone()))
+    }
+
+    /// What a commit holds and what it follows, a line each.
+    async fn tree_and_parent(&self, commit: &str) -> Result<String, Error> {
+        let (tree, parent) = (format!("{commit}^{{tree}}"), format!("{commit}^1"));
+        self.git("rev-parse", &[&tree, &parent]).await
     }
 
     /// A tree of the worktree's files, made in an index of its own so that the agent's stays.

@@ -31,6 +31,7 @@ from_str!(
     crate::model::Approval,
     crate::model::AskId,
     crate::model::BeadId,
+    crate::model::ContainerState,
     crate::model::Epoch,
     crate::model::Priority,
     crate::model::ReviewStatus,

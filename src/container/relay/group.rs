@@ -13,8 +13,8 @@ use tokio::io::AsyncReadExt;
 use crate::agent_log::NewEvent;
 use crate::container::protocol::{
     self, AgentExited, AgentIdle, AgentLimited, AgentMerge, AgentResumed, AgentStarted,
-    AgentWaiting, ContainerMessage, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX, MergeStatus,
-    message_type,
+    AgentWaiting, ContainerDraining, ContainerMessage, ExitStatus, LinkResumed, MESSAGE_BYTES_MAX,
+    MergeStatus, message_type,
 };
 use crate::container::reading::{self, MESSAGE_UPDATED};
 use crate::container::wire::ReadHalf;
@@ -22,7 +22,7 @@ use crate::model::{AgentId, AskKind, Epoch, Json, ReviewStatus};
 use crate::storage::LinkPosition;
 use crate::stream::{Message, MessageError, MessageReader};
 
-use super::{AgentReport, Asked, LinkEnd, LinkTarget, MergeReport};
+use super::{AgentReport, Asked, ContainerReport, LinkEnd, LinkTarget, MergeReport};
 
 /// Messages taken over together: one commit for what gathered during the last one. With a fleet of
 /// 64 busy agents a group fills a segment of each.
@@ -61,6 +61,7 @@ pub(super) struct Said {
 pub(super) enum Report {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
+    Container(ContainerReport),
 }
 
 impl Group {
@@ -232,7 +233,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         return Ok(Some(Report::Merge(report)));
     }
     let Some(agent_id) = message.agent_id else {
-        return Ok(None);
+        return container_report(message).map(|report| report.map(Report::Container));
     };
     let report = match message.message_type.as_ref() {
         message_type::AGENT_STARTED => {
@@ -302,4 +303,19 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         _ => return Ok(None),
     };
     Ok(Some(Report::Agent(agent_id, report)))
+}
+
+/// What a message that is no agent's says of the container.
+fn container_report(
+    message: &ContainerMessage<'_>,
+) -> Result<Option<ContainerReport>, serde_json::Error> {
+    let data = message.data.get();
+    Ok(match message.message_type.as_ref() {
+        message_type::CONTAINER_DRAINING => {
+            let ContainerDraining { reason } = serde_json::from_str(data)?;
+            Some(ContainerReport::Draining { reason })
+        }
+        message_type::CONTAINER_STATS => Some(ContainerReport::Stats(serde_json::from_str(data)?)),
+        _ => None,
+    })
 }

@@ -6,6 +6,7 @@ import { explain, paths, request } from "./api.js";
 import { AskList } from "./asks.js";
 import { beadDetails } from "./bead.js";
 import { Board, needsPerson, placeInOrder, failureOf, workerOf } from "./board.js";
+import { drawContainer } from "./container.js";
 import { Convoys } from "./convoys.js";
 import { element, setText } from "./dom.js";
 import { Link, TOWN } from "./link.js";
@@ -256,6 +257,7 @@ function drawHeader() {
   if (rig) setText(at("pause-rig"), rig.paused ? "Resume rig" : "Pause rig");
   const used = usageText(town.usage, town.budget);
   setText(at("town-usage"), used);
+  drawContainer(at("town-container"), town.container);
   at("town-usage").hidden = used === "";
   at("town-usage").dataset.spent = String(isSpent(town.usage, town.budget));
 }

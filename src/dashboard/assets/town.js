@@ -2,6 +2,7 @@
 //
 // An event only says which row changed; the row is then fetched by itself. Nothing is polled.
 import { paths, request } from "./api.js";
+import { containerOf } from "./container.js";
 
 // As many as the server gives in one answer; a board of more beads than this shows the newest.
 const LIST_LIMIT = 1_000;
@@ -18,6 +19,8 @@ export class Town {
   paused = false;
   // Of today: tokens and cost; and what may be used in a day.
   usage = null;
+  // What the container is doing and uses.
+  container = null;
   budget = null;
   // Merge requests that are not finished, by the bead whose work they hold.
   reviews = new Map();
@@ -59,6 +62,7 @@ export class Town {
     const [noun] = type.split(".");
     const fact = data !== null && typeof data === "object" ? data : {};
     if (noun === "rig" || noun === "town" || noun === "config") return this.reload();
+    if (noun === "container") return this.#mark("container", () => this.#loadContainer());
     if (type === "agent.status_changed") this.#mark("usage", () => this.#loadUsage());
     if (noun === "ask" || type === "agent.waiting") this.#mark("asks", () => this.#loadAsks());
     if (noun === "escalation" && !fact.rig_id) {
@@ -181,12 +185,22 @@ export class Town {
       this.#loadAsks(),
       this.#loadEscalations(),
       this.#loadConvoys(),
+      this.#loadContainer(),
     ]);
   }
 
   async #loadTown() {
     const { paused } = await request("GET", `${paths.userTowns(this.owner)}/${this.id}`);
     this.paused = paused === true;
+  }
+
+  // One that does not answer in time is told of by its next fact.
+  async #loadContainer() {
+    const health = await request("GET", `${paths.town(this.id)}/container/health`).catch((error) => {
+      if (error.status !== 503) throw error;
+      return null;
+    });
+    if (health) this.container = containerOf(health);
   }
 
   async #loadUsage() {

@@ -3,18 +3,25 @@
 use hyper::StatusCode;
 use serde_json::json;
 
+use crate::container::CallError;
 use crate::http::context::{Context, Reply, ok};
 use crate::http::error::ApiError;
 use crate::http::wire;
+use crate::model::ContainerState;
 use crate::town::Error as TownError;
 
+/// How the container is, and what the town knows of its life. It wakes nobody.
 pub(in crate::http) async fn health(context: Context) -> Reply {
     let town = context.town()?;
-    match town.container().health().await {
-        Ok(health) => ok(health),
-        Err(crate::container::CallError::Asleep) => ok(json!({"status": "asleep"})),
-        Err(error) => Err(TownError::Container(error).into()),
-    }
+    let life = town.container_life().await?;
+    let health = match town.container().health().await {
+        Ok(health) => Some(health),
+        Err(CallError::Asleep) => None,
+        // Where none was ever started even the way to its socket may be missing.
+        Err(_) if life.state != ContainerState::Ready => None,
+        Err(error) => return Err(TownError::Container(error).into()),
+    };
+    ok(wire::WireContainer::of(life, health))
 }
 
 /// Starts what is on an agent's hook. Everything else that an older client sends was settled when

@@ -1,6 +1,7 @@
 //! The JSON that clients see: one type per noun, made from the model.
 
 mod asks;
+mod container;
 mod nouns;
 mod reviews;
 mod scheduler;
@@ -11,6 +12,8 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+pub(super) use container::WireContainer;
 
 pub(super) use asks::{WireAsk, WireNewToken, WireToken};
 pub(super) use scheduler::WireUsageReport;

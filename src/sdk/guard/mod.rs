@@ -13,6 +13,9 @@
 //! the parent or the child ends, a guard kills every process below it and ends itself with the
 //! child's exit code.
 //!
+//! With `--stdin` the first pipe carries what PROGRAM reads, too: the guards look only whether it was
+//! closed, and PROGRAM reads from the same pipe.
+//!
 //! Why two: a guard that is killed by SIGKILL can do nothing more, but the other one can. The
 //! third stage asks the kernel to kill PROGRAM should both guards be killed at once.
 //!
@@ -26,5 +29,6 @@ mod descendants;
 mod stage;
 mod watch;
 
+pub(super) use stage::STDIN;
 pub use stage::run;
 pub(super) use watch::exit_from_code;

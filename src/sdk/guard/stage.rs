@@ -1,6 +1,7 @@
 //! The three stages of the guard, told apart by their arguments.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -16,22 +17,28 @@ const SELF: &str = "/proc/self/exe";
 const INNER: &str = "--inner";
 const PROGRAM: &str = "--program-of=";
 
-/// The body of the hidden subcommand `gastownd guard -- PROGRAM ARGS...`: runs PROGRAM until it or
-/// our parent ends, ends everything it started, and returns the exit code to end with.
+/// Says that PROGRAM is to read what our parent writes into the pipe that tells of its life.
+pub(in crate::sdk) const STDIN: &str = "--stdin";
+const STDIN_OF: &str = "--stdin-of=";
+
+/// The body of the hidden subcommand `gastownd guard [--stdin] -- PROGRAM ARGS...`: runs PROGRAM until
+/// it or our parent ends, ends everything it started, and returns the exit code to end with. With
+/// `--stdin`, PROGRAM reads our standard input; else it has none.
 ///
 /// `args` is all that follows `guard`. Call it from the main thread, before any other thread is
 /// started, with the parent's pipe as standard input.
 pub fn run(args: Vec<OsString>) -> Result<i32, Error> {
     let (stage, command_line) = Stage::parse(args)?;
     match stage {
-        Stage::Outer => watch(next_stage(OsStr::new(INNER), &command_line, Stdio::piped())),
-        Stage::Inner => {
+        Stage::Outer { stdin } => {
+            let reader = stdin.then(|| format!("{STDIN_OF}{}", getpid().as_raw_nonzero()));
+            let inner = [INNER.to_owned()].into_iter().chain(reader);
+            watch(next_stage(inner, &command_line, Stdio::piped()))
+        }
+        Stage::Inner { stdin_of } => {
             let program_of = format!("{PROGRAM}{}", getpid().as_raw_nonzero());
-            watch(next_stage(
-                OsStr::new(&program_of),
-                &command_line,
-                Stdio::null(),
-            ))
+            let stdin = stdin_of.map_or_else(|| Ok(Stdio::null()), stdin_of_guard)?;
+            watch(next_stage([program_of], &command_line, stdin))
         }
         Stage::Program { guard } => Err(become_program(guard, &command_line)),
     }
@@ -39,9 +46,17 @@ pub fn run(args: Vec<OsString>) -> Result<i32, Error> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
-    Outer,
-    Inner,
-    Program { guard: i32 },
+    /// Whether the program reads our standard input.
+    Outer {
+        stdin: bool,
+    },
+    /// The guard whose standard input the program reads, if any.
+    Inner {
+        stdin_of: Option<i32>,
+    },
+    Program {
+        guard: i32,
+    },
 }
 
 /// PROGRAM and its arguments; never empty.
@@ -55,17 +70,32 @@ impl Stage {
     /// A missing `--` is fine: some argument parsers take it away.
     fn parse(args: Vec<OsString>) -> Result<(Self, CommandLine), Error> {
         let mut args = args.into_iter().peekable();
-        let mut stage = Self::Outer;
-        if let Some(first) = args.peek().and_then(|first| first.to_str()) {
-            if first == INNER {
-                stage = Self::Inner;
-                args.next();
-            } else if let Some(guard) = first.strip_prefix(PROGRAM) {
-                let guard = guard.parse().map_err(|_| Error::GuardUsage)?;
-                stage = Self::Program { guard };
-                args.next();
-            }
+        let mut stage = Self::Outer { stdin: false };
+        while let Some(next) = args.peek().and_then(|next| next.to_str()) {
+            stage = match (stage, next) {
+                (Self::Outer { stdin: false }, STDIN) => Self::Outer { stdin: true },
+                (Self::Outer { stdin: false }, INNER) => Self::Inner { stdin_of: None },
+                (Self::Outer { stdin: false }, next) if next.starts_with(PROGRAM) => {
+                    let guard = pid_in(next, PROGRAM)?;
+                    Self::Program { guard }
+                }
+                (Self::Inner { stdin_of: None }, next) if next.starts_with(STDIN_OF) => {
+                    let stdin_of = Some(pid_in(next, STDIN_OF)?);
+                    Self::Inner { stdin_of }
+                }
+                (stage, _) => {
+                    return Self::with_command_line(stage, args);
+                }
+            };
+            args.next();
         }
+        Self::with_command_line(stage, args)
+    }
+
+    fn with_command_line(
+        stage: Self,
+        mut args: std::iter::Peekable<impl Iterator<Item = OsString>>,
+    ) -> Result<(Self, CommandLine), Error> {
         args.next_if(|separator| separator == "--");
         let program = args.next().ok_or(Error::GuardUsage)?;
         Ok((
@@ -78,12 +108,36 @@ impl Stage {
     }
 }
 
-fn next_stage(stage: &OsStr, command_line: &CommandLine, stdin: Stdio) -> Command {
+fn pid_in(argument: &str, prefix: &str) -> Result<i32, Error> {
+    argument
+        .strip_prefix(prefix)
+        .and_then(|pid| pid.parse().ok())
+        .ok_or(Error::GuardUsage)
+}
+
+/// The outer guard's standard input, opened anew. Our own is the pipe that tells of the outer guard's
+/// life, and a guard that copied would wait for a program that does not read.
+fn stdin_of_guard(guard: i32) -> Result<Stdio, Error> {
+    let path = PathBuf::from(format!("/proc/{guard}/fd/0"));
+    match File::open(&path) {
+        Ok(pipe) => Ok(pipe.into()),
+        Err(source) => Err(Error::Guard {
+            program: path,
+            source,
+        }),
+    }
+}
+
+fn next_stage(
+    stage: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    command_line: &CommandLine,
+    stdin: Stdio,
+) -> Command {
     let mut command = Command::new(SELF);
     command
         .arg0("gastownd")
         .arg("guard")
-        .arg(stage)
+        .args(stage)
         .arg("--")
         .arg(&command_line.program)
         .args(&command_line.args)
@@ -127,19 +181,30 @@ mod tests {
 
     #[test]
     fn arguments_tell_the_stage() {
-        check(&["--", "sleep", "1"], Stage::Outer, &["sleep", "1"]);
-        check(&["sleep", "--", "1"], Stage::Outer, &["sleep", "--", "1"]);
+        let outer = || Stage::Outer { stdin: false };
+        check(&["--", "sleep", "1"], outer(), &["sleep", "1"]);
+        check(&["sleep", "--", "1"], outer(), &["sleep", "--", "1"]);
+        check(
+            &["--stdin", "--", "cat"],
+            Stage::Outer { stdin: true },
+            &["cat"],
+        );
         check(
             &["--inner", "--", "sleep", "1"],
-            Stage::Inner,
+            Stage::Inner { stdin_of: None },
             &["sleep", "1"],
+        );
+        check(
+            &["--inner", "--stdin-of=5", "--", "cat"],
+            Stage::Inner { stdin_of: Some(5) },
+            &["cat"],
         );
         check(
             &["--program-of=7", "--", "sleep"],
             Stage::Program { guard: 7 },
             &["sleep"],
         );
-        check(&["--", "--inner"], Stage::Outer, &["--inner"]);
+        check(&["--", "--inner"], outer(), &["--inner"]);
     }
 
     #[test]
@@ -149,6 +214,7 @@ mod tests {
             vec!["--"],
             vec!["--inner", "--"],
             vec!["--program-of=x", "--", "a"],
+            vec!["--inner", "--stdin-of=", "--", "a"],
         ] {
             let args = args.into_iter().map(OsString::from).collect();
             assert!(matches!(Stage::parse(args), Err(Error::GuardUsage)));

@@ -10,7 +10,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, wait,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
@@ -152,15 +152,14 @@ impl Parent {
         Ok(Self { pipe, pid, death })
     }
 
-    /// Resolves when the parent has ended. Nothing is ever sent on the pipe; what comes is ignored.
+    /// Resolves when the parent has ended. What is in the pipe may be for the program, so it is never
+    /// read here: that the other end is closed is told whatever is asked for, and a pipe has no
+    /// priority of its own.
     async fn gone(&mut self) {
-        let mut ignored = [0; 64];
         loop {
             tokio::select! {
-                read = self.pipe.read(&mut ignored) => match read {
-                    Ok(0) | Err(_) => return,
-                    Ok(_) => {}
-                },
+                // Ready means closed, and an error means that it can't be watched any more.
+                _ = self.pipe.ready(Interest::PRIORITY) => return,
                 _ = self.death.recv() => if getppid() != self.pid {
                     return;
                 },

@@ -16,7 +16,6 @@
 
 mod casting;
 mod event_body;
-mod identifiers;
 mod mending;
 mod performance;
 mod player;

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use super::event_body::{Audience, EventBody};
-use super::identifiers::Identifiers;
 use super::server::Settings;
 use super::tool_server::ToolServer;
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use crate::sdk::ServerExit;
+use crate::sdk::identifiers::Identifiers;
 
 /// How many messages may wait while a session is busy.
 const PROMPTS_MAX: usize = 32;

@@ -2,10 +2,11 @@
 
 use super::super::command::Command;
 use super::super::effects::Effect;
-use super::super::reconcile::{Action, Container, Told};
+use super::super::reconcile::{Action, Planned, Told};
 use super::super::{
-    agents, asks, beads, breaker, budget, convoys, dependencies, dispatch, escalations, link, mail,
-    mayor, molecules, patrol, pause, queue, refinery, reviews, rework, rigs, runs, settings,
+    agents, asks, beads, breaker, budget, container, convoys, dependencies, dispatch, escalations,
+    link, mail, mayor, molecules, patrol, pause, queue, refinery, reviews, rework, rigs, runs,
+    settings,
 };
 use super::Actor;
 use crate::container::LinkState;
@@ -69,6 +70,7 @@ impl Actor {
                 self.apply(reply, |draft| agents::delete(draft, rig_id, agent_id))
             }
             Command::Hook(rig_id, agent_id, bead_id, reply) => self.apply(reply, |draft| {
+                container::asked_for(draft)?;
                 agents::hook(draft, rig_id, agent_id, bead_id)
             }),
             Command::Unhook(rig_id, agent_id, reply) => {
@@ -178,7 +180,13 @@ impl Actor {
             Command::Merged(place, merge, reply) => self.apply(reply, |draft| {
                 link::take_over(draft, place, |draft| link::merged(draft, merge))
             }),
-            Command::Link(state) => self.link_changed(&state),
+            Command::ContainerTold(place, report, reply) => self.apply(reply, |draft| {
+                link::take_over(draft, place, |draft| container::told(draft, report))
+            }),
+            Command::DrainFailed(reason) => self.apply_own("failed drain", |draft| {
+                container::drain_failed(draft, &reason)
+            }),
+            Command::Link(state) => self.link_changed(state),
             Command::Activity(agent_id) => {
                 self.apply_own("activity", |draft| agents::touch(draft, agent_id))
             }
@@ -220,6 +228,9 @@ impl Actor {
             Command::FoundIdle(agent_id) => {
                 self.apply_own("found idle", |draft| dispatch::found_idle(draft, agent_id))
             }
+            Command::RemindDeferred(agent_id) => self.apply_own("deferred reminder", |draft| {
+                dispatch::reminder_deferred(draft, agent_id)
+            }),
             Command::RemindFailed(agent_id) => self.apply_own("failed reminder", |draft| {
                 // Its exit brings it back to the queue.
                 draft.effect(Effect::StopAgent(agent_id));
@@ -231,32 +242,42 @@ impl Actor {
         }
     }
 
-    fn link_changed(&mut self, state: &LinkState) -> bool {
-        self.container = Container::of(state);
+    /// Takes over what the supervisor says. What can't be written is tried again at the next look:
+    /// nobody says it a second time.
+    pub(super) fn link_changed(&mut self, state: LinkState) -> bool {
+        self.heard = true;
         self.up_since = match state {
             LinkState::Up { .. } => Some(self.clock.now()),
             LinkState::Down { .. } | LinkState::StartFailed { .. } => None,
         };
-        self.apply_own("link change", |draft| match state {
+        self.apply_own("link change", |draft| match &state {
             LinkState::Up { epoch } => link::up(draft, *epoch),
             LinkState::Down { reason } => link::down(draft, reason),
-            LinkState::StartFailed { reason } => link::start_failed(draft, reason),
+            LinkState::StartFailed { reason } => container::start_failed(draft, reason),
         });
+        let taken = container::reflects(&self.tree, &state);
+        self.untaken_link = (!taken).then_some(state);
         true
     }
 
     /// Each action fails alone.
-    pub(super) fn act(&mut self, action: &Action) {
-        match action {
+    pub(super) fn act(&mut self, planned: &Planned) {
+        match &planned.action {
             Action::WakeContainer => {
-                let asked = self.apply_own("wake", |draft| {
-                    draft.effect(Effect::WakeContainer);
-                    Ok(())
+                self.apply_own("wake", |draft| container::start(draft, &planned.why));
+            }
+            Action::KeepContainer => {
+                self.apply_own("keep the container", container::busy);
+            }
+            Action::NoteIdleContainer => {
+                // From now on its sleep has a due time.
+                self.woken |= self.apply_own("idle container", |draft| {
+                    draft.wake();
+                    container::idle(draft)
                 });
-                // On a full disk nothing was asked, and it is tried again.
-                if asked {
-                    self.container = Container::Waking;
-                }
+            }
+            Action::DrainContainer => {
+                self.apply_own("drain", |draft| container::drain(draft, &planned.why));
             }
             Action::Assign { bead_id } => {
                 let assigned =

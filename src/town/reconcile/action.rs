@@ -11,6 +11,12 @@ use crate::model::{AgentId, AskId, BeadId};
 pub(in crate::town) enum Action {
     /// The container is needed.
     WakeContainer,
+    /// The container that runs is needed.
+    KeepContainer,
+    /// The container that runs is not needed any more.
+    NoteIdleContainer,
+    /// The container has not been needed for long.
+    DrainContainer,
     /// Put a slung bead that waits on a polecat's hook.
     Assign {
         #[serde(with = "text")]

@@ -23,6 +23,9 @@ pub(in crate::town) struct AgentSeen {
     /// The bead on its hook.
     #[serde(with = "text::option")]
     pub(in crate::town) hook: Option<BeadId>,
+    /// Whether it is a mayor whose session is wanted before anybody speaks to it.
+    #[serde(default)]
+    pub(in crate::town) is_summoned: bool,
     /// Whether mail waits for it.
     pub(in crate::town) has_mail: bool,
     /// Not to be started, or told anything, before this moment.
@@ -50,6 +53,7 @@ impl AgentSeen {
             role: agent.role,
             status: agent.status,
             hook: agent.hook,
+            is_summoned: false,
             has_mail,
             due_at: agent.dispatch.due_at,
             requested_at: agent.dispatch.requested_at,
@@ -64,13 +68,18 @@ impl AgentSeen {
         self.requested_at.is_some()
     }
 
-    /// Whether it is the mayor and people wait for it.
+    /// Whether it is the mayor and a session of it is wanted.
     pub(super) fn is_called(&self) -> bool {
-        self.role == AgentRole::Mayor && self.has_mail
+        self.role == AgentRole::Mayor && (self.has_mail || self.is_summoned)
     }
 }
 
-pub(super) fn observe(tree: &Tree, settings: &TownSettings) -> Result<Vec<AgentSeen>, Error> {
+/// `summoned`: whether the mayor is wanted although nobody speaks to it.
+pub(super) fn observe(
+    tree: &Tree,
+    settings: &TownSettings,
+    summoned: bool,
+) -> Result<Vec<AgentSeen>, Error> {
     let mut seen = Vec::new();
     // The mayor may be wanted although it has nothing to do yet.
     for row in tree.scan(&AgentByRole::of_role(AgentRole::Mayor)) {
@@ -79,11 +88,15 @@ pub(super) fn observe(tree: &Tree, settings: &TownSettings) -> Result<Vec<AgentS
             continue;
         };
         let is_idle = mayor.hook.is_none() && mayor.dispatch.requested_at.is_none();
-        if is_idle
-            && !mayor::is_given_up(&mayor, settings)
-            && mayor::is_called_by_mail(tree, &mayor)?
-        {
-            seen.push(AgentSeen::of(&mayor, true));
+        if !is_idle || mayor::is_given_up(&mayor, settings) {
+            continue;
+        }
+        let has_mail = mayor::is_called_by_mail(tree, &mayor)?;
+        if has_mail || summoned {
+            seen.push(AgentSeen {
+                is_summoned: summoned,
+                ..AgentSeen::of(&mayor, has_mail)
+            });
         }
     }
     for row in tree.scan(&AgentActive::all()) {

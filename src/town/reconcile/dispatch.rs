@@ -12,7 +12,10 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
         planner.work();
         let why = match (agent.hook, agent.is_called()) {
             (Some(bead_id), _) => format!("bead {bead_id} is on its hook and nothing runs for it"),
-            (None, true) => "messages wait for the mayor and nothing runs for it".to_owned(),
+            (None, true) if agent.has_mail => {
+                "messages wait for the mayor and nothing runs for it".to_owned()
+            }
+            (None, true) => "the town's first rig brings its mayor".to_owned(),
             (None, false) => continue,
         };
         let is_held = no_budget || view.holds.holds(agent.rig_id);

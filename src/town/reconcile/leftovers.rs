@@ -3,7 +3,7 @@
 
 use crate::model::AgentRole;
 
-use super::{Action, Container, Planner, View};
+use super::{Action, Planner, View};
 
 pub(super) fn plan(view: &View, planner: &mut Planner) {
     for agent in &view.agents {
@@ -12,7 +12,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
             continue;
         }
         planner.work();
-        if view.container == Container::Up && planner.is_due(agent.due_at) {
+        if view.container.is_ready() && planner.is_due(agent.due_at) {
             let agent_id = agent.agent_id;
             planner.act(
                 Action::StopLeftover { agent_id },

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::protocol::text;
 use crate::model::{AgentId, AgentRole, AgentStatus};
 
-use super::{Action, Container, Planner, View};
+use super::{Action, Planner, View};
 
 /// An agent to whom a message is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
         let listens = agent.role == AgentRole::Mayor
             && agent.runs()
             && agent.status == AgentStatus::Idle
-            && view.container == Container::Up;
+            && view.container.is_ready();
         let agent_id = agent.agent_id;
         let is_told = view.being_told.contains(&Told { agent_id });
         // One without messages but with a bead is told nothing and so goes on with it.

@@ -11,7 +11,7 @@ use crate::model::{Approval, BeadId, Priority, Review, ReviewStatus, RigId, Time
 use crate::storage::{BeadKey, ReviewByStatus, ReviewKey, Tree};
 use crate::town::refusal::Error;
 
-use super::{Action, Container, Planner, View};
+use super::{Action, Planner, View};
 
 /// A merge that has not ended after this long, besides the time that its gates may take, goes back
 /// to the queue.
@@ -68,6 +68,16 @@ impl ReviewSeen {
             found: review.head_sha.is_some(),
         }
     }
+
+    /// Whether the container has to merge the branch, or to look at it.
+    pub(super) fn waits_for_container(&self, needed: Approval) -> bool {
+        let is_approved = self.approval >= needed;
+        match self.status {
+            ReviewStatus::Pending => is_approved || !self.found,
+            ReviewStatus::Waiting => is_approved,
+            _ => false,
+        }
+    }
 }
 
 pub(super) fn observe(tree: &Tree) -> Result<Vec<ReviewSeen>, Error> {
@@ -101,7 +111,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
         }
         busy.push(review.rig_id);
         let started_at = review.started_at.unwrap_or(planner.now);
-        if view.container == Container::Up && planner.is_due(started_at.after(stuck_after)) {
+        if view.container.is_ready() && planner.is_due(started_at.after(stuck_after)) {
             let entry_id = review.entry_id;
             planner.act(
                 Action::RequeueStuck { entry_id },
@@ -112,14 +122,7 @@ pub(super) fn plan(view: &View, planner: &mut Planner) {
     let mut waiting: Vec<_> = view
         .reviews
         .iter()
-        .filter(|review| {
-            let is_approved = review.approval >= view.refinery.needed;
-            match review.status {
-                ReviewStatus::Pending => is_approved || !review.found,
-                ReviewStatus::Waiting => is_approved,
-                _ => false,
-            }
-        })
+        .filter(|review| review.waits_for_container(view.refinery.needed))
         .collect();
     waiting.sort_by_key(|review| (Reverse(review.priority), review.seq));
     for review in waiting {

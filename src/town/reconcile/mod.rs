@@ -41,7 +41,7 @@ use super::settings::TownSettings;
 pub(super) use action::Action;
 pub(super) use agents::AgentSeen;
 pub(super) use attention::Attention;
-pub(super) use container::Container;
+pub(super) use container::ContainerSeen;
 pub(super) use convoys::LandingDue;
 pub(super) use holds::Holds;
 pub(super) use mayor::Told;
@@ -53,7 +53,7 @@ pub(super) use reviews::RefinerySeen;
 /// What the reconciler looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct View {
-    pub(super) container: Container,
+    pub(super) container: ContainerSeen,
     /// Agents with something to do or something running, in order of creation.
     pub(super) agents: Vec<AgentSeen>,
     /// Merge requests that are not finished, in order of creation.
@@ -85,7 +85,8 @@ pub(super) struct View {
 /// What the actor knows and the tree does not.
 #[derive(Clone, Debug)]
 pub(super) struct Live {
-    pub(super) container: Container,
+    /// Whether this server has been told yet how the container is.
+    pub(super) heard: bool,
     pub(super) being_told: Vec<Told>,
     /// Escalations for which the notification hook runs or waits.
     pub(super) being_notified: Vec<BeadId>,
@@ -102,9 +103,10 @@ impl View {
         settings: &TownSettings,
     ) -> Result<Self, Error> {
         let config = queries::config(tree)?;
+        let container = container::observe(tree, live.heard, &config, settings)?;
         Ok(Self {
-            container: live.container,
-            agents: agents::observe(tree, settings)?,
+            agents: agents::observe(tree, settings, container.calls_mayor)?,
+            container,
             reviews: merges::observe(tree)?,
             refinery: RefinerySeen::of(&config),
             expiring: nudges::observe(tree)?,
@@ -194,7 +196,7 @@ impl Planner {
 
     /// Whether the container runs; if not, it is to be woken because of `why`.
     fn has_container(&mut self, view: &View, why: &str) -> bool {
-        if view.container == Container::Up {
+        if view.container.is_ready() {
             return true;
         }
         self.needs_container.get_or_insert_with(|| why.to_owned());

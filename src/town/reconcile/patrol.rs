@@ -2,11 +2,11 @@
 
 use crate::model::AgentStatus;
 
-use super::{Action, Container, Planner, View};
+use super::{Action, Planner, View};
 
 pub(super) fn plan(view: &View, planner: &mut Planner) {
     // Whose link is down can't be heard.
-    let (Some(up_since), Container::Up) = (view.up_since, view.container) else {
+    let (Some(up_since), true) = (view.up_since, view.container.is_ready()) else {
         return;
     };
     for agent in &view.agents {

@@ -1,11 +1,14 @@
 use super::attention::{AskSeen, UnattendedSeen};
 use super::*;
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, AskId, BeadId, Dispatch, Priority, Review,
-    ReviewStatus, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Approval, AskId, BeadId, ContainerState, Dispatch,
+    Priority, Review, ReviewStatus, RigId,
 };
 
+mod container;
+
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+const SLEEP_AFTER: Duration = Duration::from_secs(1800);
 
 fn agent(seq: u64, hook: Option<BeadId>) -> AgentSeen {
     let agent = Agent {
@@ -42,7 +45,7 @@ fn review(seq: u64, rig: u8, status: ReviewStatus, priority: Priority) -> Review
         message: None,
         commit_sha: None,
         reworks: 0,
-        approval: crate::model::Approval::None,
+        approval: Approval::None,
         approval_note: None,
         refinery_failed: false,
         head_sha: None,
@@ -50,9 +53,16 @@ fn review(seq: u64, rig: u8, status: ReviewStatus, priority: Priority) -> Review
     ReviewSeen::of(&review, priority)
 }
 
-fn view(container: Container) -> View {
+fn view(state: ContainerState) -> View {
+    let ready = state == ContainerState::Ready;
     View {
-        container,
+        container: ContainerSeen {
+            state,
+            retry_at: None,
+            idle_since: None,
+            sleep_after: SLEEP_AFTER,
+            calls_mayor: false,
+        },
         agents: Vec::new(),
         reviews: Vec::new(),
         refinery: RefinerySeen::default(),
@@ -65,7 +75,7 @@ fn view(container: Container) -> View {
         interval_active: Duration::from_secs(15),
         interval_idle: Duration::from_secs(300),
         patrol_after: Duration::from_secs(1800),
-        up_since: (container == Container::Up).then_some(Timestamp::from_millis(0)),
+        up_since: ready.then_some(Timestamp::from_millis(0)),
     }
 }
 
@@ -75,20 +85,25 @@ fn actions(view: &View) -> Vec<Action> {
 
 fn acts(plan: Plan) -> Vec<Action> {
     let planned = plan.actions.into_iter();
-    planned.map(|planned| planned.action).collect()
+    let actions = planned.map(|planned| planned.action);
+    actions.filter(|action| !container::rests(action)).collect()
 }
 
 #[test]
 fn a_convoy_that_should_have_landed_is_landed() {
     let convoy_id = BeadId::random();
-    let mut town = view(Container::Asleep);
+    let mut town = view(ContainerState::Asleep);
     town.landings.push(LandingDue { convoy_id });
     assert_eq!(actions(&town), [Action::LandConvoy { convoy_id }]);
 }
 
 #[test]
 fn a_town_at_rest_sleeps_for_the_idle_interval() {
-    for container in [Container::Asleep, Container::Waking, Container::Up] {
+    for container in [
+        ContainerState::Asleep,
+        ContainerState::Starting,
+        ContainerState::Ready,
+    ] {
         let plan = reconcile(&view(container), NOW);
         assert_eq!(acts(plan.clone()), []);
         assert_eq!(plan.due_at, NOW.after(Duration::from_secs(300)));
@@ -98,12 +113,12 @@ fn a_town_at_rest_sleeps_for_the_idle_interval() {
 #[test]
 fn work_wakes_the_container_once_and_is_dispatched_when_it_is_up() {
     let hooked = agent(1, Some(BeadId::random()));
-    let mut town = view(Container::Asleep);
+    let mut town = view(ContainerState::Asleep);
     town.agents.push(hooked.clone());
     assert_eq!(actions(&town), [Action::WakeContainer]);
-    town.container = Container::Waking;
+    town.container.state = ContainerState::Starting;
     assert_eq!(actions(&town), []);
-    town.container = Container::Up;
+    town.container.state = ContainerState::Ready;
     assert_eq!(
         actions(&town),
         [Action::Dispatch {
@@ -127,7 +142,7 @@ fn what_runs_for_other_work_than_the_hook_holds_is_stopped() {
         let mut running = agent(1, hook);
         (running.requested_at, running.runs_for) = (Some(NOW), runs_for);
         let agent_id = running.agent_id;
-        let mut town = view(Container::Up);
+        let mut town = view(ContainerState::Ready);
         town.agents.push(running);
         let expected = Action::StopLeftover { agent_id };
         assert_eq!(actions(&town).contains(&expected), stopped, "{hook:?}");
@@ -148,7 +163,7 @@ fn backoff_is_waited_for_and_never_longer_than_the_routine() {
     waiting.due_at = NOW.after(Duration::from_secs(5));
     let mut later = agent(2, Some(BeadId::random()));
     later.due_at = NOW.after(Duration::from_secs(600));
-    let mut town = view(Container::Up);
+    let mut town = view(ContainerState::Ready);
     town.agents = vec![later, waiting];
     let plan = reconcile(&town, NOW);
     assert_eq!(
@@ -165,7 +180,7 @@ fn backoff_is_waited_for_and_never_longer_than_the_routine() {
 #[test]
 fn a_held_rig_starts_nothing() {
     let hooked = agent(1, Some(BeadId::random()));
-    let mut town = view(Container::Up);
+    let mut town = view(ContainerState::Ready);
     town.holds.rigs.push(RigId::from_bytes([1; 16]));
     town.agents.push(hooked);
     town.reviews
@@ -178,7 +193,7 @@ fn one_merge_per_rig_by_priority_then_age() {
     let old = review(1, 1, ReviewStatus::Pending, Priority::Medium);
     let urgent = review(2, 1, ReviewStatus::Pending, Priority::Critical);
     let other = review(3, 2, ReviewStatus::Pending, Priority::Low);
-    let mut town = view(Container::Up);
+    let mut town = view(ContainerState::Ready);
     town.reviews = vec![old.clone(), urgent.clone(), other.clone()];
     assert_eq!(
         actions(&town),
@@ -207,7 +222,7 @@ fn one_merge_per_rig_by_priority_then_age() {
 fn a_merge_that_does_not_end_goes_back_to_the_queue() {
     let mut stuck = review(1, 1, ReviewStatus::Running, Priority::Low);
     stuck.started_at = Some(Timestamp::from_millis(0));
-    let mut town = view(Container::Up);
+    let mut town = view(ContainerState::Ready);
     town.reviews.push(stuck.clone());
     let soon = Timestamp::from_millis(299_999);
     let plan = reconcile(&town, soon);
@@ -229,7 +244,7 @@ fn the_mayor_is_started_and_then_told_once() {
     let mut mayor = agent(1, None);
     (mayor.role, mayor.rig_id) = (AgentRole::Mayor, None);
     let id = mayor.agent_id;
-    let mut town = view(Container::Up);
+    let mut town = view(ContainerState::Ready);
     mayor.has_mail = true;
     town.agents.push(mayor);
     assert_eq!(actions(&town), [Action::Dispatch { agent_id: id }]);
@@ -254,7 +269,7 @@ fn people_hear_of_what_waits_for_them_when_its_time_has_come() {
         again_at,
         to_notify,
     };
-    let mut town = view(Container::Asleep);
+    let mut town = view(ContainerState::Asleep);
     town.attention.asks = vec![ask(NOW), ask(later)];
     town.attention.unattended = vec![
         unattended(Some(NOW), false),

@@ -7,7 +7,6 @@ use crate::model::TownId;
 use crate::storage::Batch;
 use crate::town::actor::Actor;
 use crate::town::command::{Command, NewRig};
-use crate::town::reconcile::Container;
 
 #[tokio::test]
 async fn a_step_that_panics_does_not_end_the_town() {
@@ -25,7 +24,8 @@ async fn a_step_that_panics_does_not_end_the_town() {
         feed: feed.clone(),
         settings: bench.settings().clone(),
         effects,
-        container: Container::Asleep,
+        heard: false,
+        untaken_link: None,
         being_told: Vec::new(),
         being_notified: Vec::new(),
         alarm: bench.now,

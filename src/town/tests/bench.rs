@@ -62,6 +62,8 @@ impl Bench {
                 allow_http_repos: false,
                 ask_patience: ASK_PATIENCE,
                 notifies: true,
+                sleep_after: Duration::from_secs(30 * 60),
+                on_demand: true,
             },
             next_fact: 1,
             next_name: 0,

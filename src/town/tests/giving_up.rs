@@ -1,12 +1,12 @@
 //! What fails again and again comes to an end that people hear of.
 
 use super::bench::{ATTEMPTS_MAX, Bench};
-use crate::container::ExitKind;
-use crate::model::{AgentId, BeadStatus, ReviewStatus};
+use crate::container::{ContainerReport, ExitKind};
+use crate::model::{AgentId, BeadStatus, ContainerState, ReviewStatus};
 use crate::town::effects::Effect;
 use crate::town::reconcile::Action;
 use crate::town::reviews::MERGE_ATTEMPTS_MAX;
-use crate::town::{dispatch, link, mail, pause, reviews, runs};
+use crate::town::{container, dispatch, link, mail, pause, reviews, runs};
 
 impl Bench {
     /// A mayor that was spoken to.
@@ -32,6 +32,11 @@ impl Bench {
             self.later(super::bench::BACKOFF_MAX);
         }
         tries
+    }
+
+    /// Whether the alarm would start the container now, being asleep or having failed.
+    fn wakes(&self) -> bool {
+        self.planned_as_it_is().contains(&Action::WakeContainer)
     }
 
     fn open_calls(&self, title: &str) -> usize {
@@ -61,15 +66,9 @@ fn dies_of_its_first_words(town: &mut Bench, agent_id: AgentId) {
         .unwrap();
 }
 
-/// Its container can't be started.
-fn has_no_container(town: &mut Bench, _: AgentId) {
-    town.act(|draft| link::start_failed(draft, "no such program"))
-        .unwrap();
-}
-
 #[test]
 fn a_mayor_that_can_not_start_is_given_up_and_people_are_called() {
-    for fail in [fails_to_start, dies_of_its_first_words, has_no_container] {
+    for fail in [fails_to_start, dies_of_its_first_words] {
         let mut town = Bench::new();
         let mayor = town.called_mayor();
         assert_eq!(town.fail_mayor(mayor, fail), ATTEMPTS_MAX);
@@ -207,19 +206,74 @@ fn a_merge_that_never_answers_is_asked_for_a_few_times_and_then_fails() {
 }
 
 #[test]
-fn a_merge_whose_container_can_not_start_fails_in_the_end() {
+fn a_container_that_can_not_start_is_given_up_and_nobodys_work_fails() {
     let mut town = Bench::new();
     let (bead_id, entry_id) = town.in_review();
     let mut tries = 0;
-    while town.bead(bead_id).status == BeadStatus::InProgress {
-        assert!(town.all_planned().contains(&Action::Merge { entry_id }));
-        town.act(|draft| link::start_failed(draft, "no such program"))
+    while town.wakes() {
+        town.act(|draft| container::start(draft, "a branch waits"))
+            .unwrap();
+        town.act(|draft| container::start_failed(draft, "no such program"))
             .unwrap();
         tries += 1;
-        assert!(!town.all_planned().contains(&Action::Merge { entry_id }));
+        assert!(!town.wakes(), "not at once");
         town.later(super::bench::BACKOFF_MAX);
     }
-    assert_eq!(tries, MERGE_ATTEMPTS_MAX);
+    assert_eq!(tries, ATTEMPTS_MAX);
+    assert_eq!(town.open_calls("the town's container can't be started"), 1);
+    assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
     let review = town.act(|draft| draft.review(entry_id)).unwrap();
-    assert!(review.message.unwrap().contains("no such program"));
+    assert_eq!((review.status, review.attempts), (ReviewStatus::Pending, 0));
+    // Somebody asks, and it has all its tries again; when it answers nobody need look any more.
+    town.act(|draft| pause::set_town(draft, false)).unwrap();
+    assert!(town.wakes());
+    town.act(|draft| container::start(draft, "a branch waits"))
+        .unwrap();
+    let epoch = crate::model::Epoch::random();
+    town.act(|draft| link::up(draft, epoch)).unwrap();
+    assert_eq!(town.open_calls("the town's container can't be started"), 0);
+    assert!(town.all_planned().contains(&Action::Merge { entry_id }));
+}
+
+#[test]
+fn a_container_that_was_drained_has_cost_nobody_a_try() {
+    let mut town = Bench::new();
+    let mayor = town.called_mayor();
+    let epoch = crate::model::Epoch::random();
+    town.act(|draft| link::up(draft, epoch)).unwrap();
+    town.act(|draft| dispatch::request(draft, mayor)).unwrap();
+    let draining = ContainerReport::Draining {
+        reason: "a signal ended it".to_owned(),
+    };
+    town.act(|draft| container::told(draft, draining)).unwrap();
+    town.act(|draft| link::down(draft, "gone")).unwrap();
+    let agent = town.act(|draft| draft.agent(mayor)).unwrap();
+    assert_eq!(agent.dispatch.attempts, 0);
+    assert_eq!(agent.dispatch.requested_at, None);
+    let life = town.act(|draft| draft.container()).unwrap();
+    assert_eq!(life.state, ContainerState::Asleep);
+    assert_eq!(life.reason.unwrap(), "it was drained: a signal ended it");
+    // One that dies unasked has.
+    town.act(|draft| link::up(draft, crate::model::Epoch::random()))
+        .unwrap();
+    town.act(|draft| dispatch::request(draft, mayor)).unwrap();
+    town.act(|draft| link::down(draft, "gone")).unwrap();
+    let agent = town.act(|draft| draft.agent(mayor)).unwrap();
+    assert_eq!(agent.dispatch.attempts, 1);
+}
+
+#[test]
+fn a_reminder_that_a_drain_kept_back_was_none() {
+    let mut town = Bench::new();
+    let mayor = town.called_mayor();
+    town.act(|draft| {
+        let mut agent = draft.agent(mayor)?;
+        agent.dispatch.reminders = 3;
+        draft.set_agent(agent)
+    })
+    .unwrap();
+    town.act(|draft| dispatch::reminder_deferred(draft, mayor))
+        .unwrap();
+    let agent = town.act(|draft| draft.agent(mayor)).unwrap();
+    assert_eq!(agent.dispatch.reminders, 2);
 }

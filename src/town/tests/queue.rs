@@ -1,8 +1,10 @@
 use super::bench::Bench;
-use crate::model::{AgentId, Bead, BeadId, BeadStatus, Dependency, DependencyKind, Json, Priority};
+use crate::model::{
+    AgentId, Bead, BeadId, BeadStatus, ContainerState, Dependency, DependencyKind, Json, Priority,
+};
 use crate::town::agents;
 use crate::town::command::{BeadActor, SlingOrder, Slung};
-use crate::town::reconcile::{self, Action, Container, Live, View};
+use crate::town::reconcile::{self, Action, Live, View};
 use crate::town::{dependencies, pause, queue, settings};
 
 fn order(priority: Priority) -> SlingOrder {
@@ -44,6 +46,7 @@ impl Bench {
         // What people and the mayor are to hear of is another duty's.
         let mayor = crate::town::queries::mayor(self.tree()).unwrap();
         let for_people = |action: &Action| match action {
+            Action::NoteIdleContainer => true,
             Action::EscalateAsk { .. } | Action::RaiseAgain { .. } | Action::Notify { .. } => true,
             Action::Dispatch { agent_id } => mayor
                 .as_ref()
@@ -57,15 +60,29 @@ impl Bench {
 
     /// Everything that the alarm would do now.
     pub(super) fn all_planned(&self) -> Vec<Action> {
+        let mut view = self.view();
+        view.container.state = ContainerState::Ready;
+        self.plan_of(&view)
+    }
+
+    /// What it would do with the container as it is.
+    pub(super) fn planned_as_it_is(&self) -> Vec<Action> {
+        self.plan_of(&self.view())
+    }
+
+    fn view(&self) -> View {
         let live = Live {
-            container: Container::Up,
+            heard: true,
             being_told: Vec::new(),
             being_notified: Vec::new(),
             ask_patience: super::bench::ASK_PATIENCE,
             up_since: Some(crate::model::Timestamp::from_millis(0)),
         };
-        let view = View::observe(self.tree(), &live, self.settings()).unwrap();
-        let plan = reconcile::reconcile(&view, self.now);
+        View::observe(self.tree(), &live, self.settings()).unwrap()
+    }
+
+    fn plan_of(&self, view: &View) -> Vec<Action> {
+        let plan = reconcile::reconcile(view, self.now);
         plan.actions
             .into_iter()
             .map(|planned| planned.action)

@@ -1,21 +1,22 @@
-//! SIGKILL in the middle of a run, and a start on the same folder: nothing that anybody was shown or
-//! told is lost, and the work goes on as if nothing had been.
+//! SIGKILL in the middle of a run, a stop or an upgrade, and a start on the same folder: nothing that
+//! anybody was shown or told is lost, and the work goes on as if nothing had been.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use gastownd::lifecycle::Lifecycle;
 use gastownd::sdk::AgentServerKind;
 use hyper::StatusCode;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::watcher::Watcher;
 use crate::main_job::{all_events, scripted_town};
 use crate::support::agent_server;
 use crate::support::repository::Repository;
 use crate::support::scripted_model::ScriptedModel;
-use crate::support::server::{PATIENCE, Server, Stream, exchange_on};
+use crate::support::server::{PATIENCE, Server, exchange_on};
 
 /// When the server is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +27,17 @@ enum Moment {
     Speaking,
     /// While its branch is being merged.
     Merging,
+}
+
+/// How the server ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// SIGKILL.
+    Killed,
+    /// SIGTERM.
+    Stopped,
+    /// SIGTERM, and another copy of the program takes the place of the one that ran.
+    Upgraded,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,20 +62,38 @@ async fn again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stopped_while_an_agent_speaks() {
+    let mut run = Run::rehearsed().await;
+    run.way = Way::Stopped;
+    run.killed_at(&[Moment::Speaking]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgraded_while_an_agent_speaks_and_while_its_branch_is_merged() {
+    let mut run = Run::rehearsed().await;
+    run.way = Way::Upgraded;
+    run.killed_at(&[Moment::Speaking, Moment::Merging]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgraded_while_the_real_opencode_works() {
+    let (mut run, _model) = Run::opencode().await;
+    run.way = Way::Upgraded;
+    run.killed_at(&[Moment::Speaking, Moment::Merging]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_real_opencode_works() {
-    let lifecycle = Lifecycle::new();
-    let model = ScriptedModel::start(&lifecycle).await;
-    let kind = AgentServerKind::Opencode;
-    let program = agent_server::program(kind).expect("tests/agents/install has been run");
-    let arguments = ["--agent-program", &program.to_string_lossy()];
-    let body = "Write a greeting. SCENARIO:polecat";
-    let run = Run::new(&arguments, scripted_town(kind, &model), body).await;
+    let (run, _model) = Run::opencode().await;
     run.killed_at(&[Moment::Speaking, Moment::Merging]).await;
 }
 
 /// A town with a bead to be slung, and what everybody was shown and told so far.
 struct Run {
     server: Server,
+    way: Way,
+    /// Where programs are installed.
+    programs: TempDir,
     repository: Repository,
     town: String,
     rig: String,
@@ -84,6 +114,16 @@ impl Run {
         Self::new(&[], json!({"agent_server": "rehearsal"}), &body).await
     }
 
+    async fn opencode() -> (Self, ScriptedModel) {
+        let model = ScriptedModel::start(&Lifecycle::new()).await;
+        let kind = AgentServerKind::Opencode;
+        let program = agent_server::program(kind).expect("tests/agents/install has been run");
+        let arguments = ["--agent-program", &program.to_string_lossy()];
+        let body = "Write a greeting. SCENARIO:polecat";
+        let run = Self::new(&arguments, scripted_town(kind, &model), body).await;
+        (run, model)
+    }
+
     async fn new(arguments: &[&str], config: Value, body: &str) -> Self {
         let server = Server::start(arguments);
         let repository = Repository::new();
@@ -101,6 +141,8 @@ impl Run {
         let acknowledged = Acknowledged::of_each_kind(&server, &rig).await;
         Self {
             server,
+            way: Way::Killed,
+            programs: TempDir::new().unwrap(),
             repository,
             town,
             rig,
@@ -122,7 +164,7 @@ impl Run {
         let bead_id = slung["bead"]["bead_id"].as_str().unwrap().to_owned();
         for moment in moments {
             self.reach(*moment).await;
-            self.kill(*moment).await;
+            self.end_and_start(*moment).await;
         }
         self.repository.let_merges_through();
         let bead_path = format!("{}/beads/{bead_id}", self.rig);
@@ -149,6 +191,8 @@ impl Run {
             .git(&["log", "--format=", "--name-only", "main", "--", "docs"]);
         assert_eq!(files.lines().count(), 1, "once: {files}");
         self.acknowledged.still_hold(&self.server, &self.rig).await;
+        self.feed.until_seen("agent.exited").await;
+        self.agent_was_left_alone(moments);
         self.all_is_still_there(&agent_path).await;
         self.ends_without_a_trace().await;
     }
@@ -167,8 +211,31 @@ impl Run {
         }
     }
 
-    /// Kills the server while clients write, starts it again, and lets everybody come back.
-    async fn kill(&mut self, moment: Moment) {
+    /// One run, and that from its start to its end: it was never asked for again, and the tools that
+    /// it called last took the token that it was given at first.
+    fn agent_was_left_alone(&self, moments: &[Moment]) {
+        if moments.contains(&Moment::Slung) {
+            // Its start may not have been asked for before the end.
+            return;
+        }
+        let count = |event_type: &str| {
+            let facts = self.feed.seen.iter();
+            let of_type = facts.filter(|fact| fact["type"] == event_type);
+            of_type
+                .filter(|fact| fact["data"]["agent_id"] == self.agent_id.as_str())
+                .count()
+        };
+        for once in ["agent.dispatched", "agent.started", "agent.done"] {
+            assert_eq!(count(once), 1, "{once}");
+        }
+    }
+
+    /// Ends the server while clients write, starts it again, and lets everybody come back.
+    #[expect(
+        clippy::print_stdout,
+        reason = "how long an adoption takes is a figure"
+    )]
+    async fn end_and_start(&mut self, moment: Moment) {
         let containers = self.containers();
         if moment != Moment::Slung {
             assert_eq!(containers.len(), 1);
@@ -178,11 +245,26 @@ impl Run {
             // Some of it acknowledged.
             self.feed.until_types(&["bead.created"; 3]).await;
         }
-        self.server.kill();
+        match self.way {
+            Way::Killed => self.server.kill(),
+            Way::Stopped => assert!(self.server.terminate().success()),
+            Way::Upgraded => {
+                assert!(self.server.terminate().success());
+                self.server.install(self.programs.path());
+            }
+        }
         self.acknowledged.beads.extend(writer.await.unwrap());
         self.agent.until_gone().await;
         self.feed.until_gone().await;
+        let begin = Instant::now();
         self.server.restart();
+        let answers = begin.elapsed();
+        self.until_adopted(moment).await;
+        println!(
+            "{:?} at {moment:?}: answers after {answers:?}, adopted after {:?}",
+            self.way,
+            begin.elapsed()
+        );
         self.agent.resume(&self.server, &self.town).await;
         self.feed.resume(&self.server, &self.town).await;
         let again = self.containers();
@@ -191,6 +273,16 @@ impl Run {
         } else {
             assert_eq!(again, containers, "the container was adopted");
         }
+    }
+
+    /// Waits until the new server speaks with the container.
+    async fn until_adopted(&self, moment: Moment) {
+        if moment == Moment::Slung {
+            return;
+        }
+        let dry_run = format!("{}/reconcile?dry_run=1", self.town);
+        let is_linked = |look: &Value| look["view"]["up_since"].is_string();
+        self.server.until("the link", &dry_run, is_linked).await;
     }
 
     /// The container processes of the town.
@@ -237,90 +329,6 @@ impl Run {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-}
-
-/// A client of the WebSocket that remembers all it was shown.
-struct Watcher {
-    stream: Stream,
-    subject: Value,
-    epoch: Value,
-    seen: Vec<Value>,
-}
-
-impl Watcher {
-    /// From the beginning on.
-    async fn begin(server: &Server, town: &str, subject: Value) -> Self {
-        let mut watcher = Self {
-            stream: server.stream(town).await,
-            subject,
-            epoch: Value::Null,
-            seen: Vec::new(),
-        };
-        watcher.subscribe(json!({"afterEventId": 0})).await;
-        watcher
-    }
-
-    /// After the last event that it was shown.
-    async fn resume(&mut self, server: &Server, town: &str) {
-        self.stream = server.stream(town).await;
-        let (epoch, after) = (self.epoch.clone(), self.seen.len());
-        self.subscribe(json!({"afterEventId": after, "epoch": epoch}))
-            .await;
-        assert_eq!(self.epoch, epoch);
-    }
-
-    async fn subscribe(&mut self, mut message: Value) {
-        message["type"] = json!("subscribe");
-        for (name, value) in self.subject.as_object().unwrap() {
-            message[name] = value.clone();
-        }
-        self.stream.say(message).await;
-        let answer = self.stream.next().await.unwrap();
-        assert_eq!(answer["type"], "subscribed", "{answer}");
-        assert_eq!(answer["recovered"], true, "{answer}");
-        self.epoch = answer["epoch"].clone();
-    }
-
-    /// Reads on; `None` if the connection is gone.
-    async fn next(&mut self) -> Option<&Value> {
-        let event = self.stream.event().await?;
-        self.seen.push(event);
-        self.seen.last()
-    }
-
-    /// Reads on until new events of these types came, in whatever order.
-    async fn until_types(&mut self, types: &[&str]) {
-        let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
-        for event_type in types {
-            *missing.entry(event_type).or_default() += 1;
-        }
-        while !missing.is_empty() {
-            let event = self.next().await.expect("the stream goes on");
-            let event_type = event["type"].as_str().unwrap();
-            if let Some(count) = missing.get_mut(event_type) {
-                *count -= 1;
-            }
-            missing.retain(|_, count| *count > 0);
-        }
-    }
-
-    /// Reads on until an event of this type came, if none did.
-    async fn until_seen(&mut self, event_type: &str) {
-        while !self.seen.iter().any(|event| event["type"] == event_type) {
-            self.next().await.expect("the stream goes on");
-        }
-    }
-
-    async fn until_id(&mut self, id: u64) {
-        while (self.seen.len() as u64) < id {
-            self.next().await.expect("the stream goes on");
-        }
-    }
-
-    /// Takes what is still on its way from a server that was killed.
-    async fn until_gone(&mut self) {
-        while self.next().await.is_some() {}
     }
 }
 
@@ -404,6 +412,10 @@ fn write_on(server: &Server, rig: &str, agent_id: &str) -> JoinHandle<Vec<String
             else {
                 break;
             };
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                // It stops, and has said so.
+                break;
+            }
             assert_eq!(status, StatusCode::CREATED);
             let answer: Value = serde_json::from_slice(&answer).unwrap();
             made.extend(answer["data"]["bead_id"].as_str().map(ToOwned::to_owned));

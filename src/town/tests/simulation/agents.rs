@@ -1,7 +1,7 @@
 //! What happens in the world by itself: agents at work, merges that end.
 
-use crate::container::protocol::{AgentSetback, GatesReport, SetbackCause};
-use crate::container::{AgentReport, Asked, ExitKind, MergeReport};
+use crate::container::protocol::{AgentSetback, ContainerStats, GatesReport, SetbackCause};
+use crate::container::{AgentReport, Asked, ContainerReport, ExitKind, MergeReport};
 use crate::model::{
     AgentId, AskKind, BeadId, Json, MailType, Priority, ReviewStatus, RigId, Usage,
 };
@@ -90,6 +90,18 @@ impl Simulation<'_> {
             };
             let message_id = format!("message-{}", self.random.below(3));
             self.report(agent_id, AgentReport::Used { message_id, usage });
+        }
+        if self.random.chance(3)
+            && let Some(container) = &mut self.world.container
+        {
+            let agents = container.runs.len();
+            container.say(Message::Container(ContainerReport::Stats(ContainerStats {
+                agents,
+                servers: 1,
+                rss_bytes: 1 << 20,
+                processes: agents + 2,
+                uptime: 1,
+            })));
         }
         if self.luck(mood, 10) {
             let report = if self.random.chance(50) {

@@ -4,13 +4,13 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::agent_log::{EventView, Log};
 use crate::model::{
-    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, Mail, MailId,
-    Review, ReviewStatus, Rig, RigId,
+    Agent, AgentId, AgentRole, AgentStatus, Ask, Bead, BeadId, BeadStatus, BeadType, ContainerLife,
+    ContainerState, Mail, MailId, Review, ReviewStatus, Rig, RigId,
 };
 use crate::storage::by_hand::{self, ByHand, Change};
 use crate::storage::{
-    AgentKey, AskKey, BeadKey, Key, MailKey, ReviewByStatus, ReviewKey, RigKey, SegmentHead,
-    SegmentKey, Tree,
+    AgentKey, AskKey, BeadKey, ContainerKey, Key, MailKey, ReviewByStatus, ReviewKey, RigKey,
+    SegmentHead, SegmentKey, Tree,
 };
 
 use crate::town::command::{BeadActor, Command};
@@ -158,6 +158,10 @@ impl Checks {
                     nobody_is_assigned(tree, gone);
                 }
             }
+            CONTAINER => {
+                let (before, after) = rows::<ContainerLife>(change);
+                container_is_sound(what, &before.unwrap_or_default(), &after.unwrap(), tree);
+            }
             BEAD => {
                 let (before, after) = rows::<Bead>(change);
                 if let (None, Some(bead)) = (&before, &after) {
@@ -257,6 +261,40 @@ fn reopened_by(command: &Command) -> Option<BeadId> {
         }
         _ => None,
     }
+}
+
+/// A container changes from one state only to those that can follow, and is told to end only while
+/// nobody works in it.
+fn container_is_sound(what: &str, before: &ContainerLife, after: &ContainerLife, tree: &Tree) {
+    use ContainerState::{Asleep, Draining, Failed, Ready, Starting};
+    let follows: &[ContainerState] = match before.state {
+        // That a container lives is found out by a server that has just begun.
+        Asleep => &[Starting, Ready],
+        Starting => &[Ready, Failed, Asleep],
+        Ready => &[Draining, Asleep],
+        Draining => &[Asleep, Ready],
+        Failed => &[Starting, Ready, Asleep],
+    };
+    let same = before.state == after.state;
+    assert!(
+        same || follows.contains(&after.state),
+        "{what}: {before:?} -> {after:?}"
+    );
+    assert!(after.attempts <= ATTEMPTS_MAX, "{what}: {after:?}");
+    if same || after.state != Draining || what != "a tick" {
+        return;
+    }
+    for row in tree.scan(&AgentKey::all()) {
+        let agent = row.unwrap().1;
+        let works = agent.dispatch.requested_at.is_some() && agent.status != AgentStatus::Idle;
+        assert!(!works, "the container is to end, and {agent:?} works");
+    }
+    let running = tree.scan(&ReviewByStatus::of_status(ReviewStatus::Running));
+    assert_eq!(
+        running.count(),
+        0,
+        "the container is to end while it merges"
+    );
 }
 
 /// Both sides of a change.
@@ -413,6 +451,7 @@ const MAIL: u8 = 0x0C;
 const REVIEW: u8 = 0x0E;
 const SEGMENT: u8 = 0x10;
 const ASK: u8 = 0x32;
+const CONTAINER: u8 = 0x3A;
 
 #[test]
 fn tags_are_those_of_their_keys() {
@@ -434,6 +473,7 @@ fn tags_are_those_of_their_keys() {
         (MAIL, mail.encode()),
         (REVIEW, review.encode()),
         (ASK, ask.encode()),
+        (CONTAINER, ContainerKey {}.encode()),
         (SEGMENT, SegmentKey { first_id: 0 }.encode()),
     ];
     for (tag, key) in tags {

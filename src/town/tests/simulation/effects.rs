@@ -59,6 +59,19 @@ impl Simulation<'_> {
                 self.wake_container();
                 None
             }
+            Effect::DrainContainer => {
+                let asked = self.call(|world| {
+                    world.drain_container("the server asked it to");
+                    Ok(())
+                });
+                match asked {
+                    Ok(()) => None,
+                    Err(_) => {
+                        let reason = "the container can't be reached".to_owned();
+                        Some(("drain failed", Command::DrainFailed(reason)))
+                    }
+                }
+            }
             Effect::StartAgent(agent_id) if self.is_taken_back(*agent_id) => None,
             Effect::StartAgent(agent_id) => match self.call(|world| world.start_agent(*agent_id)) {
                 Ok(()) => None,
@@ -113,6 +126,7 @@ impl Simulation<'_> {
             }
             Effect::Remind(agent_id) => match self.call(|world| world.message(*agent_id)) {
                 Ok(()) => None,
+                Err(Denied::Away) => Some(("remind deferred", Command::RemindDeferred(*agent_id))),
                 Err(_) => Some(("remind failed", Command::RemindFailed(*agent_id))),
             },
             Effect::Tell(agent_id) => Some(self.tell_agent(*agent_id)),

@@ -6,12 +6,13 @@ use crate::model::{
     Agent, AgentId, AgentRole, Bead, BeadId, BeadStatus, BeadType, ReviewStatus, RigId,
 };
 use crate::storage::{
-    AgentKey, BeadKey, MailKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey,
+    AgentKey, BeadKey, ContainerKey, MailKey, MailUndelivered, ReviewByStatus, ReviewKey, RigKey,
 };
 use crate::town::command::{Command, NewBead};
 
 use super::clients;
 use super::run::Simulation;
+use super::server::SLEEP_AFTER;
 use super::world::{Due, Stage};
 
 /// In this time everything that was begun has ended, whatever pauses and tries lie before it.
@@ -26,6 +27,7 @@ impl Simulation<'_> {
         self.probe();
         self.settle();
         self.nothing_runs_for_nobody();
+        self.sleeps();
         super::whole::check(&self.server.tree);
     }
 
@@ -191,6 +193,18 @@ impl Simulation<'_> {
                 run.role == AgentRole::Mayor || !run.stage.is_alive() || is_quiet,
                 "{agent_id} runs and has nothing to do: {run:?}"
             );
+        }
+    }
+
+    /// A container that nobody needs ends, the mayor's session with it. What is told to the mayor
+    /// later wakes it once more.
+    fn sleeps(&mut self) {
+        let limit = self.now().after(SLEEP_AFTER + TIME_MAX);
+        while self.world.container.is_some() {
+            let life = self.server.tree.get(&ContainerKey {}).unwrap();
+            assert!(self.now() < limit, "it runs for nobody: {life:?}");
+            self.go_on();
+            self.catch_up();
         }
     }
 }

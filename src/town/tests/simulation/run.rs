@@ -142,6 +142,7 @@ impl<'a> Simulation<'a> {
             progress,
         };
         simulation.begin();
+        simulation.adopt();
         simulation
     }
 
@@ -179,7 +180,7 @@ impl<'a> Simulation<'a> {
             Step::Crash => self.crash(),
             Step::LoseContainer => self.lose_container(),
             Step::BreakLink => self.break_link(),
-            Step::Drain => self.drain_container(),
+            Step::Drain => self.drain_container("a signal ended it"),
         }
         if self.woken && self.random.chance(70) {
             self.look();

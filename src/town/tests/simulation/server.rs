@@ -14,11 +14,12 @@ use crate::storage::by_hand::ByHand;
 use crate::storage::{Batch, TownKey, Tree};
 use crate::town::actor::Actor;
 use crate::town::effects::Effect;
-use crate::town::reconcile::Container;
 use crate::town::recorder::Recorder;
 use crate::town::settings::TownSettings;
 
 pub(super) const ATTEMPTS_MAX: u32 = 5;
+/// How long a container with nothing to do goes on.
+pub(super) const SLEEP_AFTER: Duration = Duration::from_secs(20 * 60);
 const TAIL_BYTES: usize = 64 << 10;
 
 /// One life of the server process, as far as one town is concerned.
@@ -65,7 +66,8 @@ impl Server {
             clock: clock.clone(),
             settings: settings(),
             effects: asked,
-            container: Container::Asleep,
+            heard: false,
+            untaken_link: None,
             being_told: Vec::new(),
             being_notified: Vec::new(),
             alarm: clock.now(),
@@ -97,6 +99,8 @@ fn settings() -> TownSettings {
         allow_http_repos: false,
         ask_patience: Duration::from_secs(5 * 60),
         notifies: true,
+        sleep_after: SLEEP_AFTER,
+        on_demand: false,
     }
 }
 

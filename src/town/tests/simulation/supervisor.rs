@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::container::{AgentReport, LinkState};
+use crate::container::{AgentReport, ContainerReport, LinkState};
 use crate::model::{AgentId, Timestamp};
 use crate::storage::LinkPosition;
 use crate::town::actor::ACTIVITY_INTERVAL;
@@ -150,6 +150,12 @@ impl Simulation<'_> {
                     Command::Report(place, agent_id, report, reply)
                 })
             }
+            Message::Container(report) => {
+                self.note(format!("message {seq}: {report:?}"));
+                self.ask("container told", |reply| {
+                    Command::ContainerTold(place, report, reply)
+                })
+            }
             Message::Merge(report) => {
                 self.note(format!(
                     "message {seq} of {} {}",
@@ -215,7 +221,7 @@ impl Simulation<'_> {
     }
 
     /// The container is told to save its agents' work and to end.
-    pub(super) fn drain_container(&mut self) {
+    pub(super) fn drain_container(&mut self, reason: &str) {
         let at = self.now().after(DRAIN_TIME);
         let Some(container) = &mut self.world.container else {
             return;
@@ -224,6 +230,9 @@ impl Simulation<'_> {
             return;
         }
         container.draining = true;
+        container.say(Message::Container(ContainerReport::Draining {
+            reason: reason.to_owned(),
+        }));
         let epoch = container.epoch;
         let ids: Vec<AgentId> = container.runs.keys().copied().collect();
         for agent_id in ids {

@@ -27,6 +27,7 @@ const OWN: &[u8] = &[
     0x32, 0x33, // asks, and how often an escalation was raised
     0x36, 0x37, 0x38, // answers that are kept
     0x39, // which indexes are whole
+    0x3A, // the container
 ];
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::container::git::Approved;
-use crate::container::{AgentReport, ExitKind, MergeReport};
+use crate::container::{AgentReport, ContainerReport, ExitKind, MergeReport};
 use crate::model::{AgentId, AgentRole, BeadId, Epoch, RigId, Timestamp};
 
 use super::random::Random;
@@ -65,6 +65,7 @@ pub(super) struct Merging {
 pub(super) enum Message {
     Agent(AgentId, AgentReport),
     Merge(MergeReport),
+    Container(ContainerReport),
 }
 
 /// One run of an agent.
