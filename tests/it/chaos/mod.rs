@@ -99,7 +99,7 @@ async fn whatever_is_killed_the_work_is_done_or_failed_with_a_reason() {
     });
     let seed = std::env::var("GASTOWND_CHAOS_SEED")
         .map_or(u64::from(std::process::id()), |text| text.parse().unwrap());
-    eprintln!("chaos: {span:?}; GASTOWND_CHAOS_SEED={seed}");
+    say(format!("chaos: {span:?}; GASTOWND_CHAOS_SEED={seed}"));
     let lifecycle = Lifecycle::new();
     let model = ScriptedModel::start(&lifecycle).await;
     let program = agent_server::program(AgentServerKind::Opencode).unwrap();
@@ -136,18 +136,14 @@ async fn whatever_is_killed_the_work_is_done_or_failed_with_a_reason() {
             witness.look();
         }
         mischief.make(&mut server).await;
-        // A slinger or follower that has ended has failed; why is better known at once.
-        for failed in [
-            slingers.try_join_next().map(drop_slung),
-            followers.try_join_next().map(drop_seen),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            panic!("seed {seed}: {failed}");
+        // Who has ended has failed; why is better known at once.
+        let ended = slingers.try_join_next().map(|ended| ended.map(drop));
+        let ended = ended.or_else(|| followers.try_join_next().map(|ended| ended.map(drop)));
+        if let Some(ended) = ended {
+            panic!("seed {seed}: {ended:?}");
         }
     }
-    eprintln!("chaos: {}", mischief.summary());
+    say(format!("chaos: {}", mischief.summary()));
 
     slinging.store(false, Ordering::SeqCst);
     let mut slung = Vec::new();
@@ -172,16 +168,11 @@ fn flag() -> Arc<AtomicBool> {
     Arc::new(AtomicBool::new(true))
 }
 
-fn drop_slung(ended: Result<Vec<slinger::Slung>, tokio::task::JoinError>) -> String {
-    ended.map_or_else(
-        |error| error.to_string(),
-        |_| "a slinger ended too early".into(),
-    )
-}
-
-fn drop_seen(ended: Result<follower::Seen, tokio::task::JoinError>) -> String {
-    ended.map_or_else(
-        |error| error.to_string(),
-        |_| "a follower ended too early".into(),
-    )
+/// A run is worth more with its figures; they are shown when it fails, or with `--nocapture`.
+#[expect(
+    clippy::print_stderr,
+    reason = "libtest keeps it with the test's own output"
+)]
+fn say(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Town;
 use super::client::{Client, PAUSE};
 use super::follower::{FEED, Seen};
 use super::mischief::words_of;
 use super::slinger::{Slung, has_ended};
+use super::{Town, say};
 use crate::support::server::{PATIENCE, Server};
 
 /// How long the work may take that was under way at the end: each bead has several tries left.
@@ -36,7 +36,9 @@ pub(super) async fn all_have_ended(client: &Client, slung: &[Slung]) {
         *failed.entry(reason.to_owned()).or_default() += 1;
     }
     let all = slung.len();
-    eprintln!("chaos: {all} beads, {closed} closed; failed: {failed:#?}");
+    say(format!(
+        "chaos: {all} beads, {closed} closed; failed: {failed:#?}"
+    ));
     let failed = failed.values().sum::<usize>();
     assert!(closed > failed, "{closed} closed, {failed} failed");
 }
@@ -117,7 +119,10 @@ pub(super) async fn work_is_where_it_is_said_to_be(client: &Client, town: &Town,
         "{}: {closed} closed, {merged} merged",
         town.name
     );
-    eprintln!("chaos: {}: {closed} closed, {merged} merged", town.name);
+    say(format!(
+        "chaos: {}: {closed} closed, {merged} merged",
+        town.name
+    ));
 }
 
 /// Over HTTP there are the events that the stream has shown: all of them, once, in order.
@@ -149,10 +154,10 @@ pub(super) async fn log_is_as_it_was_shown(client: &Client, seen: &Seen) {
         events += last;
     }
     let facts = seen.logs[FEED].last;
-    eprintln!(
+    say(format!(
         "chaos: {} logs with {events} events, {facts} facts",
         seen.logs.len()
-    );
+    ));
 }
 
 /// Nothing is left of a server that ends in peace: no process and no mount.

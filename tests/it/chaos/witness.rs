@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Town;
+use super::{Town, say};
 use crate::support::server::Server;
 
 pub(super) struct Witness {
@@ -55,11 +55,11 @@ impl Witness {
                 town.name
             );
         }
-        eprintln!(
+        say(format!(
             "chaos: {}: {} commits, all kept",
             town.name,
             self.commits.len()
-        );
+        ));
     }
 }
 
