@@ -16,8 +16,10 @@ pub(super) const CONTAINER_PROCESSES: RangeInclusive<u32> = 32..=1_000_000;
 pub(super) const CONTAINER_OPEN_FILES: RangeInclusive<u32> = 1024..=1_000_000;
 /// An agent program alone takes 300 to 500 MiB; a lower limit replaces it after every bead.
 pub(super) const CONTAINER_RECYCLE_ABOVE: RangeInclusive<u64> = 64 * MIB..=16 * 1024 * 1024 * MIB;
-/// A busy machine keeps a program from answering for some seconds; after an hour nobody waits.
-pub(super) const CONTAINER_HUNG_AFTER: (Duration, Duration) = (Duration::from_secs(5), minutes(60));
+/// A busy machine keeps a program from answering for some seconds, 15 s were seen; after an hour nobody
+/// waits.
+pub(super) const CONTAINER_HUNG_AFTER: (Duration, Duration) =
+    (Duration::from_secs(30), minutes(60));
 /// Agent programs try again after two seconds for the first time; the patrol asks after half an hour.
 pub(super) const CONTAINER_MODEL_WAIT: (Duration, Duration) = (Duration::from_secs(1), days(1));
 /// sled needs a few MiB to work at all; above 64 GiB it is a typing mistake.

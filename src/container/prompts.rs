@@ -3,8 +3,10 @@
 //! The texts are for a model. They name the tools that the server offers over MCP as the agent sees
 //! them (`gt_...`), say what is expected in which order, and leave out what the agent can't act on.
 
+mod conversation;
 mod reviewing;
 
+pub use conversation::{Conversation, with_conversation};
 pub use reviewing::{ReviewPrompt, ReworkPrompt, review_prompt, with_rework};
 
 use crate::model::AgentRole;

@@ -99,6 +99,9 @@ pub struct StartAgent {
     /// A session of an earlier run, to be resumed if it still exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
+    /// What was said in that session, in case that it no longer exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// What the agent's tools authenticate with at the server.
     pub agent_token: String,
     /// Environment variables for this agent's own commands.

@@ -221,28 +221,40 @@ impl Client {
 
     /// Whether the agent server answers at all.
     pub async fn health(&self) -> Result<(), Error> {
+        self.answers_within(CALL_LIMIT).await
+    }
+
+    /// Whether the agent server answers at all within `limit`.
+    pub async fn answers_within(&self, limit: Duration) -> Result<(), Error> {
         let connections = match &self.link {
             Link::Http(connections) => connections,
             Link::Acp(acp) => return acp.health(),
         };
-        let target = "/global/health".to_owned();
         let call = Call {
             method: Method::GET,
-            target,
+            target: "/global/health".to_owned(),
             body: None,
-            limit: CALL_LIMIT,
+            limit,
         };
         connections.call(call).await?;
         Ok(())
     }
 
     pub(super) async fn get(&self, path: &str, directory: &Path) -> Result<Bytes, Error> {
-        let target = in_directory(path, directory);
+        self.get_within(path, directory, CALL_LIMIT).await
+    }
+
+    pub(super) async fn get_within(
+        &self,
+        path: &str,
+        directory: &Path,
+        limit: Duration,
+    ) -> Result<Bytes, Error> {
         let call = Call {
             method: Method::GET,
-            target,
+            target: in_directory(path, directory),
             body: None,
-            limit: CALL_LIMIT,
+            limit,
         };
         self.http(path)?.call(call).await
     }

@@ -1,13 +1,18 @@
 //! Sessions of an agent server: one conversation in one directory.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use super::client::{Link, escape, json, parse};
-use super::wire::{CreateSession, Model, PromptBody, Session, TextPart};
+use super::wire::{CreateSession, Model, PromptBody, Session, SessionStatus, TextPart};
 use super::{Client, Error};
+
+/// What a session does that does nothing.
+const IDLE: &str = "idle";
 
 /// The agent server's own id of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,12 +134,33 @@ impl<'a> Sessions<'a> {
         Ok(())
     }
 
-    /// All messages of the session, oldest first, as the agent server keeps them.
+    /// Whether the session works on something: on an answer, a tool, or a model that it tries again.
+    pub async fn is_busy(
+        &self,
+        directory: &Path,
+        session: &SessionId,
+        limit: Duration,
+    ) -> Result<bool, Error> {
+        if let Link::Acp(acp) = self.client.link() {
+            return Ok(acp.is_busy(session));
+        }
+        let path = "/session/status";
+        let answer = self.client.get_within(path, directory, limit).await?;
+        // Idle sessions are left out.
+        let statuses: BTreeMap<String, SessionStatus> = parse("GET /session/status", &answer)?;
+        let status = statuses.get(session.as_str());
+        Ok(status.is_some_and(|status| status.status_type != IDLE))
+    }
+
+    /// All messages of the session, oldest first, as the agent server keeps them. ACP has none to ask for.
     pub async fn messages(
         &self,
         directory: &Path,
         session: &SessionId,
     ) -> Result<Vec<Box<RawValue>>, Error> {
+        if let Link::Acp(_) = self.client.link() {
+            return Ok(Vec::new());
+        }
         let answer = self
             .client
             .get(&session_path(session, "/message"), directory)

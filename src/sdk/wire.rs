@@ -16,6 +16,13 @@ pub(super) struct Session {
     pub(super) id: String,
 }
 
+/// What a session does at the moment.
+#[derive(Deserialize)]
+pub(super) struct SessionStatus {
+    #[serde(rename = "type")]
+    pub(super) status_type: String,
+}
+
 #[derive(Serialize)]
 pub(super) struct PromptBody<'a> {
     pub(super) parts: [TextPart<'a>; 1],

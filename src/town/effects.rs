@@ -4,6 +4,7 @@
 //! the actor as a command, and what is lost in a crash is noticed when the link is up again.
 
 mod attention;
+mod conversation;
 
 use std::sync::Arc;
 
@@ -200,7 +201,10 @@ impl Runner {
             // Taken back meanwhile, for example by the end of the container that was meant.
             return Ok(());
         }
-        let start = self.start_request(&agent)?;
+        let mut start = self.start_request(&agent)?;
+        if let Some(session_id) = &start.session_id {
+            start.conversation = self.conversation(agent_id, session_id).await;
+        }
         let config = self.config(agent.rig_id)?;
         match self
             .surroundings
@@ -305,6 +309,7 @@ impl Runner {
             branch,
             default_branch: rig.map(|rig| rig.default_branch),
             session_id: agent.dispatch.session_id.clone(),
+            conversation: None,
             agent_token: (self.surroundings.tokens)(town.town_id, agent),
             env_vars: std::collections::BTreeMap::new(),
         })

@@ -247,23 +247,16 @@ async fn an_agent_that_asks_waits_and_holds_up_nobody() {
 
 #[tokio::test]
 async fn a_killed_container_leaves_nothing_running_and_its_work_goes_on() {
-    let mut case = Lingering::new().await;
-    kill(container_pid(&case.case).await);
+    let mut case = Lingering::new(TRY_SOON).await;
+    send(container_pid(&case.case).await, Signal::KILL);
     let failed = case.work_goes_on().await;
     assert!(names(&failed["reason"], "SIGKILL"), "{failed}");
 }
 
 #[tokio::test]
 async fn a_killed_agent_server_leaves_nothing_running_and_its_work_goes_on() {
-    let mut case = Lingering::new().await;
-    let program = agent_server::program(AgentServerKind::Opencode).unwrap();
-    let program = program.to_string_lossy();
-    let is_server = |pid: &&i32| {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.starts_with(program.as_bytes())
-    };
-    let agent_server = case.running.iter().find(is_server).copied().unwrap();
-    kill(agent_server);
+    let mut case = Lingering::new(TRY_SOON).await;
+    send(case.agent_server(), Signal::KILL);
     let failed = case.work_goes_on().await;
     assert_eq!(failed["kind"], "agent_server", "{failed}");
     assert!(names(&failed["reason"], "agent server"), "{failed}");
@@ -280,7 +273,7 @@ async fn a_killed_container_ends_the_git_that_it_runs_and_merges_again() {
     })
     .await;
     let waiting = processes_of(&origin);
-    kill(container_pid(&case).await);
+    send(container_pid(&case).await, Signal::KILL);
     until("that push has ended", || {
         let now = processes_of(&origin);
         waiting.iter().all(|pid| !now.contains(pid))
@@ -291,23 +284,23 @@ async fn a_killed_container_ends_the_git_that_it_runs_and_merges_again() {
     case.end().await;
 }
 
-async fn container_pid(case: &Case) -> i32 {
+pub(crate) async fn container_pid(case: &Case) -> i32 {
     let health = format!("{}/container/health", case.town);
     let pid = case.server.get(&health).await["pid"].as_i64().unwrap();
     i32::try_from(pid).unwrap()
 }
 
 /// A bead that the real opencode works at with children that do not end by themselves.
-struct Lingering {
-    case: Case,
-    bead: Slung,
+pub(crate) struct Lingering {
+    pub(crate) case: Case,
+    pub(crate) bead: Slung,
     mark: Mark,
     running: Vec<i32>,
     _model: ScriptedModel,
 }
 
 impl Lingering {
-    async fn new() -> Self {
+    pub(crate) async fn new(arguments: &[&str]) -> Self {
         let kind = AgentServerKind::Opencode;
         let model = ScriptedModel::start(&Lifecycle::new()).await;
         let mark = Mark::new();
@@ -315,8 +308,8 @@ impl Lingering {
         let mut config = scripted_town(kind, &model);
         config["env_vars"] = json!({name: value});
         let program = agent_server::program(kind).unwrap();
-        let arguments = ["--agent-program", &program.to_string_lossy()];
-        let mut case = Case::new(&[TRY_SOON, &arguments].concat(), config).await;
+        let program = ["--agent-program", &program.to_string_lossy()];
+        let mut case = Case::new(&[arguments, &program].concat(), config).await;
         let bead = case.sling("Greet people", "SCENARIO:linger").await;
         case.started(&bead).await;
         let sleepers = |processes: &std::collections::BTreeSet<i32>| {
@@ -327,6 +320,7 @@ impl Lingering {
             sleeps.count() == 2
         };
         until("its children sleep", || sleepers(&mark.processes())).await;
+        case.read_anew().await;
         let running = mark.processes().into_iter().collect();
         Self {
             case,
@@ -337,13 +331,25 @@ impl Lingering {
         }
     }
 
+    /// The agent program's process.
+    pub(crate) fn agent_server(&self) -> i32 {
+        let program = agent_server::program(AgentServerKind::Opencode).unwrap();
+        let program = program.to_string_lossy();
+        let is_server = |pid: &&i32| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.starts_with(program.as_bytes())
+        };
+        self.running.iter().find(is_server).copied().unwrap()
+    }
+
     /// Expects that all of it ended and the bead reaches main; the failed try's fact.
-    async fn work_goes_on(&mut self) -> Value {
+    pub(crate) async fn work_goes_on(&mut self) -> Value {
         until("all that ran has ended", || {
             let now = self.mark.processes();
             self.running.iter().all(|pid| !now.contains(pid))
         })
         .await;
+        self.case.read_anew().await;
         let failed = self.case.failed_try(&self.bead, 1).await;
         self.case.expect_closed(&self.bead).await;
         assert_eq!(
@@ -356,11 +362,11 @@ impl Lingering {
     }
 }
 
-fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+pub(crate) fn send(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let limit = Instant::now() + agent_server::PATIENCE;
     while !holds() {
         assert!(Instant::now() < limit, "never came true: {what}");

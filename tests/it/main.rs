@@ -35,6 +35,7 @@ mod routes;
 mod scheduler;
 mod sdk_real;
 mod socket;
+mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;

@@ -85,6 +85,11 @@ impl Case {
         Self::new(arguments, rehearsal()).await
     }
 
+    /// Reads the facts anew, after a time in which nobody read them: whoever answers no ping is cut off.
+    pub(crate) async fn read_anew(&mut self) {
+        self.facts = Facts::of(&self.server, &self.town).await;
+    }
+
     /// With a real agent program and one try.
     pub(crate) async fn with_program(kind: AgentServerKind, config: Value) -> Self {
         let program = agent_server::program(kind).unwrap();

@@ -3,17 +3,20 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gastownd::lifecycle::Lifecycle;
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// A server that can be ended with all its connections.
@@ -106,4 +109,26 @@ pub(crate) async fn converse<S, F, A, B>(
     let _ = http1::Builder::new()
         .serve_connection(stream, service)
         .await;
+}
+
+/// The connection shall break.
+#[derive(Debug, thiserror::Error)]
+#[error("the test breaks it off")]
+pub(crate) struct Broken;
+
+/// A body that comes piece by piece.
+pub(crate) struct ChunkBody(pub(crate) mpsc::Receiver<Result<Bytes, Broken>>);
+
+impl Body for ChunkBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.0
+            .poll_recv(context)
+            .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
 }

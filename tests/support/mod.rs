@@ -8,6 +8,7 @@ pub(crate) mod facts;
 pub(crate) mod git_host;
 pub(crate) mod loopback;
 pub(crate) mod mark;
+pub(crate) mod middleman;
 pub(crate) mod program;
 pub(crate) mod raw_socket;
 pub(crate) mod repository;

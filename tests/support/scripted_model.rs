@@ -4,21 +4,18 @@
 //! scenario (`SCENARIO:polecat`), and the tools called since then say how far it has come.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gastownd::lifecycle::Lifecycle;
-use hyper::body::{Body, Frame};
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::loopback::{self, Served};
+use super::loopback::{self, Broken, ChunkBody, Served};
 
 /// What marks a scenario's name.
 const MARK: &str = "SCENARIO:";
@@ -225,6 +222,10 @@ fn turn(scenario: &str, messages: &[Value]) -> Turn {
             "bash",
             json!({"command": command(messages), "description": "Run what the order says"}),
         ),
+        ("pause", 0) => tool(
+            "bash",
+            json!({"command": command(messages), "description": "Run what the order says"}),
+        ),
         ("polecat" | "linger" | "run", 1) => tool(
             "write",
             json!({"filePath": "docs/greeting.md", "content": "# Hello\n\nWelcome.\n"}),
@@ -398,24 +399,3 @@ fn refusal(status: StatusCode, retry_after: u32) -> Response<ChunkBody> {
 type Listener = mpsc::Sender<Result<Bytes, Broken>>;
 
 struct Gone;
-
-/// The connection shall break.
-#[derive(Debug, thiserror::Error)]
-#[error("the scripted model breaks off")]
-struct Broken;
-
-struct ChunkBody(mpsc::Receiver<Result<Bytes, Broken>>);
-
-impl Body for ChunkBody {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        self.0
-            .poll_recv(context)
-            .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
-    }
-}

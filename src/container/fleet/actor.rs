@@ -15,6 +15,7 @@ use super::drain::Drain;
 use super::handle::FleetHandle;
 use super::limits::LOOK_INTERVAL;
 use super::model_watch::ModelWatch;
+use super::recycling::Grown;
 use super::server::{Launch, RunningServer};
 use super::start::{Place, StartTask};
 use super::stats::Stats;
@@ -101,9 +102,15 @@ pub(crate) struct Fleet {
     pub(super) merges: HashSet<BeadId>,
     pub(super) drain: Option<Drain>,
     pub(super) begun: Instant,
+    /// When the agent server last told of a session.
+    pub(super) heard_at: Instant,
     last_contact: Instant,
     pub(super) stats: Stats,
     pub(super) limits_due: Instant,
+    /// The agent server that is to be replaced because of its memory.
+    pub(super) grown: Option<Grown>,
+    /// Turns that ended on the present agent server.
+    pub(super) turns_ended: u64,
     /// Whether somebody looks at the limits just now.
     pub(super) looking: bool,
 }
@@ -120,6 +127,7 @@ impl Fleet {
             directory: options.workspace.clone(),
             commands: commands.clone(),
             events: event_sender,
+            hung_after: options.limits.hung_after,
             spool: options.spool.clone(),
             lifecycle: options.lifecycle.clone(),
         };
@@ -140,9 +148,12 @@ impl Fleet {
             merges: HashSet::new(),
             drain: None,
             begun: now,
+            heard_at: now,
             last_contact: now,
             stats: Stats::due_from(now),
             limits_due: now + LOOK_INTERVAL,
+            grown: None,
+            turns_ended: 0,
             looking: false,
         };
         (fleet, FleetHandle { commands })
@@ -203,11 +214,11 @@ impl Fleet {
             Command::ServerEnded(generation, reason) => self.server_ended(generation, &reason),
             Command::Prepared(run, result) => self.prepared(run, result),
             Command::Prompted(run, result) => self.prompted(run, result),
-            Command::TurnChecked(run, seen) => self.turn_checked(run, seen),
+            Command::TurnChecked(run, asked_at, seen) => self.turn_checked(run, asked_at, seen),
             Command::Saved(run, exit) if self.is_current(run) => self.finish(run.0, exit),
             Command::Merged(merged) => self.merged(&merged),
             Command::Measured(measured) => self.measured(measured),
-            Command::Looked(excess) => self.looked(excess),
+            Command::Looked(looked) => self.looked(looked),
             _ => {}
         }
     }
@@ -335,6 +346,7 @@ impl Fleet {
             .chain(drain)
             .chain(fixed)
             .chain(self.look_due())
+            .chain(self.turn_look_due())
             .min()
             .unwrap_or(self.stats.due())
     }
@@ -352,6 +364,9 @@ impl Fleet {
                 EndStep::Aborted => self.finish_saved(agent_id, ending.exit),
                 EndStep::Saving => self.finish(agent_id, ending.exit),
             }
+        }
+        if self.turn_look_due().is_some_and(|due| due <= now) {
+            self.look_at_turns(now);
         }
         if self.look_due().is_some_and(|due| due <= now) {
             self.look_at_limits(now);

@@ -11,6 +11,7 @@ use super::command::{Denied, Reply};
 use super::model_watch::{ModelWatch, Waiting};
 use super::observation::{Answer, Observation};
 use super::start::Place;
+use super::turns::Silence;
 use crate::config::ResolvedTownConfig;
 use crate::container::protocol::{
     AgentExited, AgentPhase, AgentSetback, AgentState, AgentWaiting, ExitKind, ExitStatus,
@@ -44,6 +45,7 @@ pub(super) struct Agent {
     /// The agent server that it was given.
     pub(super) server: Option<u64>,
     pub(super) asks: BTreeMap<String, AgentWaiting>,
+    pub(super) silence: Silence,
     model: ModelWatch,
     turn_error: Option<String>,
     tools: BTreeMap<String, String>,
@@ -147,6 +149,7 @@ impl Agent {
             prompting: false,
             server: None,
             asks: BTreeMap::new(),
+            silence: Silence::new(),
             model,
             turn_error: None,
             tools: BTreeMap::new(),

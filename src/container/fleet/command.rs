@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::agent::Session;
-use super::limits::Excess;
+use super::limits::Looked;
 use super::server::RunningServer;
 use super::stats::Measured;
 use crate::config::ResolvedTownConfig;
@@ -117,8 +118,8 @@ pub(super) enum Command {
     Prepared(Run, Result<Prepared, Failure>),
     /// The session took a prompt, or did not.
     Prompted(Run, Result<(), Failure>),
-    /// A turn that may have ended unheard was looked at.
-    TurnChecked(Run, TurnSeen),
+    /// A turn that may have ended unheard was looked at, which began at that moment.
+    TurnChecked(Run, Instant, TurnSeen),
     /// An agent's uncommitted work was saved, and it may exit.
     Saved(Run, AgentExited),
     /// A merge ended.
@@ -126,18 +127,20 @@ pub(super) enum Command {
     /// What all processes together use was measured.
     Measured(Measured),
     /// It was looked who is over a limit.
-    Looked(Option<Excess>),
+    Looked(Looked),
 }
 
-/// What the messages of a session say about its last turn.
+/// What the agent server says about a session's turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TurnSeen {
-    /// It still runs, or nobody knows.
+    /// It runs.
     Open,
-    /// It ended.
+    /// Nothing runs.
     Ended,
-    /// It ended with an error.
+    /// Nothing runs, and what ran last failed.
     Failed(String),
+    /// Nobody knows: there was no answer.
+    Unanswered(String),
 }
 
 /// An event and the agent server that it is from.
@@ -145,6 +148,6 @@ pub(super) enum TurnSeen {
 pub(super) enum StreamItem {
     /// An event.
     Event(Event),
-    /// The stream was opened anew; events may have been missed.
-    Reopened,
+    /// The stream broke for this reason and was opened anew; events may have been missed.
+    Reopened(String),
 }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::actor::Fleet;
-use super::agent::{Consequence, EndStep, Ending, Session, Stage, Turn, failed};
-use super::command::{Command, Run, StreamItem, TurnSeen};
+use super::agent::{Consequence, EndStep, Ending, Session, failed};
+use super::command::StreamItem;
 use super::observation::Observation;
 use crate::container::protocol::{AgentExited, AgentIdle, AgentResumed, ExitKind, message_type};
 use crate::model::AgentId;
@@ -30,7 +29,7 @@ impl Fleet {
         }
         match item {
             StreamItem::Event(event) => self.on_event(&event),
-            StreamItem::Reopened => self.check_turns(),
+            StreamItem::Reopened(broken) => self.stream_cut(generation, &broken),
         }
     }
 
@@ -39,6 +38,7 @@ impl Fleet {
         let Some(agent_id) = self.owner_of(event, &observation) else {
             return;
         };
+        self.heard_at = Instant::now();
         let now = self.now();
         self.options.spool.append(
             Some(agent_id),
@@ -49,6 +49,7 @@ impl Fleet {
         let Some(agent) = self.agents.get_mut(&agent_id) else {
             return;
         };
+        agent.silence.end();
         let own_session = match (agent.session(), &event.session_id) {
             (Some(session), Some(session_id)) => session.id.as_str() == session_id,
             _ => false,
@@ -79,7 +80,7 @@ impl Fleet {
             .map(|(agent_id, _)| *agent_id)
     }
 
-    fn follow(&mut self, agent_id: AgentId, consequence: Consequence) {
+    pub(super) fn follow(&mut self, agent_id: AgentId, consequence: Consequence) {
         match consequence {
             Consequence::Waiting(ask) => {
                 self.say(Some(agent_id), message_type::AGENT_WAITING, &ask);
@@ -115,6 +116,7 @@ impl Fleet {
     }
 
     fn went_idle(&mut self, agent_id: AgentId, error: Option<String>) {
+        self.turns_ended += 1;
         // An aborted turn does not say that it waits no more.
         let agent = self.agents.get_mut(&agent_id);
         let asks = agent.map(|agent| std::mem::take(&mut agent.asks));
@@ -178,107 +180,5 @@ impl Fleet {
             });
             agent.deadline = Some(Instant::now() + IDLE_AFTER_ERROR);
         }
-    }
-
-    /// The stream was broken for a while, and a turn may have ended unheard: the messages tell.
-    fn check_turns(&self) {
-        let Some(server) = self.running_server() else {
-            return;
-        };
-        for (agent_id, agent) in &self.agents {
-            let (Stage::Running(session), Turn::Busy) = (&agent.stage, agent.turn) else {
-                continue;
-            };
-            let run = (*agent_id, agent.run);
-            let (session, server) = (session.clone(), server.clone());
-            let commands = self.commands.clone();
-            self.options
-                .lifecycle
-                .spawn_detached("look at a turn", async move {
-                    let sessions = server.client().session();
-                    let seen = match sessions.messages(&session.directory, &session.id).await {
-                        Ok(messages) => messages
-                            .last()
-                            .map_or(TurnSeen::Open, |last| turn_of(last.get())),
-                        Err(_) => TurnSeen::Open,
-                    };
-                    // Nobody listens any more only when the fleet has ended.
-                    let _ = commands.send(Command::TurnChecked(run, seen)).await;
-                });
-        }
-    }
-
-    pub(super) fn turn_checked(&mut self, run: Run, seen: TurnSeen) {
-        if !self.is_current(run) {
-            return;
-        }
-        let observed = match seen {
-            TurnSeen::Open => return,
-            TurnSeen::Ended => vec![Observation::Idle],
-            TurnSeen::Failed(message) => vec![Observation::Failed { message }, Observation::Idle],
-        };
-        let now = self.now();
-        for observation in observed {
-            let agent = self
-                .agents
-                .get_mut(&run.0)
-                .filter(|agent| agent.turn == Turn::Busy);
-            let Some(agent) = agent else {
-                return;
-            };
-            if let Some(consequence) = agent.observe(observation, true, now) {
-                self.follow(run.0, consequence);
-            }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Message {
-    info: Info,
-}
-
-#[derive(Deserialize)]
-struct Info {
-    role: String,
-    #[serde(default)]
-    time: Time,
-    finish: Option<String>,
-    error: Option<ErrorSeen>,
-}
-
-#[derive(Default, Deserialize)]
-struct Time {
-    completed: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct ErrorSeen {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    data: serde_json::Value,
-}
-
-/// What the last message of a session says about its turn.
-pub(super) fn turn_of(message: &str) -> TurnSeen {
-    let Ok(Message { info }) = serde_json::from_str(message) else {
-        return TurnSeen::Open;
-    };
-    if info.role != "assistant" {
-        return TurnSeen::Open;
-    }
-    match (info.error, info.time.completed, info.finish.as_deref()) {
-        (Some(error), _, _) if error.name == "MessageAbortedError" => TurnSeen::Ended,
-        (Some(error), _, _) => {
-            let text = error
-                .data
-                .get("message")
-                .and_then(serde_json::Value::as_str);
-            TurnSeen::Failed(text.map_or(error.name, str::to_owned))
-        }
-        // After these the agent server goes on with another message.
-        (None, Some(_), Some("tool-calls" | "unknown")) | (None, None, _) => TurnSeen::Open,
-        (None, Some(_), _) => TurnSeen::Ended,
     }
 }

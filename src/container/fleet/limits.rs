@@ -26,13 +26,22 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Rounds of stopping what still multiplies, before it is ended.
 const STOP_ROUNDS_MAX: usize = 16;
 
-/// What one look found.
+/// Who is over a limit.
 #[derive(Debug)]
 pub(super) struct Excess {
     /// Who is over the limit; `None` is the agent server.
     pub(super) agent: Option<AgentId>,
     /// What is used and what is allowed, in words.
     pub(super) reason: String,
+}
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// Who is over a limit.
+    pub(super) excess: Option<Excess>,
+    /// The agent server that was looked at, and its own memory in bytes.
+    pub(super) server: Option<(u64, u64)>,
 }
 
 /// Who has to go, if anybody.
@@ -76,13 +85,17 @@ fn judge(
 type Folders = Vec<(PathBuf, AgentId)>;
 
 /// Looks once. Commands of an agent that is over a limit are ended here; the agent server is not.
-fn look(folders: &Folders, limits: &Limits) -> Option<Excess> {
+fn look(folders: &Folders, limits: &Limits, server: Option<(u64, u32)>) -> Looked {
     let (family, owners) = observe(folders);
-    let excess = judge(&family, &owners, limits)?;
-    if let Some(agent) = excess.agent {
+    let excess = judge(&family, &owners, limits);
+    if let Some(agent) = excess.as_ref().and_then(|excess| excess.agent) {
         end_all_of(agent, folders);
     }
-    Some(excess)
+    let bytes = |pid| processes::unowned_bytes(&family, pid, &owners);
+    Looked {
+        excess,
+        server: server.map(|(generation, pid)| (generation, bytes(pid))),
+    }
 }
 
 fn observe(folders: &Folders) -> (Vec<Process>, HashMap<u32, Option<AgentId>>) {
@@ -139,10 +152,13 @@ impl Fleet {
             .map(|(agent_id, agent)| (agent.path.clone(), *agent_id))
             .collect();
         let (limits, commands) = (self.options.limits, self.commands.clone());
+        let running = self.running_server();
+        let server = running.and_then(|server| Some((server.generation, server.pid()?)));
         self.options
             .lifecycle
             .spawn_detached("look at the limits", async move {
-                let looked = tokio::task::spawn_blocking(move || look(&folders, &limits)).await;
+                let looked =
+                    tokio::task::spawn_blocking(move || look(&folders, &limits, server)).await;
                 // Nobody listens any more only when the fleet has ended.
                 let _ = commands
                     .send(Command::Looked(looked.unwrap_or_default()))
@@ -150,9 +166,12 @@ impl Fleet {
             });
     }
 
-    pub(super) fn looked(&mut self, excess: Option<Excess>) {
+    pub(super) fn looked(&mut self, looked: Looked) {
         self.looking = false;
-        let Some(Excess { agent, reason }) = excess else {
+        if let Some((generation, resident)) = looked.server {
+            self.server_measured(generation, resident);
+        }
+        let Some(Excess { agent, reason }) = looked.excess else {
             return;
         };
         tracing::warn!(agent = ?agent, "over a limit: {reason}");

@@ -26,10 +26,12 @@ mod model_watch;
 mod observation;
 mod processes;
 mod prompting;
+mod recycling;
 mod server;
 mod serving;
 mod start;
 mod stats;
+mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The processes of a container: itself and everything it started, read from `/proc`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -42,6 +42,26 @@ pub(super) fn family() -> Vec<Process> {
 /// Resident memory of this process and all its descendants, in bytes.
 pub(super) fn resident_bytes(family: &[Process]) -> u64 {
     family.iter().map(|process| process.resident).sum()
+}
+
+/// Resident memory, in bytes, of a process and its descendants without those that have an owner.
+pub(super) fn unowned_bytes<O>(
+    family: &[Process],
+    root: u32,
+    owners: &HashMap<u32, Option<O>>,
+) -> u64 {
+    let mut tree = HashSet::from([root]);
+    let mut bytes = 0;
+    // Parents come first.
+    for process in family {
+        if process.pid == root || tree.contains(&process.parent) {
+            tree.insert(process.pid);
+            if !matches!(owners.get(&process.pid), Some(Some(_))) {
+                bytes += process.resident;
+            }
+        }
+    }
+    bytes
 }
 
 fn all() -> impl Iterator<Item = Process> {
@@ -142,5 +162,8 @@ mod tests {
         assert_eq!((of(1), of(2)), (None, None));
         assert_eq!((of(3), of(4)), (Some("toast"), Some("toast")));
         assert_eq!(of(5), Some("maple"));
+        assert_eq!(unowned_bytes(&family, 1, &owners), 2);
+        assert_eq!(unowned_bytes(&family, 2, &owners), 1, "without its parent");
+        assert_eq!(unowned_bytes(&family, 9, &owners), 0);
     }
 }

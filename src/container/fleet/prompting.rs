@@ -5,7 +5,10 @@ use super::agent::{Session, Stage, Turn, failed};
 use super::command::{Command, Failure, Prepared, Run};
 use super::start::session_failure;
 use crate::container::agent_config;
-use crate::container::protocol::{AgentStarted, ExitKind, message_type};
+use crate::container::prompts;
+use crate::container::protocol::{
+    AgentSetback, AgentStarted, ExitKind, SetbackCause, message_type,
+};
 use crate::model::AgentId;
 use crate::sdk::Prompt;
 
@@ -33,12 +36,36 @@ impl Fleet {
         };
         self.sessions.insert(session.id.to_string(), run.0);
         agent.stage = Stage::Running(session);
-        let prompt = std::mem::take(&mut agent.start.prompt);
+        let mut prompt = std::mem::take(&mut agent.start.prompt);
+        let conversation = agent.start.conversation.take().filter(|_| !resumed);
+        let lost = agent.start.session_id.clone().filter(|_| !resumed);
+        if let (Some(conversation), false) = (&conversation, prompt.is_empty()) {
+            prompt = prompts::with_conversation(&prompt, conversation);
+        }
         if !prompt.is_empty() {
             agent.prompts.push_back(prompt);
         }
         self.say(Some(run.0), message_type::AGENT_STARTED, &started);
+        if let Some(session_id) = lost {
+            self.say_session_lost(run.0, &session_id, conversation.is_some());
+        }
         self.next_prompt(run.0);
+    }
+
+    fn say_session_lost(&self, agent_id: AgentId, session_id: &str, knows: bool) {
+        let how = if knows {
+            "with the conversation so far"
+        } else {
+            "from the beginning"
+        };
+        let setback = AgentSetback {
+            cause: SetbackCause::Session,
+            reason: format!(
+                "the agent server no longer has the session {session_id}; a new one goes on {how}"
+            ),
+            retry_at: None,
+        };
+        self.say(Some(agent_id), message_type::AGENT_SETBACK, &setback);
     }
 
     /// Hands the next waiting prompt to the session, one at a time so that they stay in order.
@@ -71,6 +98,7 @@ impl Fleet {
         };
         let system = Some(agent.start.system_prompt.clone()).filter(|system| !system.is_empty());
         agent.prompting = true;
+        agent.silence.end();
         if agent.turn == Turn::Idle {
             agent.turn = Turn::Prompted;
         }
@@ -101,6 +129,7 @@ impl Fleet {
         }
         if let Some(agent) = self.agents.get_mut(&run.0) {
             agent.prompting = false;
+            agent.silence.end();
         }
         match result {
             Ok(()) => self.next_prompt(run.0),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::command::{Command, Failure, StreamItem};
 use crate::container::Error;
@@ -18,14 +19,15 @@ use crate::sdk::{
     create_agent_server,
 };
 
-/// The agent server sends a heartbeat every 10 s; after six missing ones the stream is dead.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// The agent server sends a heartbeat every 10 s; after three missing ones the stream is opened anew.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// How often an agent server that does not answer is asked again before it is given up.
-const HEALTH_TRIES: u32 = 5;
-
-/// Between two of these.
+/// Between two questions whether an agent server is there.
 const HEALTH_PAUSE: Duration = Duration::from_secs(1);
+
+/// The share of the time after which it hangs that it may be silent until it is asked, and that its
+/// answer may take.
+const SHARE: u32 = 3;
 
 /// How long an agent server may take to end by itself: 1.5 s were seen.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -46,10 +48,22 @@ impl RunningServer {
         self.server.client()
     }
 
+    /// The process that stands for it, if it is one.
+    pub(super) const fn pid(&self) -> Option<u32> {
+        self.server.pid()
+    }
+
     /// Ends it; idempotent.
     pub(super) async fn stop(&self) {
         self.server.stop(STOP_GRACE).await;
     }
+}
+
+/// An event stream that broke.
+struct Broken {
+    reason: String,
+    /// When something came over it for the last time.
+    heard_at: Instant,
 }
 
 /// What every agent server of this container is started with.
@@ -61,6 +75,7 @@ pub(super) struct Launch {
     pub(super) directory: PathBuf,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) events: mpsc::Sender<(u64, StreamItem)>,
+    pub(super) hung_after: Duration,
     pub(super) spool: Spool,
     pub(super) lifecycle: Lifecycle,
 }
@@ -140,54 +155,70 @@ impl Launch {
     /// Hands events on until the agent server is beyond hope; says why.
     async fn listen(&self, running: &RunningServer, mut stream: EventStream) -> String {
         loop {
-            let broken = self.hand_on(running.generation, &mut stream).await;
-            tracing::warn!("the agent server's event stream is opened again: {broken}");
-            stream = match self.reopen(running.client()).await {
+            let Broken { reason, heard_at } = self.hand_on(running, &mut stream).await;
+            tracing::warn!("the agent server's event stream is opened again: {reason}");
+            stream = match self.reopen(running.client(), heard_at).await {
                 Ok(stream) => stream,
-                Err(error) => return format!("{broken}, and then: {}", Error::from(error).story()),
+                Err(error) => {
+                    let silent = heard_at.elapsed().as_secs();
+                    let error = Error::from(error).story();
+                    return format!("it hangs, {reason}, and no answer for {silent} s: {error}");
+                }
             };
-            if self
-                .events
-                .send((running.generation, StreamItem::Reopened))
-                .await
-                .is_err()
-            {
+            let reopened = (running.generation, StreamItem::Reopened(reason));
+            if self.events.send(reopened).await.is_err() {
                 return "the fleet ended".to_owned();
             }
         }
     }
 
     /// Hands events on until the stream breaks; says why. Reads no further while the spool is full.
-    async fn hand_on(&self, generation: u64, stream: &mut EventStream) -> String {
+    async fn hand_on(&self, running: &RunningServer, stream: &mut EventStream) -> Broken {
+        let (mut heard_at, share) = (Instant::now(), self.hung_after / SHARE);
         loop {
+            let waited = Instant::now();
             self.spool.room().await;
-            match tokio::time::timeout(SILENCE_MAX, stream.next()).await {
+            heard_at += waited.elapsed();
+            let reason = match tokio::time::timeout(share.min(SILENCE_MAX), stream.next()).await {
                 Ok(Some(Ok(event))) => {
-                    let item = (generation, StreamItem::Event(event));
-                    if self.events.send(item).await.is_err() {
-                        return "the fleet ended".to_owned();
+                    heard_at = Instant::now();
+                    let item = (running.generation, StreamItem::Event(event));
+                    if self.events.send(item).await.is_ok() {
+                        continue;
                     }
+                    "the fleet ended".to_owned()
                 }
-                Ok(Some(Err(error))) => return Error::from(error).story(),
-                Ok(None) => return "it ended".to_owned(),
-                Err(_) => return format!("no event within {} s", SILENCE_MAX.as_secs()),
-            }
+                Ok(Some(Err(error))) => Error::from(error).story(),
+                Ok(None) => "it ended".to_owned(),
+                Err(_) if heard_at.elapsed() >= SILENCE_MAX => {
+                    format!("no event within {} s", SILENCE_MAX.as_secs())
+                }
+                // The next heartbeat may be still to come.
+                Err(_) => match running.client().answers_within(share).await {
+                    Ok(()) => continue,
+                    Err(error) => Error::from(error).story(),
+                },
+            };
+            return Broken { reason, heard_at };
         }
     }
 
-    async fn reopen(&self, client: &Client) -> Result<EventStream, crate::sdk::Error> {
-        let mut tries = 1;
+    /// Opens the stream anew, unless nothing has been heard of the agent server for too long.
+    async fn reopen(
+        &self,
+        client: &Client,
+        heard_at: Instant,
+    ) -> Result<EventStream, crate::sdk::Error> {
         loop {
-            let opened = match client.health().await {
+            let opened = match client.answers_within(self.hung_after / SHARE).await {
                 Ok(()) => client.subscribe().await,
                 Err(error) => Err(error),
             };
             match opened {
-                Err(error) if tries >= HEALTH_TRIES => return Err(error),
-                Err(_) => tries += 1,
+                Err(error) if heard_at.elapsed() >= self.hung_after => return Err(error),
+                Err(_) => tokio::time::sleep(HEALTH_PAUSE).await,
                 Ok(stream) => return Ok(stream),
             }
-            tokio::time::sleep(HEALTH_PAUSE).await;
         }
     }
 

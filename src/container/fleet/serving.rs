@@ -49,7 +49,9 @@ impl Fleet {
             }
             ServerState::Running(server) => {
                 let server = server.clone();
-                if server.settings == waiter.settings || self.is_in_use(server.generation) {
+                let is_good =
+                    server.settings == waiter.settings && !self.is_worn(server.generation);
+                if is_good || self.is_in_use(server.generation) {
                     self.grant(waiter, &server);
                 } else {
                     self.stop_server(&server, vec![waiter]);
@@ -121,6 +123,10 @@ impl Fleet {
             Ok(server) => {
                 tracing::info!(kind = %server.kind, generation, "the agent server is up");
                 self.server = ServerState::Running(server.clone());
+                self.turns_ended = 0;
+                if let Some(first) = waiters.first() {
+                    self.say_recycled(first.run.0);
+                }
                 for waiter in waiters {
                     self.grant(waiter, &server);
                 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::command::TurnSeen;
-use super::events::turn_of;
 use super::observation::Observation;
+use super::turns::turn_of;
 use crate::sdk::Event;
 
 fn observed(event_type: &str, properties: &Value) -> String {
@@ -82,23 +82,15 @@ fn events_are_understood_and_strange_ones_are_mere_activity() {
 }
 
 #[test]
-fn the_last_message_tells_how_a_turn_stands() {
+fn the_last_message_tells_how_a_turn_ended() {
     let check = |info: Value, expected: TurnSeen| {
         assert_eq!(
             turn_of(&json!({"info": info, "parts": []}).to_string()),
             expected
         );
     };
-    check(json!({"role": "user"}), TurnSeen::Open);
-    check(json!({"role": "assistant", "time": {}}), TurnSeen::Open);
-    check(
-        json!({"role": "assistant", "time": {"completed": 1}, "finish": "tool-calls"}),
-        TurnSeen::Open,
-    );
-    check(
-        json!({"role": "assistant", "time": {"completed": 1}, "finish": "stop"}),
-        TurnSeen::Ended,
-    );
+    check(json!({"role": "user"}), TurnSeen::Ended);
+    check(json!({"role": "assistant", "time": {}}), TurnSeen::Ended);
     check(
         json!({"role": "assistant", "error": {"name": "MessageAbortedError"}}),
         TurnSeen::Ended,
@@ -107,4 +99,24 @@ fn the_last_message_tells_how_a_turn_stands() {
         json!({"role": "assistant", "error": {"name": "E", "data": {"message": "m"}}}),
         TurnSeen::Failed("m".to_owned()),
     );
+    check(
+        json!({"role": "assistant", "error": {"name": "E"}}),
+        TurnSeen::Failed("E".to_owned()),
+    );
+}
+
+#[test]
+fn how_an_answer_ended_is_seen() {
+    let check = |info: Value, expected: &str| {
+        let found = observed("message.updated", &json!({"info": info}));
+        assert!(found.contains(expected), "{info}: {found}");
+    };
+    check(json!({"id": "m"}), "answer: Open");
+    check(json!({"id": "m", "finish": "stop"}), "answer: Whole");
+    check(json!({"id": "m", "finish": "tool-calls"}), "answer: Whole");
+    check(json!({"id": "m", "finish": "unknown"}), "answer: BrokenOff");
+    let retry =
+        json!({"type": "retry", "attempt": 1, "message": "m", "next": 1_795_358_017_760_i64});
+    let found = observed("session.status", &json!({"status": retry}));
+    assert!(found.contains("1795358017760"), "{found}");
 }

@@ -77,6 +77,15 @@ impl Acp {
         Ok(())
     }
 
+    /// Whether a session works on something.
+    pub(in crate::sdk) fn is_busy(&self, session: &SessionId) -> bool {
+        let id = AcpSession::new(session.as_str());
+        self.shared.change(|state| {
+            let known = state.sessions.get(&id);
+            known.is_some_and(super::sessions::Session::is_in_turn)
+        })
+    }
+
     async fn turn(self, id: AcpSession) {
         while let Some(prompt) = self.next_prompt(&id) {
             self.choose_model(&id, &prompt).await;

@@ -75,6 +75,7 @@ async fn route(
         }
         ("GET", ["global", "event"]) => events(stage.subscribe()),
         ("POST", ["session"]) => create_session(stage, directory, body).await,
+        ("GET", ["session", "status"]) => ok(&stage.busy_sessions(directory)),
         ("GET", ["session", id]) => found(id, stage.session(id, |session| session.info.clone())),
         ("GET", ["session", id, "message"]) => {
             found(id, stage.session(id, super::stage::Session::messages))

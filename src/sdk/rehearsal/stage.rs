@@ -183,6 +183,17 @@ impl Stage {
         self.state().sessions.get(id).map(look)
     }
 
+    /// The sessions of a directory that are in a turn.
+    pub(super) fn busy_sessions(&self, directory: &str) -> Value {
+        let state = self.state();
+        let busy = state
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.directory == directory && session.abort.is_some());
+        busy.map(|(id, _)| (id.clone(), json!({"type": "busy"})))
+            .collect()
+    }
+
     pub(super) fn enqueue(&self, id: &str, message: UserMessage) -> Enqueued {
         let mut state = self.state();
         let Some(session) = state.sessions.get_mut(id) else {
