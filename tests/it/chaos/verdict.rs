@@ -150,7 +150,8 @@ pub(super) async fn log_is_as_it_was_shown(client: &Client, seen: &Seen) {
                 break;
             }
         }
-        assert_eq!(last, shown.last, "agent {log}");
+        // A session that ends may have said something since.
+        assert!(last >= shown.last, "agent {log}: {last} of {}", shown.last);
         events += last;
     }
     let facts = seen.logs[FEED].last;
