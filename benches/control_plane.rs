@@ -18,7 +18,8 @@ use gastownd::clock::Clock;
 use gastownd::config::Settings;
 use gastownd::lifecycle::Lifecycle;
 use gastownd::model::{
-    AgentId, AgentRole, BeadId, BeadStatus, BeadType, Json, Priority, RigId, TownId, UserId,
+    AgentId, AgentRole, BeadId, BeadStatus, BeadType, ContainerState, Json, Priority, RigId,
+    TownId, UserId,
 };
 use gastownd::notify::Notifier;
 use gastownd::storage::{Batch, BeadKey, Count, CounterKey, Database, OpenOptions, Tree, TreeName};
@@ -135,7 +136,10 @@ impl Place {
 }
 
 async fn open(database: &Database, folder: &TempDir) -> Towns {
-    let settings = Arc::new(Settings::for_data_dir(folder.path()));
+    let mut settings = Settings::for_data_dir(folder.path());
+    // What starts is started for the work that is measured.
+    settings.container.on_demand = true;
+    let settings = Arc::new(settings);
     let logs = Logs::new(database.clone(), settings.stream.tail_per_agent);
     let options = TownsOptions {
         settings,
@@ -326,8 +330,11 @@ impl Full {
     }
 }
 
+/// A bench that waits for ever says nothing.
+const BEGINS_WITHIN: Duration = Duration::from_secs(60);
+
 /// The time from a sling to a container that was asked for, in a town that has none. Its program is
-/// not there, so the attempt is over as soon as it has begun, and the bead's polecat says so.
+/// not there, so the attempt is over as soon as it has begun, and the container's row says so.
 async fn dispatch_begins(sizes: &Sizes) {
     let place = Place::new().await;
     let mut samples = Samples::default();
@@ -348,12 +355,13 @@ async fn dispatch_begins(sizes: &Sizes) {
         };
         let begin = Instant::now();
         let slung = town.sling(rig_id, order).await.unwrap();
-        let agent_id = slung.agent.unwrap().agent_id;
-        loop {
-            let agent = town.agent(rig_id, agent_id).await.unwrap();
-            if agent.dispatch.attempts > 0 {
-                break;
-            }
+        assert!(slung.agent.is_some(), "the town is not held");
+        // There is no program to start; that it was to be started is what counts.
+        while town.container_life().await.unwrap().state == ContainerState::Asleep {
+            assert!(
+                begin.elapsed() < BEGINS_WITHIN,
+                "the container is never started"
+            );
             tokio::task::yield_now().await;
         }
         samples.push(begin.elapsed());

@@ -313,6 +313,7 @@ impl Shared {
             let health = Health {
                 status: "ok".to_owned(),
                 agents: 0,
+                resting: 0,
                 merges: 0,
                 servers: 0,
                 uptime: 0,

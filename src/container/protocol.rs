@@ -221,6 +221,10 @@ pub struct Health {
     pub status: String,
     /// Agents that are starting, running or waiting.
     pub agents: usize,
+    /// Those of them that rest, as a mayor does between two messages: nothing of theirs is cut
+    /// short when the container ends.
+    #[serde(default)]
+    pub resting: usize,
     /// Merges under way.
     #[serde(default)]
     pub merges: usize,

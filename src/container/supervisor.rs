@@ -324,10 +324,11 @@ impl ContainerHandle {
         let Ok(health) = self.health().await else {
             return false;
         };
-        let path = match (health.agents + health.merges, even_working) {
-            (0, _) => "/shutdown",
-            (_, true) => "/drain",
-            (_, false) => return false,
+        let working = health.agents.saturating_sub(health.resting) + health.merges;
+        let path = match (health.agents, working, even_working) {
+            (0, 0, _) => "/shutdown",
+            (_, 0, _) | (_, _, true) => "/drain",
+            (_, _, false) => return false,
         };
         let asked = self
             .0

@@ -207,8 +207,10 @@ pub(super) fn not_told(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), E
         draft.effect(Effect::StopAgent(agent_id));
         return Ok(());
     }
-    agent.dispatch.attempts += 1;
-    if agent.dispatch.attempts >= draft.settings.attempts_max {
+    // Where its start was the last try, this is how that try failed, and not one more.
+    let tries = agent.dispatch.attempts + 1;
+    agent.dispatch.attempts = tries.min(draft.settings.attempts_max);
+    if tries >= draft.settings.attempts_max {
         draft.set_agent(agent)?;
         draft.effect(Effect::StopAgent(agent_id));
         return failed_try(draft, agent_id, ExitKind::Session, NOT_TOLD);

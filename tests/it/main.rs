@@ -8,6 +8,7 @@ mod asks;
 mod auth;
 mod bench;
 mod browser;
+mod chaos;
 mod container;
 mod contract;
 mod deb;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::agent_server;
 use crate::support::repository::Repository;
 use crate::support::scripted_model::{MODEL, PROVIDER, ScriptedModel};
-use crate::support::server::{Server, Stream};
+use crate::support::server::{Events, Server};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn opencode_does_a_bead_and_all_see_the_same() {
@@ -52,6 +52,7 @@ async fn do_a_bead(kind: AgentServerKind) {
     let agent_id = polecat["id"].as_str().unwrap().to_owned();
     let mut first = server.stream(&town).await;
     first.subscribe(&agent_id, 0).await;
+    let mut first = first.events();
 
     let order = json!({"title": "Greet people", "body": "Write a greeting. SCENARIO:polecat"});
     let slung = server.post(&format!("{rig}/sling"), order).await;
@@ -69,11 +70,12 @@ async fn do_a_bead(kind: AgentServerKind) {
         .iter()
         .any(|event: &Value| event["type"] == "message.part.delta")
     {
-        seen.push(first.event().await.expect("the stream goes on"));
+        seen.push(first.next().await.expect("the stream goes on"));
     }
     let joined_after = seen.len() as u64 / 2;
     let mut second = server.stream(&town).await;
     second.subscribe(&agent_id, joined_after).await;
+    let mut second = second.events();
 
     let bead = server
         .until(
@@ -168,12 +170,12 @@ pub(crate) async fn all_events(server: &Server, agent_path: &str) -> Vec<Value> 
     }
 }
 
-async fn drain(stream: &mut Stream, mut seen: Vec<Value>, last: u64) -> Vec<Value> {
+async fn drain(events: &mut Events, mut seen: Vec<Value>, last: u64) -> Vec<Value> {
     while seen
         .last()
         .is_none_or(|event| event["id"].as_u64().unwrap() < last)
     {
-        seen.push(stream.event().await.expect("the stream goes on"));
+        seen.push(events.next().await.expect("the stream goes on"));
     }
     seen
 }

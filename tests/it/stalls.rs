@@ -233,6 +233,11 @@ async fn an_agent_server_that_has_grown_is_replaced_between_two_beads() {
     let mut case = Case::new(&arguments, scripted_town(kind, &model)).await;
     let first = case.sling("Greet people", "SCENARIO:polecat").await;
     case.expect_closed(&first).await;
+    let health = format!("{}/container/health", case.town);
+    let ended = |health: &Value| health["servers"] == 0;
+    case.server
+        .until("the agent server is gone", &health, ended)
+        .await;
     let second = case.sling("Greet again", "SCENARIO:say").await;
     let told = setback(&mut case, &second, "recycled").await;
     assert!(names(&told["reason"], "more than the 64 MiB"), "{told}");

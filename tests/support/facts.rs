@@ -1,16 +1,12 @@
 //! A town's facts as a client of its WebSocket sees them.
 
-use gastownd::lifecycle::Lifecycle;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-use super::server::{PATIENCE, Server};
+use super::server::{Events, Server};
 
 /// The facts of a town from the first one on.
 pub(crate) struct Facts {
-    /// Read in a task of its own, which also answers the server's pings while the test is at
-    /// something else.
-    events: mpsc::UnboundedReceiver<Value>,
+    events: Events,
     seen: Vec<Value>,
 }
 
@@ -20,16 +16,8 @@ impl Facts {
         stream
             .say(json!({"type": "subscribe", "topic": "town", "afterEventId": 0}))
             .await;
-        let (sender, events) = mpsc::unbounded_channel();
-        Lifecycle::new().spawn_detached("facts", async move {
-            while let Some(fact) = stream.event().await {
-                if sender.send(fact).is_err() {
-                    break;
-                }
-            }
-        });
         Self {
-            events,
+            events: stream.events(),
             seen: Vec::new(),
         }
     }
@@ -43,9 +31,7 @@ impl Facts {
         let mut next = 0;
         loop {
             while next == self.seen.len() {
-                let fact = tokio::time::timeout(PATIENCE, self.events.recv()).await;
-                let fact = fact.expect("a fact within patience");
-                let fact = fact.expect("the stream goes on");
+                let fact = self.events.next().await.expect("the stream goes on");
                 let last = self.seen.len() as u64;
                 assert_eq!(fact["id"], last + 1, "no gap and no repeat");
                 assert_eq!(fact["topic"], "town");

@@ -40,9 +40,9 @@ pub(crate) struct Middleman {
 
 struct Inner {
     lifecycle: Lifecycle,
-    /// Where the program writes down its address.
+    /// Where the program writes down its address and, since a new one may get the same, its process.
     address: PathBuf,
-    /// The address for which the fault is meant: a new program has none.
+    /// What stood there when the fault was set, which it is meant for: a new program has none.
     faulty: Mutex<String>,
     fault: watch::Sender<Fault>,
     /// Rises with each cut.
@@ -67,7 +67,7 @@ impl Middleman {
         let real = agent_server::program(kind).unwrap();
         let script = format!(
             "#!/bin/sh\n'{}' \"$@\" | while read -r line; do case \"$line\" in\n\
-             *listening*) echo \"$line\" | sed 's#.*http://##' > '{address}.new'\n\
+             *listening*) echo \"$(echo \"$line\" | sed 's#.*http://##') $$\" > '{address}.new'\n\
              mv '{address}.new' '{address}'\n\
              echo '{kind} server listening on http://{own}';;\n\
              *) echo \"$line\";; esac; done\n",
@@ -86,7 +86,7 @@ impl Middleman {
 
     /// From now on this is wrong, until the agent program is replaced.
     pub(crate) fn set(&self, fault: Fault) {
-        *self.inner.faulty.lock().unwrap() = upstream(&self.inner.address);
+        *self.inner.faulty.lock().unwrap() = written(&self.inner.address);
         self.inner.fault.send_replace(fault);
     }
 
@@ -103,7 +103,7 @@ impl Middleman {
 
 impl Inner {
     fn fault(&self) -> Fault {
-        if *self.faulty.lock().unwrap() == upstream(&self.address) {
+        if *self.faulty.lock().unwrap() == written(&self.address) {
             *self.fault.borrow()
         } else {
             Fault::None
@@ -111,11 +111,9 @@ impl Inner {
     }
 }
 
-fn upstream(file: &Path) -> String {
-    std::fs::read_to_string(file)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+/// What the program wrote down; empty before it did.
+fn written(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
 }
 
 async fn answer(inner: Arc<Inner>, request: Request<Bytes>) -> Response<ChunkBody> {
@@ -168,7 +166,10 @@ async fn forward(
     inner: &Inner,
     request: Request<Bytes>,
 ) -> Option<Response<hyper::body::Incoming>> {
-    let stream = TcpStream::connect(upstream(&inner.address)).await.ok()?;
+    let written = written(&inner.address);
+    let stream = TcpStream::connect(written.split_whitespace().next()?)
+        .await
+        .ok()?;
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
     let lifecycle = &inner.lifecycle;

@@ -3,6 +3,7 @@
 pub(crate) mod agent_server;
 pub(crate) mod case;
 pub(crate) mod container;
+pub(crate) mod dice;
 pub(crate) mod facts;
 pub(crate) mod git_host;
 pub(crate) mod loopback;

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use super::program::Program;
 
@@ -507,6 +508,20 @@ impl Stream {
         }
     }
 
+    /// Its events, read in a task of its own, which also answers the server's pings while the test
+    /// is at something else.
+    pub(crate) fn events(mut self) -> Events {
+        let (sender, events) = mpsc::unbounded_channel();
+        lifecycle().spawn_detached("events of a stream", async move {
+            while let Some(event) = self.event().await {
+                if sender.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        Events(events)
+    }
+
     /// The next event; what else is said is passed over.
     pub(crate) async fn event(&mut self) -> Option<Value> {
         loop {
@@ -515,5 +530,16 @@ impl Stream {
                 return Some(message);
             }
         }
+    }
+}
+
+/// What a stream shows, kept until the test looks.
+pub(crate) struct Events(mpsc::UnboundedReceiver<Value>);
+
+impl Events {
+    /// The next one; `None` when the connection has ended.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        let next = tokio::time::timeout(PATIENCE, self.0.recv()).await;
+        next.expect("an event within patience")
     }
 }

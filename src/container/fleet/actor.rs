@@ -233,6 +233,7 @@ impl Fleet {
         Health {
             status: "ok".to_owned(),
             agents: self.alive(),
+            resting: self.agents.values().filter(|agent| agent.rests()).count(),
             merges: self.merges.len(),
             servers: self.servers(),
             uptime: self.begun.elapsed().as_secs(),

@@ -170,6 +170,15 @@ impl Agent {
         self.turn != Turn::Idle || self.prompting || !self.prompts.is_empty()
     }
 
+    /// Whether it has a session and nothing to do. A worktree is something to do: who has one is
+    /// between two turns of the same work.
+    pub(super) fn rests(&self) -> bool {
+        matches!(self.stage, Stage::Running(_))
+            && !matches!(self.place, Place::Worktree(..))
+            && !self.is_busy()
+            && self.ending.is_none()
+    }
+
     pub(super) fn session(&self) -> Option<&Session> {
         match &self.stage {
             Stage::Running(session) => Some(session),

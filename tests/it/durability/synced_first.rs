@@ -107,7 +107,7 @@ async fn act(client: usize, address: &str, rig: &str, agent_id: &str) -> Vec<Cla
         let change = json!({"status": "closed", "agent_id": "somebody"});
         let (port, _) = send(address, "PATCH", &path, change).await;
         let fact = format!(
-            r#"\"type\":\"bead.status_changed\",\"data\":{{\"actor\":\"somebody\",\"agent_id\":null,\"bead_id\":\"{bead_id}\""#
+            r#"\"type\":\"bead.status_changed\",\"data\":{{\"bead_id\":\"{bead_id}\",\"agent_id\":null"#
         );
         claims.push(claim(&fact, port));
     }

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use gastownd::lifecycle::Lifecycle;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-use crate::support::server::{PATIENCE, Server};
+use crate::support::server::{Events, Server};
 
 /// A client of the WebSocket that remembers all it was shown.
 pub(super) struct Watcher {
-    /// Read in a task of its own, which also answers the server's pings while nobody looks.
-    events: mpsc::UnboundedReceiver<Value>,
+    /// None before it has subscribed.
+    events: Option<Events>,
     pub(super) subject: Value,
     pub(super) epoch: Value,
     pub(super) seen: Vec<Value>,
@@ -20,9 +18,8 @@ pub(super) struct Watcher {
 impl Watcher {
     /// From the beginning on.
     pub(super) async fn begin(server: &Server, town: &str, subject: Value) -> Self {
-        let (_, events) = mpsc::unbounded_channel();
         let mut watcher = Self {
-            events,
+            events: None,
             subject,
             epoch: Value::Null,
             seen: Vec::new(),
@@ -51,21 +48,12 @@ impl Watcher {
         assert_eq!(answer["type"], "subscribed", "{answer}");
         assert_eq!(answer["recovered"], true, "{answer}");
         self.epoch = answer["epoch"].clone();
-        let (sender, events) = mpsc::unbounded_channel();
-        self.events = events;
-        Lifecycle::new().spawn_detached("a watcher", async move {
-            while let Some(event) = stream.event().await {
-                if sender.send(event).is_err() {
-                    break;
-                }
-            }
-        });
+        self.events = Some(stream.events());
     }
 
     /// Reads on; `None` if the connection is gone.
     async fn next(&mut self) -> Option<&Value> {
-        let event = tokio::time::timeout(PATIENCE, self.events.recv());
-        let event = event.await.expect("an event within patience")?;
+        let event = self.events.as_mut()?.next().await?;
         self.seen.push(event);
         self.seen.last()
     }

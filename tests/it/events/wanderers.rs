@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::kills::{agents, remote_rig};
 use super::writer::{Progress, Writer};
+use crate::support::dice::Dice;
 use crate::support::raw_socket::RawSocket;
 use crate::support::server::Server;
 
@@ -47,7 +48,7 @@ async fn each_is_shown_exactly_the_log_from_its_position_on() {
             address: server.address().to_owned(),
             path: format!("{town}/ws"),
             agents: agents.clone(),
-            random: (seed * 1000 + number) | 1,
+            dice: Dice::new(seed * 1000 + number),
             cursors: HashMap::new(),
             overtaken: 0,
         };
@@ -90,7 +91,7 @@ struct Wanderer {
     address: String,
     path: String,
     agents: Vec<String>,
-    random: u64,
+    dice: Dice,
     cursors: HashMap<String, Cursor>,
     /// How often it was set to the floor.
     overtaken: usize,
@@ -102,9 +103,9 @@ impl Wanderer {
         let mut socket = self.connect().await;
         let mut followed: HashMap<String, Expected> = HashMap::new();
         for _ in 0..STEPS {
-            let chosen = self.below(AGENTS as u64);
+            let chosen = self.dice.roll(AGENTS);
             let agent = self.agents[chosen].clone();
-            match self.below(8) {
+            match self.dice.roll(8) {
                 0 => {
                     // Drops everything and comes back where it was.
                     socket = self.connect().await;
@@ -122,7 +123,7 @@ impl Wanderer {
                     self.settle(&mut socket, &mut followed, &agent).await;
                 }
                 2 => {
-                    let after = self.below(2000) as u64;
+                    let after = self.dice.roll(2000) as u64;
                     self.subscribe(&mut socket, &agent, after, None, &mut followed)
                         .await;
                 }
@@ -136,7 +137,7 @@ impl Wanderer {
                     }
                 }
             }
-            for _ in 0..self.below(60) {
+            for _ in 0..self.dice.roll(60) {
                 if followed.values().all(|expected| expected.ended) {
                     break;
                 }
@@ -261,14 +262,6 @@ impl Wanderer {
             }
             other => panic!("{other}: {message}"),
         }
-    }
-
-    /// A number below `bound` (xorshift).
-    fn below(&mut self, bound: u64) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        usize::try_from(self.random % bound).unwrap()
     }
 }
 

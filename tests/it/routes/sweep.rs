@@ -4,24 +4,11 @@ use serde_json::{Value, json};
 
 use super::case::Case;
 use super::table;
+use crate::support::dice::Dice;
 use crate::support::server::exchange;
 use crate::support::world::{Ids, World};
 
-/// Small, and the same on every machine, so that a failure can be seen again.
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-
-    fn one_of<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
-        items[self.roll(items.len())]
-    }
-
     fn text(&mut self) -> String {
         let text = self.one_of(&[
             "",
@@ -147,7 +134,7 @@ impl Dice {
 async fn nothing_that_can_be_sent_is_a_server_error() {
     const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
     let world = World::open().await;
-    let mut dice = Dice(SEED);
+    let mut dice = Dice::new(SEED);
     let methods = [
         "GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE",
     ];

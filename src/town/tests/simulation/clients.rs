@@ -12,7 +12,7 @@ use super::random::Random;
 use super::run::Simulation;
 pub(super) use beads::{decide, sling_to};
 pub(super) use talk::tell_mayor;
-pub(super) use town::resume_everything;
+pub(super) use town::{resume, resume_everything};
 
 /// Ids of a kind that clients remember.
 const KNOWN_MAX: usize = 60;

@@ -10,6 +10,7 @@ use crate::storage::{
     ReviewKey, RigKey,
 };
 use crate::town::command::{Command, NewBead};
+use crate::town::mayor;
 
 use super::clients;
 use super::run::Simulation;
@@ -62,14 +63,19 @@ impl Simulation<'_> {
                 return;
             }
             assert!(self.now() < limit, "these never end: {left:#?}");
-            self.people_decide();
+            self.people_come();
             self.go_on();
         }
         panic!("no end in {STEPS_MAX} steps: {:#?}", self.unfinished());
     }
 
-    /// Who is called to a merge request comes sooner or later.
-    fn people_decide(&mut self) {
+    /// Who is called to a merge request, or to a mayor that failed too often before the world
+    /// became kind, comes sooner or later.
+    fn people_come(&mut self) {
+        let is_given_up = |mayor: &Agent| mayor::is_given_up(mayor, &self.server.actor.settings);
+        if self.agents().iter().any(is_given_up) && self.random.chance(10) {
+            clients::resume(self);
+        }
         let tree = &self.server.tree;
         let rows = tree.scan(&ReviewByStatus::of_status(ReviewStatus::Waiting));
         let waiting: Vec<BeadId> = rows.map(|row| row.unwrap().1.id).collect();

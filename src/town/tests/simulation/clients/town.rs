@@ -127,8 +127,13 @@ pub(super) fn pause_rig(simulation: &mut Simulation<'_>) {
 }
 
 /// Nothing holds work back any more; what a merge needs is one of all that towns ask for.
-pub(in crate::town::tests::simulation) fn resume_everything(simulation: &mut Simulation<'_>) {
+/// Whoever is called because the mayor can't be spoken to mends the cause and says so.
+pub(in crate::town::tests::simulation) fn resume(simulation: &mut Simulation<'_>) {
     simulation.request("resume town", |reply| Command::PauseTown(false, reply));
+}
+
+pub(in crate::town::tests::simulation) fn resume_everything(simulation: &mut Simulation<'_>) {
+    resume(simulation);
     for rig_id in simulation.known.rigs.clone() {
         simulation.request("resume rig", move |reply| {
             Command::PauseRig(rig_id, false, reply)
