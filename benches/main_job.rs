@@ -27,9 +27,13 @@ mod support;
 
 #[path = "main_job/fleet.rs"]
 mod fleet;
+#[expect(dead_code, reason = "shared with the load tests, which use all of it")]
+#[path = "load/process.rs"]
+mod process;
 #[path = "main_job/real.rs"]
 mod real;
 
+use process::Process;
 use support::repository::Repository;
 use support::server::{Server, Stream, processes_of};
 
@@ -76,6 +80,22 @@ fn row(measure: &str, ours: &str, goal: &str, floor: &str) {
     println!("{measure:<44} {ours:>26} {goal:>12} {floor:>26}");
 }
 
+/// What a process has in memory.
+fn mebibytes(pid: u32) -> u64 {
+    Process(pid).resident() / (1 << 20)
+}
+
+/// A rig, its one polecat, and a stream on which that is seen.
+async fn polecat(server: &Server, town: &str, repository: &Repository) -> (String, String, Stream) {
+    let rig = server.rig(town, &repository.origin()).await;
+    let path = format!("{rig}/agents/get-or-create");
+    let agent = server.post(&path, json!({"role": "polecat"})).await;
+    let agent_id = agent["id"].as_str().unwrap().to_owned();
+    let mut stream = server.stream(town).await;
+    stream.subscribe(&agent_id, 0).await;
+    (rig, agent_id, stream)
+}
+
 /// From the start of the process to its line on stdout, on an empty data folder.
 fn ready(rounds: usize) {
     let mut ours = Samples::default();
@@ -111,16 +131,7 @@ async fn work(slings: usize) {
             "providers": {"rehearsal": {"pace_ms": PACE_MS}},
         }))
         .await;
-    let rig = server.rig(&town, &repository.origin()).await;
-    let agent = server
-        .post(
-            &format!("{rig}/agents/get-or-create"),
-            json!({"role": "polecat"}),
-        )
-        .await;
-    let agent_id = agent["id"].as_str().unwrap().to_owned();
-    let mut stream = server.stream(&town).await;
-    stream.subscribe(&agent_id, 0).await;
+    let (rig, agent_id, mut stream) = polecat(&server, &town, &repository).await;
 
     // The first bead warms the agent server and is not counted.
     bead(&server, &rig, &agent_id, &mut stream).await;
@@ -149,7 +160,7 @@ async fn work(slings: usize) {
     );
 
     let container = processes_of(server.data.path());
-    let memory = |pids: &[u32]| pids.iter().map(|pid| resident_kib(*pid)).sum::<u64>() / 1024;
+    let memory = |pids: &[u32]| pids.iter().map(|pid| mebibytes(*pid)).sum::<u64>();
     let (own, idle) = (memory(&[server.pid()]), memory(&container));
     let ours = format!("{} MB ({own} + {idle})", own + idle);
     row(
@@ -238,13 +249,6 @@ fn disk_floor(folder: &Path) -> Samples {
         samples.push(begin.elapsed());
     }
     samples
-}
-
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
 }
 
 #[derive(Default)]

@@ -11,12 +11,12 @@ use super::feed::Requests;
 use super::floor::disk;
 use super::place::Place;
 use super::played_container::{IN_FLIGHT_MAX, PlayedContainer};
+use super::process::Process;
 use super::recording::{self, Recorded};
 use super::report::{Figures, Measurement, say};
 use super::requests;
 use super::server::Server;
 use super::session::Session;
-use super::system::Process;
 
 /// Messages that one producer has under way over the link.
 const IN_FLIGHT: u64 = 64;

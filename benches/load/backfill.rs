@@ -16,11 +16,12 @@ use super::floor::Floor;
 use super::frames;
 use super::histogram::{Histogram, Latency};
 use super::place::Place;
+use super::process::Process;
 use super::recording::{self, Recorded};
 use super::report::{Figures, Measurement, grouped, number, say};
 use super::server::Server;
 use super::session::Session;
-use super::system::{Process, nanos, need_files};
+use super::system::{nanos, need_files};
 
 /// Messages under way while a log is filled.
 const FILL_IN_FLIGHT: u64 = 16_384;

@@ -9,11 +9,12 @@ use super::error::Result;
 use super::feed::{self, Feed, FloorFeed};
 use super::floor::Floor;
 use super::place::Place;
+use super::process::Process;
 use super::recording::{self, Recorded};
 use super::report::{Figures, Measurement, say};
 use super::server::Server;
 use super::session::Session;
-use super::system::{Process, nanos, need_files};
+use super::system::{nanos, need_files};
 
 /// Frames that the floor writes by one call when it goes flat out.
 const FLOOR_TOGETHER: usize = 64;

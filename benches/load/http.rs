@@ -10,12 +10,12 @@ use super::error::{Error, Result};
 use super::feed::Requests;
 use super::floor::Floor;
 use super::place::Place;
+use super::process::Process;
 use super::recording;
 use super::report::{Figures, Measurement, say};
 use super::requests;
 use super::server::Server;
 use super::session::Session;
-use super::system::Process;
 
 /// GET and POST of a bead, and an append, on so many connections.
 pub(crate) fn measure(

@@ -24,6 +24,7 @@ mod memory;
 mod mixed;
 mod place;
 mod played_container;
+mod process;
 mod recording;
 mod report;
 mod requests;

@@ -11,11 +11,12 @@ use super::error::{Error, Result, fail};
 use super::feed::plain_event;
 use super::floor::Floor;
 use super::place::Place;
+use super::process::Process;
 use super::recording::{self, Recorded};
 use super::report::{Figures, Measurement, grouped, megabytes, say};
 use super::server::Server;
 use super::session::{Lease, Session};
-use super::system::{Process, nanos, need_files};
+use super::system::{nanos, need_files};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What was set up has this long to come to rest.

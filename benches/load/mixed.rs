@@ -10,11 +10,12 @@ use super::error::{Result, fail};
 use super::feed::{self, Feed};
 use super::frames::fingerprint;
 use super::place::Place;
+use super::process::Process;
 use super::recording::{self, Moment};
 use super::report::{Figures, Measurement, say};
 use super::server::Server;
 use super::session::Session;
-use super::system::{Process, nanos, need_files};
+use super::system::{nanos, need_files};
 
 /// One in so many subscribers stalls now and then, and one in so many drops its connection.
 const ONE_IN: usize = 10;

@@ -10,7 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::api::{Address, Api};
 use super::cleanup;
 use super::error::{During, Error, Result, fail};
-use super::system::{Process, listener_of};
+use super::process::Process;
+use super::system::listener_of;
 
 /// How long a server may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(60);

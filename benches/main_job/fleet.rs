@@ -3,15 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gastownd::clock::Clock;
 use gastownd::model::Timestamp;
 use serde_json::json;
 
+use super::process::Process;
 use super::support::repository::Repository;
 use super::support::server::{Server, processes_of};
-use super::{Samples, disk_floor, resident_kib, row};
+use super::{Samples, disk_floor, mebibytes, row};
 
 const AGENTS: usize = 8;
 
@@ -46,7 +47,7 @@ pub(super) async fn at_work(words: usize) {
         }
     }
     let container = container_of(server.data.path());
-    let cpu = || cpu_of(server.pid()) + cpu_of(container);
+    let cpu = || Process(server.pid()).cpu() + Process(container).cpu();
     let (begin, before) = (Instant::now(), cpu());
     let mut seen = Samples::default();
     loop {
@@ -71,7 +72,7 @@ pub(super) async fn at_work(words: usize) {
         "5 %",
         &format!("{rate:.0} events/s for {:.1} s", took.as_secs_f64()),
     );
-    let [own, its] = [server.pid(), container].map(|pid| resident_kib(pid) / 1024);
+    let [own, its] = [server.pid(), container].map(mebibytes);
     row(
         "8 agents at work: memory",
         &format!("{} MB ({own} + {its})", own + its),
@@ -97,18 +98,4 @@ fn container_of(folder: &Path) -> u32 {
     };
     let found = processes_of(folder).into_iter().find(is_container);
     found.expect("agents that speak are in a container")
-}
-
-/// What a process has used of processor time so far, in user and kernel mode.
-fn cpu_of(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything; the fields behind it are numbers (proc(5)).
-    let fields = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    Duration::from_micros(ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1))
 }

@@ -11,7 +11,7 @@ use super::support::agent_server::{self, Listener, prompt};
 use super::support::repository::Repository;
 use super::support::scripted_model::{MODEL, PROVIDER, ScriptedModel};
 use super::support::server::{Server, Stream};
-use super::{Samples, row};
+use super::{Samples, polecat, row};
 
 /// What each bead and each prompt says.
 const TASK: &str = "Say something. SCENARIO:say";
@@ -34,16 +34,7 @@ pub(super) async fn slings(rounds: usize) {
             "small_model": format!("{PROVIDER}/{MODEL}"),
         }))
         .await;
-    let rig = server.rig(&town, &repository.origin()).await;
-    let agent = server
-        .post(
-            &format!("{rig}/agents/get-or-create"),
-            json!({"role": "polecat"}),
-        )
-        .await;
-    let agent_id = agent["id"].as_str().unwrap().to_owned();
-    let mut stream = server.stream(&town).await;
-    stream.subscribe(&agent_id, 0).await;
+    let (rig, agent_id, mut stream) = polecat(&server, &town, &repository).await;
 
     // The first one starts the agent server and is not counted.
     first_event(&server, &rig, &agent_id, &mut stream).await;

@@ -112,7 +112,15 @@ pub(super) fn get_or_create(
         }
     }
     let name = match role {
-        AgentRole::Polecat => names::first_free(|name| draft.agent_name_taken(name))?,
+        AgentRole::Polecat => {
+            // The worktree that a deleted agent of that name left is still to be archived.
+            let left = removals::names(draft)?;
+            names::first_free(|name| {
+                Ok::<_, Error>(
+                    left.iter().any(|left| left == name) || draft.agent_name_taken(name)?,
+                )
+            })?
+        }
         other => format!("{other}-{}", rig_id.short()),
     };
     let identity = format!("{name}-{role}-{}@{}", rig_id.short(), draft.town_id.short());

@@ -34,6 +34,12 @@ pub(super) fn left_by(draft: &mut Draft<'_>, agent: &Agent) {
     }
 }
 
+/// Of deleted agents whose worktrees are still there.
+pub(super) fn names(draft: &Draft<'_>) -> Result<Vec<String>, Error> {
+    let rows = draft.tree.scan(&RemovalKey::all());
+    rows.map(|row| Ok(row?.1.name)).collect()
+}
+
 /// The container is to be asked.
 pub(super) fn remove(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
     let key = RemovalKey { agent_id };

@@ -1,7 +1,7 @@
 //! What a town takes of the disk: seen by the API, let go of where it can go, and held against the
 //! quota until there is room.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -24,23 +24,6 @@ impl Case {
     async fn disk(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
         let path = format!("{}/disk", self.town);
         self.server.until(what, &path, done).await
-    }
-
-    /// A file below the town's workspace.
-    fn in_workspace(&self, wanted: &str) -> PathBuf {
-        let mut ahead = vec![self.server.data.path().to_owned()];
-        while let Some(folder) = ahead.pop() {
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.ends_with(wanted) {
-                    return path;
-                }
-                if entry.file_type().unwrap().is_dir() {
-                    ahead.push(path);
-                }
-            }
-        }
-        panic!("there is no {wanted}");
     }
 
     async fn quota(&self, bytes: u64) {
@@ -89,7 +72,9 @@ async fn build_folders_go_first_and_then_a_quota_holds_work_until_there_is_room(
 
     // What was built goes, and work goes on.
     let target = case
-        .in_workspace(&format!("worktrees/{folder}"))
+        .rig_folder()
+        .join("worktrees")
+        .join(&folder)
         .join("target");
     fill(&target, 20 * MIB);
     let most = disk["bytes"].as_u64().unwrap() + 10 * MIB;
@@ -103,7 +88,7 @@ async fn build_folders_go_first_and_then_a_quota_holds_work_until_there_is_room(
     case.disk("there is room", has_room).await;
 
     // What can't go holds work back, and people are told.
-    let home = case.in_workspace("home").join("cache");
+    let home = case.workspace().join("home").join("cache");
     fill(&home, 20 * MIB);
     case.merged("Once more", "").await;
     let disk = case
@@ -179,7 +164,7 @@ async fn a_deleted_agents_worktree_goes_whatever_happens_to_the_server() {
         .as_str()
         .unwrap()
         .to_owned();
-    let folder = case.in_workspace(&format!("worktrees/{name}"));
+    let folder = case.rig_folder().join("worktrees").join(name);
     case.server.must("DELETE", &agent, json!(null)).await;
     let own = |fact: &Value| fact["agent_id"] == bead.agent_id.as_str();
     case.facts.until("agent.removed", own).await;

@@ -1,6 +1,5 @@
 //! However an agent is told to end, what it has not committed is saved on `gastown/wip/<agent>`.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use gastownd::lifecycle::Lifecycle;
@@ -42,7 +41,7 @@ impl Stuck {
         let agent = case.server.get(&agent).await;
         let name = agent["name"].as_str().unwrap().to_owned();
         let stuck = Self { case, bead, name };
-        let new = stuck.rig_folder().join("worktrees").join(&stuck.name);
+        let new = stuck.case.rig_folder().join("worktrees").join(&stuck.name);
         stuck
             .until("its file is there", || new.join("docs/new.md").exists())
             .await;
@@ -57,18 +56,11 @@ impl Stuck {
         }
     }
 
-    fn rig_folder(&self) -> PathBuf {
-        let id = |path: &str| path.rsplit('/').next().unwrap().to_owned();
-        let towns = self.case.server.data.path().join("towns");
-        let rigs = towns.join(id(&self.case.town)).join("rigs");
-        rigs.join(id(&self.case.rig))
-    }
-
     /// What the reference holds of a file; `None` if there is no such reference.
     fn saved(&self, reference: &str, file: &str) -> Option<String> {
         let shown = std::process::Command::new("git")
             .arg("-C")
-            .arg(self.rig_folder().join("repo.git"))
+            .arg(self.case.rig_folder().join("repo.git"))
             .args(["show", &format!("{reference}:{file}")])
             .output()
             .unwrap();

@@ -183,8 +183,7 @@ async fn an_agent_whose_session_is_lost_goes_on_with_the_conversation() {
     let server = &case.case.server;
     server.post(&format!("{agent}/checkpoint"), note).await;
     send(container_pid(&case.case).await, Signal::KILL);
-    let town = case.case.town.rsplit('/').next().unwrap();
-    let home = server.data.path().join("towns").join(town).join("home");
+    let home = case.case.workspace().join("home");
     std::fs::remove_dir_all(home.join(".local/share/opencode")).unwrap();
     let bead = case.bead.clone();
     let told = setback(&mut case.case, &bead, "session").await;

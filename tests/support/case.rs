@@ -1,6 +1,6 @@
 //! A town with one rig on a real server, told of as people see it: facts, beads, escalations.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use gastownd::sdk::AgentServerKind;
@@ -10,6 +10,7 @@ use super::agent_server;
 use super::facts::Facts;
 use super::repository::Repository;
 use super::server::{PATIENCE, Server};
+use super::world::last;
 
 /// One try and no more: the first failure is the last.
 pub(crate) const ONE_TRY: &[&str] = &["--dispatch-attempts-max", "1"];
@@ -44,6 +45,17 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// Where the town has its files.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        let towns = self.server.data.path().join("towns");
+        towns.join(last(&self.town))
+    }
+
+    /// Where the rig has its repository and its worktrees.
+    pub(crate) fn rig_folder(&self) -> PathBuf {
+        self.workspace().join("rigs").join(last(&self.rig))
+    }
+
     pub(crate) async fn new(arguments: &[&str], config: Value) -> Self {
         let repository = Repository::new();
         let url = repository.origin();

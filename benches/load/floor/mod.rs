@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use super::api::Address;
 use super::cleanup;
 use super::error::{During, Error, Result, fail};
-use super::system::Process;
+use super::process::Process;
 
 /// The line that a floor prints when it can be connected to.
 const READY: &str = "listening on ";

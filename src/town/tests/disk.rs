@@ -7,7 +7,7 @@ use serde_json::json;
 use super::bench::{BACKOFF_MAX, Bench};
 use crate::container::protocol::{ContainerDisk, RigDisk, Tidied, WorktreeDisk};
 use crate::container::worktree_folder_name;
-use crate::model::{AgentId, BeadStatus, Epoch};
+use crate::model::{AgentId, AgentRole, BeadStatus, Epoch};
 use crate::storage::{DiskKey, RemovalKey};
 use crate::town::disk::{self, TIDY_ATTEMPTS_MAX};
 use crate::town::effects::Effect;
@@ -260,6 +260,29 @@ fn what_a_deleted_agent_left_goes_or_people_hear_of_it() {
 }
 
 #[test]
+fn a_name_is_not_given_again_while_its_worktree_is_there() {
+    let mut town = Bench::new();
+    let rig_id = town.rig_id;
+    let polecat = |town: &mut Bench| {
+        town.act(|draft| agents::get_or_create(draft, rig_id, AgentRole::Polecat))
+            .unwrap()
+    };
+    let first = polecat(&mut town);
+    let agent_id = first.agent_id;
+    town.act(|draft| dispatch::request(draft, agent_id))
+        .unwrap();
+    town.act(|draft| agents::delete(draft, rig_id, agent_id))
+        .unwrap();
+    let second = polecat(&mut town);
+    assert_ne!(first.name, second.name);
+    town.act(|draft| removals::removed(draft, agent_id, Ok(())))
+        .unwrap();
+    town.act(|draft| agents::delete(draft, rig_id, second.agent_id))
+        .unwrap();
+    assert_eq!(first.name, polecat(&mut town).name);
+}
+
+#[test]
 fn a_worktree_that_a_new_agent_took_over_is_not_removed() {
     let mut town = Bench::new();
     let rig_id = town.rig_id;
@@ -270,7 +293,7 @@ fn a_worktree_that_a_new_agent_took_over_is_not_removed() {
     town.act(|draft| agents::delete(draft, rig_id, agent_id))
         .unwrap();
     let new = crate::town::command::NewAgent {
-        role: crate::model::AgentRole::Polecat,
+        role: AgentRole::Polecat,
         identity: "another@here".to_owned(),
         name,
     };
