@@ -84,7 +84,7 @@ mod tests {
         assert!(own.resident() > 1 << 20);
         assert!(own.peak() >= own.resident() / 2);
         let begin = own.cpu();
-        let limit = Instant::now() + Duration::from_secs(60);
+        let limit = Instant::now() + std::time::Duration::from_secs(60);
         while own.cpu() == begin {
             assert!(Instant::now() < limit, "processor time never grew");
             std::hint::black_box(vec![1u8; 1 << 16]);
