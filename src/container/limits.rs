@@ -28,6 +28,17 @@ pub struct Limits {
     pub model_wait: Duration,
 }
 
+/// The share of the time after which an agent server hangs that it, or a session, may be silent until
+/// it is asked, and that its answer may take.
+const HUNG_SHARE: u32 = 3;
+
+impl Limits {
+    /// How long an agent server or a session may be silent until it is asked, and its answer may take.
+    pub(super) fn silence(&self) -> Duration {
+        self.hung_after / HUNG_SHARE
+    }
+}
+
 /// Where there is no limit on memory: this share of the machine's.
 const MEMORY_SHARE: (u64, u64) = (3, 4);
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::model::{BeadId, BeadStatus, MailType, Priority};
 
-use super::catalogue::{Entry, Kind, MAIL_TYPES};
+use super::catalogue::{Entry, Kind, names};
 
 /// Arguments that fit their tool: every required one is there and each is of its kind.
 pub(super) struct Arguments(JsonObject);
@@ -117,13 +117,13 @@ fn misfit(kind: Kind, value: &Value) -> Option<String> {
         Kind::Priority => text.parse::<Priority>().err().map(|e| e.to_string()),
         Kind::MailType => mail_type(value)
             .is_none()
-            .then(|| "must be one of message, HELP, HANDOFF".to_owned()),
+            .then(|| format!("must be one of {}", names(MailType::FREE).join(", "))),
     }
 }
 
 fn mail_type(value: &Value) -> Option<MailType> {
     let named = value.as_str()?.trim().parse().ok();
-    named.filter(|mail_type| MAIL_TYPES.contains(mail_type))
+    named.filter(|mail_type| MailType::FREE.contains(mail_type))
 }
 
 fn bead_id(value: &Value) -> Option<BeadId> {

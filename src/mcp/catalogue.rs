@@ -53,8 +53,6 @@ const BRANCH_MAKERS: &[AgentRole] = &[AgentRole::Polecat, AgentRole::Refinery];
 const MAYOR: &[AgentRole] = &[AgentRole::Mayor];
 const REFINERY: &[AgentRole] = &[AgentRole::Refinery];
 const WATCHERS: &[AgentRole] = &[AgentRole::Mayor, AgentRole::Witness];
-/// The kinds of mail that agents may send; the others say that the town did something.
-pub(super) const MAIL_TYPES: &[MailType] = &[MailType::Message, MailType::Help, MailType::Handoff];
 
 /// Every tool, in the order in which models see them.
 pub(super) const TOOLS: &[Entry] = &[
@@ -430,7 +428,7 @@ impl Argument {
                 json!({"type": "string", "enum": names(Priority::ALL), "description": description})
             }
             Kind::MailType => {
-                json!({"type": "string", "enum": names(MAIL_TYPES), "description": description})
+                json!({"type": "string", "enum": names(MailType::FREE), "description": description})
             }
             // Anything is accepted, but some models' providers refuse a property without a type.
             Kind::Json => json!({"type": "object", "description": description}),
@@ -438,6 +436,6 @@ impl Argument {
     }
 }
 
-fn names<T: Display>(variants: &[T]) -> Vec<String> {
+pub(super) fn names<T: Display>(variants: &[T]) -> Vec<String> {
     variants.iter().map(T::to_string).collect()
 }

@@ -228,6 +228,11 @@ named_enum! {
     }
 }
 
+impl MailType {
+    /// What people and agents may send; every other type says that the town did something.
+    pub const FREE: &[Self] = &[Self::Message, Self::Help, Self::Handoff];
+}
+
 #[expect(
     clippy::derivable_impls,
     reason = "the macro that makes it has no default variant"

@@ -58,6 +58,8 @@ pub(super) struct Subscription {
     next: u64,
     /// Whether the client was told that it has caught up.
     live: bool,
+    /// Whether the last frames came from disk.
+    from_disk: bool,
     /// What was read from disk while the piece before it was written.
     ahead: Option<Box<Ahead>>,
 }
@@ -98,6 +100,7 @@ impl Subscription {
             waker,
             next,
             live: false,
+            from_disk: false,
             ahead: None,
         }
     }
@@ -125,7 +128,8 @@ impl Subscription {
         }
         metrics::EVENTS_DELIVERED.add(look.next.saturating_sub(self.next));
         self.next = look.next;
-        if !look.in_memory {
+        self.from_disk = !look.in_memory;
+        if self.from_disk {
             let slices = match ahead.filter(|ahead| ahead.from == self.next) {
                 Some(ahead) => ahead.slices,
                 None => self.log.read_from_disk(self.next, reach.disk_bytes).await?,
@@ -151,9 +155,9 @@ impl Subscription {
         Ok(Served::CaughtUp)
     }
 
-    /// Whether what comes next has to be read from disk.
+    /// Whether it was last read from disk for the client, so probably is next.
     pub(super) fn is_behind(&self) -> bool {
-        self.log.is_on_disk_only(self.next)
+        self.from_disk
     }
 
     /// Leave to read in large pieces; `None` while too many others do.
@@ -164,7 +168,7 @@ impl Subscription {
     /// Reads what will be wanted next, if it has to be read from disk, so that the disk and the
     /// socket work at the same time. The caller has leave to.
     pub(super) async fn read_ahead(&mut self) {
-        if !self.is_behind() {
+        if !self.log.is_on_disk_only(self.next) {
             return;
         }
         let read = self.log.read_from_disk(self.next, LARGE_BYTES / 2).await;

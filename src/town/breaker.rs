@@ -3,11 +3,11 @@
 
 use serde_json::json;
 
-use crate::model::{AgentId, BeadStatus, Breaker, Priority};
+use crate::model::{AgentId, Breaker, Priority};
 
 use super::draft::{Draft, Fact};
+use super::escalations;
 use super::refusal::Error;
-use super::{beads, escalations};
 
 /// What its escalation is about.
 const MATTER: &str = "breaker";
@@ -105,10 +105,7 @@ pub(super) fn close(draft: &mut Draft<'_>, reason: &str) -> Result<(), Error> {
         return Ok(());
     }
     fact(draft, "breaker.closed", reason);
-    match draft.escalation_about(MATTER)? {
-        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
-        None => Ok(()),
-    }
+    escalations::settle(draft, MATTER)
 }
 
 fn fact(draft: &mut Draft<'_>, event_type: &str, reason: &str) {

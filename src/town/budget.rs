@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::config::Budget;
-use crate::model::{BeadStatus, Priority, Scheduler, Timestamp, Usage};
+use crate::model::{Priority, Scheduler, Timestamp, Usage};
 
 use super::draft::{Draft, Fact};
+use super::escalations;
 use super::refusal::Error;
-use super::{beads, escalations};
 
 /// What its escalation is about.
 const MATTER: &str = "budget";
@@ -104,10 +104,7 @@ pub(super) fn free(draft: &mut Draft<'_>) -> Result<(), Error> {
     }
     draft.set_scheduler(notes);
     fact(draft, "budget.freed", "there is budget again");
-    match draft.escalation_about(MATTER)? {
-        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
-        None => Ok(()),
-    }
+    escalations::settle(draft, MATTER)
 }
 
 fn fact(draft: &mut Draft<'_>, event_type: &str, reason: &str) {

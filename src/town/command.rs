@@ -47,7 +47,8 @@ pub(super) enum Command {
     CheckMail(RigId, AgentId, Reply<Vec<Mail>>),
     Nudge(Option<RigId>, AgentId, NewNudge, Reply<Mail>),
     SubmitReview(RigId, NewReview, Reply<Bead>),
-    CompleteReview(RigId, BeadId, ReviewOutcome, Reply<()>),
+    /// What a person says of it, having looked at this commit.
+    CompleteReview(RigId, BeadId, ReviewOutcome, Option<String>, Reply<()>),
     /// What the agent that reviews a branch says of it; `None` is the one on its hook.
     JudgeReview(RigId, AgentId, Option<BeadId>, Judgement, Reply<()>),
     Escalate(Option<RigId>, Escalation, Reply<Bead>),
@@ -387,10 +388,6 @@ pub struct ReviewOutcome {
     pub message: String,
     /// The commit on the target branch.
     pub commit_sha: Option<String>,
-    /// The branch's commit that was looked at, where somebody decides; see [`Review::head_sha`].
-    ///
-    /// [`Review::head_sha`]: crate::model::Review::head_sha
-    pub head_sha: Option<String>,
 }
 
 /// What a reviewer has to say.

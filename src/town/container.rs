@@ -9,14 +9,14 @@ use serde_json::json;
 
 use crate::container::protocol::ContainerStats;
 use crate::container::{ContainerReport, LinkState};
-use crate::model::{BeadStatus, ContainerLife, ContainerState, Epoch, Priority};
+use crate::model::{ContainerLife, ContainerState, Epoch, Priority};
 
 use crate::storage::{ContainerKey, Tree};
 
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{beads, disk, escalations};
+use super::{disk, escalations};
 
 /// What the escalation of a container that can't be started is about.
 const MATTER: &str = "container";
@@ -74,10 +74,7 @@ pub(super) fn ready(draft: &mut Draft<'_>, epoch: Epoch) -> Result<(), Error> {
     life.retry_at = None;
     life.idle_since = Some(draft.now);
     set_state(draft, life, ContainerState::Ready, "it answers".to_owned());
-    match draft.escalation_about(MATTER)? {
-        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
-        None => Ok(()),
-    }
+    escalations::settle(draft, MATTER)
 }
 
 /// Nothing has needed the container for long: it is to save its agents' work and end.

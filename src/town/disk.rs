@@ -6,13 +6,13 @@ use serde_json::json;
 use crate::config::TownConfig;
 use crate::container::protocol::{ContainerDisk, Tidied};
 use crate::container::worktree_folder_name;
-use crate::model::{AgentId, BeadStatus, DiskUse, Priority, RigDiskUse, RigId, WorktreeUse};
+use crate::model::{AgentId, DiskUse, Priority, RigDiskUse, RigId, WorktreeUse};
 use crate::storage::DiskKey;
 
 use super::draft::{Draft, Fact};
 use super::effects::Effect;
+use super::escalations;
 use super::refusal::Error;
-use super::{beads, escalations};
 
 /// What its escalations are about.
 const MATTER: &str = "disk";
@@ -130,7 +130,7 @@ fn tidied_up(
     disk.last_error = None;
     disk.swept_at = Some(draft.now);
     disk.due_at = draft.now.after(draft.settings.backoff_max);
-    close_call(draft, MATTER_TIDY)?;
+    escalations::settle(draft, MATTER_TIDY)?;
     match over {
         Some(why) => hold(draft, disk, why),
         None => Ok(()),
@@ -230,14 +230,7 @@ pub(super) fn free(draft: &mut Draft<'_>) -> Result<(), Error> {
     disk.attempts = 0;
     draft.put(&DiskKey {}, &disk);
     fact(draft, "disk.freed", json!({"bytes": disk.bytes()}));
-    close_call(draft, MATTER)
-}
-
-fn close_call(draft: &mut Draft<'_>, matter: &str) -> Result<(), Error> {
-    match draft.escalation_about(matter)? {
-        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
-        None => Ok(()),
-    }
+    escalations::settle(draft, MATTER)
 }
 
 fn fact(draft: &mut Draft<'_>, event_type: &str, metadata: serde_json::Value) {

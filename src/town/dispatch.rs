@@ -356,9 +356,7 @@ const FOR_PERSONS: &[ExitKind] = &[
 /// need look at it any more.
 pub(super) fn works_again(draft: &mut Draft<'_>, rig_id: RigId) -> Result<(), Error> {
     for kind in FOR_PERSONS {
-        if let Some(open) = draft.escalation_about(&matter(*kind, Some(rig_id)))? {
-            beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None)?;
-        }
+        escalations::settle(draft, &matter(*kind, Some(rig_id)))?;
     }
     mayor::try_again(draft)
 }

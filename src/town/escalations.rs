@@ -81,6 +81,14 @@ pub(super) fn raise_beside(
     Ok(bead)
 }
 
+/// What people were called for has passed: the escalation about it is closed, if one is open.
+pub(super) fn settle(draft: &mut Draft<'_>, matter: &str) -> Result<(), Error> {
+    match draft.escalation_about(matter)? {
+        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
+        None => Ok(()),
+    }
+}
+
 /// Tells whom the severity names, and remembers when.
 fn tell(
     draft: &mut Draft<'_>,

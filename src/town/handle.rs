@@ -138,7 +138,7 @@ impl TownHandle {
         /// An agent's verdict on the branch that it reviews; `None` is the one on its hook.
         judge_review(rig_id: RigId, agent_id: AgentId, entry_id: Option<BeadId>, judgement: Judgement) -> () = JudgeReview;
         /// A person's word on a merge request.
-        complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome) -> () = CompleteReview;
+        complete_review(rig_id: RigId, entry_id: BeadId, outcome: ReviewOutcome, looked_at: Option<String>) -> () = CompleteReview;
         /// Raises an escalation.
         escalate(rig_id: Option<RigId>, escalation: Escalation) -> Bead = Escalate;
         /// Notes that a person has taken up an escalation.

@@ -180,7 +180,6 @@ pub(super) fn merged(draft: &mut Draft<'_>, merge: MergeReport) -> Result<(), Er
         status,
         message,
         commit_sha,
-        head_sha: None,
     };
     reviews::end(draft, review, outcome)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::model::{Agent, AgentRole, AgentStatus, BeadStatus, Priority};
+use crate::model::{Agent, AgentRole, AgentStatus, Priority};
 use crate::storage::{MailKey, MailUndelivered, RigKey, Tree};
 
 use super::command::CompletedStatus;
@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::mail::tells_in_session;
 use super::refusal::{Error, Refusal};
 use super::settings::TownSettings;
-use super::{agents, beads, container, escalations};
+use super::{agents, container, escalations};
 
 /// What its escalation is about.
 const MATTER: &str = "mayor";
@@ -100,10 +100,7 @@ pub(super) fn listened(draft: &mut Draft<'_>, mut mayor: Agent) -> Result<(), Er
     }
     mayor.dispatch.attempts = 0;
     draft.set_agent(mayor)?;
-    match draft.escalation_about(MATTER)? {
-        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
-        None => Ok(()),
-    }
+    escalations::settle(draft, MATTER)
 }
 
 /// Whether mail waits that is to be told to the mayor now. Mail that only informs starts no

@@ -3,12 +3,12 @@
 
 use serde_json::json;
 
-use crate::model::{AgentId, AgentStatus, BeadStatus, MailType, Priority};
+use crate::model::{AgentId, AgentStatus, MailType, Priority};
 
 use super::draft::Draft;
 use super::effects::Effect;
 use super::refusal::Error;
-use super::{agents, beads, escalations, mail};
+use super::{agents, escalations, mail};
 
 /// The subject of the mail that asks; older clients look for it.
 const CHECK_SUBJECT: &str = "GUPP_CHECK";
@@ -58,10 +58,7 @@ pub(super) fn stall(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Erro
 
 /// It shows life again, or its run has ended: nobody need look any more.
 pub(super) fn is_well(draft: &mut Draft<'_>, agent_id: AgentId) -> Result<(), Error> {
-    match draft.escalation_about(&matter(agent_id))? {
-        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
-        None => Ok(()),
-    }
+    escalations::settle(draft, &matter(agent_id))
 }
 
 fn matter(agent_id: AgentId) -> String {

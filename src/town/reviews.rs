@@ -106,7 +106,8 @@ pub(super) fn metadata_of(new: &NewReview, reworks: u32) -> serde_json::Value {
 /// but as long as nobody knows the commit that is to be approved, the container looks at the branch.
 pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
     let mut review = draft.review(entry_id)?;
-    if !waits_for_container(&review, draft.config()?.approval_needed()) {
+    let is_approved = review.approval >= draft.config()?.approval_needed();
+    if !waits_for_container(review.status, is_approved, review.head_sha.is_some()) {
         return Ok(());
     }
     close_call(draft, entry_id)?;
@@ -120,11 +121,11 @@ pub(super) fn start(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error
     Ok(())
 }
 
-/// Whether the container has to merge the branch, or to look at it.
-fn waits_for_container(review: &Review, needed: Approval) -> bool {
-    let is_approved = review.approval >= needed;
-    match review.status {
-        ReviewStatus::Pending => is_approved || review.head_sha.is_none(),
+/// Whether the container has to merge a merge request's branch, or to look at it because nobody knows
+/// its commit.
+pub(super) fn waits_for_container(status: ReviewStatus, is_approved: bool, is_known: bool) -> bool {
+    match status {
+        ReviewStatus::Pending => is_approved || !is_known,
         ReviewStatus::Waiting => is_approved,
         _ => false,
     }
@@ -140,7 +141,6 @@ pub(super) fn failed_try(draft: &mut Draft<'_>, review: Review, reason: &str) ->
         status: ReviewStatus::Failed,
         message: format!("{MERGE_ATTEMPTS_MAX} tries failed; the last one: {reason}"),
         commit_sha: None,
-        head_sha: None,
     };
     end(draft, review, outcome)
 }
@@ -169,17 +169,19 @@ fn requeue(draft: &mut Draft<'_>, mut review: Review, reason: &str) -> Result<()
 }
 
 /// What a person says of a merge request: `merged` approves it, and the town merges and proves it;
-/// `conflict` sends it back; `failed` ends it.
+/// `conflict` sends it back; `failed` ends it. `looked_at` is the branch's commit that the person saw,
+/// if that was said; see [`Review::head_sha`].
 pub(super) fn decide(
     draft: &mut Draft<'_>,
     rig_id: RigId,
     entry_id: BeadId,
     outcome: ReviewOutcome,
+    looked_at: Option<String>,
 ) -> Result<(), Error> {
     let review = open_review(draft, rig_id, entry_id)?;
     match outcome.status {
         ReviewStatus::Merged => {
-            refinery::approve_as_person(draft, review, outcome.message, outcome.head_sha)
+            refinery::approve_as_person(draft, review, outcome.message, looked_at)
         }
         ReviewStatus::Conflict if review.status == ReviewStatus::Rework => {
             Err(Refusal::ReviewElsewhere(entry_id, review.status.as_str()).into())
@@ -217,7 +219,6 @@ pub(super) fn end(
         status,
         message,
         commit_sha,
-        head_sha: _,
     } = outcome;
     let entry_id = review.entry_id;
     close_call(draft, entry_id)?;
@@ -345,10 +346,7 @@ fn set_withdrawn(draft: &mut Draft<'_>, mut review: Review, why: &str) -> Result
 
 /// A person need not look at the merge request any more.
 pub(super) fn close_call(draft: &mut Draft<'_>, entry_id: BeadId) -> Result<(), Error> {
-    match draft.escalation_about(&refinery::matter(entry_id))? {
-        Some(open) => beads::finish(draft, open.bead_id, BeadStatus::Closed, None, None),
-        None => Ok(()),
-    }
+    escalations::settle(draft, &refinery::matter(entry_id))
 }
 
 /// The merge request of a bead that is not finished.

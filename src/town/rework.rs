@@ -61,7 +61,6 @@ pub(super) fn send_back(
             status,
             message,
             commit_sha: None,
-            head_sha: None,
         };
         return reviews::end(draft, review, outcome);
     }

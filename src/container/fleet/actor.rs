@@ -130,6 +130,7 @@ impl Fleet {
             commands: commands.clone(),
             events: event_sender,
             hung_after: options.limits.hung_after,
+            silence: options.limits.silence(),
             spool: options.spool.clone(),
             lifecycle: options.lifecycle.clone(),
         };

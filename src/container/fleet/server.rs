@@ -25,10 +25,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Between two questions whether an agent server is there.
 const HEALTH_PAUSE: Duration = Duration::from_secs(1);
 
-/// The share of the time after which it hangs that it may be silent until it is asked, and that its
-/// answer may take.
-const SHARE: u32 = 3;
-
 /// How long an agent server may take to end by itself: 1.5 s were seen.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -76,6 +72,7 @@ pub(super) struct Launch {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) events: mpsc::Sender<(u64, StreamItem)>,
     pub(super) hung_after: Duration,
+    pub(super) silence: Duration,
     pub(super) spool: Spool,
     pub(super) lifecycle: Lifecycle,
 }
@@ -174,31 +171,32 @@ impl Launch {
 
     /// Hands events on until the stream breaks; says why. Reads no further while the spool is full.
     async fn hand_on(&self, running: &RunningServer, stream: &mut EventStream) -> Broken {
-        let (mut heard_at, share) = (Instant::now(), self.hung_after / SHARE);
+        let mut heard_at = Instant::now();
         loop {
             let waited = Instant::now();
             self.spool.room().await;
             heard_at += waited.elapsed();
-            let reason = match tokio::time::timeout(share.min(SILENCE_MAX), stream.next()).await {
-                Ok(Some(Ok(event))) => {
-                    heard_at = Instant::now();
-                    let item = (running.generation, StreamItem::Event(event));
-                    if self.events.send(item).await.is_ok() {
-                        continue;
+            let reason =
+                match tokio::time::timeout(self.silence.min(SILENCE_MAX), stream.next()).await {
+                    Ok(Some(Ok(event))) => {
+                        heard_at = Instant::now();
+                        let item = (running.generation, StreamItem::Event(event));
+                        if self.events.send(item).await.is_ok() {
+                            continue;
+                        }
+                        "the fleet ended".to_owned()
                     }
-                    "the fleet ended".to_owned()
-                }
-                Ok(Some(Err(error))) => Error::from(error).story(),
-                Ok(None) => "it ended".to_owned(),
-                Err(_) if heard_at.elapsed() >= SILENCE_MAX => {
-                    format!("no event within {} s", SILENCE_MAX.as_secs())
-                }
-                // The next heartbeat may be still to come.
-                Err(_) => match running.client().answers_within(share).await {
-                    Ok(()) => continue,
-                    Err(error) => Error::from(error).story(),
-                },
-            };
+                    Ok(Some(Err(error))) => Error::from(error).story(),
+                    Ok(None) => "it ended".to_owned(),
+                    Err(_) if heard_at.elapsed() >= SILENCE_MAX => {
+                        format!("no event within {} s", SILENCE_MAX.as_secs())
+                    }
+                    // The next heartbeat may be still to come.
+                    Err(_) => match running.client().answers_within(self.silence).await {
+                        Ok(()) => continue,
+                        Err(error) => Error::from(error).story(),
+                    },
+                };
             return Broken { reason, heard_at };
         }
     }
@@ -210,7 +208,7 @@ impl Launch {
         heard_at: Instant,
     ) -> Result<EventStream, crate::sdk::Error> {
         loop {
-            let opened = match client.answers_within(self.hung_after / SHARE).await {
+            let opened = match client.answers_within(self.silence).await {
                 Ok(()) => client.subscribe().await,
                 Err(error) => Err(error),
             };

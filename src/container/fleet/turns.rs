@@ -23,10 +23,6 @@ use crate::container::protocol::{AgentSetback, SetbackCause, message_type};
 /// An agent server that hangs has left so many questions in a row unanswered.
 const UNANSWERED_MAX: u32 = 3;
 
-/// The share of the time after which an agent server hangs that a session may be silent until it is
-/// asked about, and that an answer may take.
-const SHARE: u32 = 3;
-
 /// The agent server takes a prompt at once, but is slow to begin with the first one of a folder, and
 /// does not call it busy before. So one that shows nothing yet is asked about so many times later.
 const PROMPTED_SHARES: u32 = 4;
@@ -92,14 +88,10 @@ impl Agent {
 }
 
 impl Fleet {
-    fn share(&self) -> Duration {
-        self.options.limits.hung_after / SHARE
-    }
-
     /// When the next silent session is to be asked about.
     pub(super) fn turn_look_due(&self) -> Option<Instant> {
         self.running_server()?;
-        let share = self.share();
+        let share = self.options.limits.silence();
         let agents = self.agents.values();
         agents.filter_map(|agent| agent.look_due(share)).min()
     }
@@ -108,7 +100,7 @@ impl Fleet {
         let Some(server) = self.running_server() else {
             return;
         };
-        let share = self.share();
+        let share = self.options.limits.silence();
         for (agent_id, agent) in &mut self.agents {
             let is_due = agent.look_due(share).is_some_and(|due| due <= now);
             let Stage::Running(session) = &agent.stage else {

@@ -12,9 +12,6 @@ use crate::http::wire::WireMail;
 use crate::model::MailType;
 use crate::town::{NewMail, NewNudge};
 
-/// What people and agents may send; every other type says that the town did something.
-const FREE_TYPES: [MailType; 3] = [MailType::Message, MailType::Help, MailType::Handoff];
-
 /// A nudge that may wait for longer than a day is a mail.
 const NUDGE_TTL: std::ops::RangeInclusive<u64> = 1..=86_400;
 
@@ -34,7 +31,7 @@ pub(in crate::http) async fn send(context: Context) -> Reply {
     let body = fields.required_text("body", TEXT);
     let mail_type = fields.choice::<MailType>("mail_type").unwrap_or_default();
     fields.finish()?;
-    if !FREE_TYPES.contains(&mail_type) {
+    if !MailType::FREE.contains(&mail_type) {
         return Err(ApiError::invalid_field(
             "mail_type",
             "must be message, HELP or HANDOFF; the others are the town's own",

@@ -91,16 +91,13 @@ pub(in crate::http) async fn complete(context: Context) -> Reply {
             status,
             message,
             commit_sha,
-            head_sha,
         };
-        town.complete_review(rig_id, entry_id, outcome).await?;
+        town.complete_review(rig_id, entry_id, outcome, head_sha)
+            .await?;
     }
     ok(json!({"completed": true}))
 }
 
 fn entry_id(context: &Context) -> Result<BeadId, ApiError> {
-    context
-        .param("entry")
-        .and_then(|text| text.parse().ok())
-        .ok_or(ApiError::not_found("merge request"))
+    context.id("entry", "merge request")
 }

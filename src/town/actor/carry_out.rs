@@ -113,9 +113,9 @@ impl Actor {
             Command::SubmitReview(rig_id, new, reply) => {
                 self.apply(reply, |draft| reviews::submit(draft, rig_id, new))
             }
-            Command::CompleteReview(rig_id, entry_id, outcome, reply) => self
+            Command::CompleteReview(rig_id, entry_id, outcome, looked_at, reply) => self
                 .apply(reply, |draft| {
-                    reviews::decide(draft, rig_id, entry_id, outcome)
+                    reviews::decide(draft, rig_id, entry_id, outcome, looked_at)
                 }),
             Command::JudgeReview(rig_id, agent_id, entry_id, judgement, reply) => self
                 .apply(reply, |draft| {

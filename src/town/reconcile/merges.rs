@@ -10,6 +10,7 @@ use crate::container::protocol::text;
 use crate::model::{Approval, BeadId, Priority, Review, ReviewStatus, RigId, Timestamp};
 use crate::storage::{BeadKey, ReviewByStatus, ReviewKey, Tree};
 use crate::town::refusal::Error;
+use crate::town::reviews;
 
 use super::{Action, Planner, View};
 
@@ -71,12 +72,7 @@ impl ReviewSeen {
 
     /// Whether the container has to merge the branch, or to look at it.
     pub(super) fn waits_for_container(&self, needed: Approval) -> bool {
-        let is_approved = self.approval >= needed;
-        match self.status {
-            ReviewStatus::Pending => is_approved || !self.found,
-            ReviewStatus::Waiting => is_approved,
-            _ => false,
-        }
+        reviews::waits_for_container(self.status, self.approval >= needed, self.found)
     }
 }
 

@@ -94,7 +94,6 @@ fn it_lands_however_the_last_bead_ends() {
                 status: crate::model::ReviewStatus::Merged,
                 message: "ok".to_owned(),
                 commit_sha: None,
-                head_sha: None,
             };
             town.act(|draft| {
                 let review = reviews::open_review(draft, rig_id, entry_id)?;

@@ -181,11 +181,10 @@ impl Walk {
             status,
             message: "a person's word".to_owned(),
             commit_sha: None,
-            head_sha: None,
         };
         let _ = self
             .town
-            .act(|draft| reviews::decide(draft, rig_id, entry_id, outcome));
+            .act(|draft| reviews::decide(draft, rig_id, entry_id, outcome, None));
     }
 
     /// What the container says of a merge, asked for or not.

@@ -15,7 +15,6 @@ fn outcome(status: ReviewStatus) -> ReviewOutcome {
         status,
         message: "said so".to_owned(),
         commit_sha: None,
-        head_sha: None,
     }
 }
 
@@ -42,10 +41,10 @@ fn a_review_ends_once_and_takes_its_work_with_it() {
         let (rig_id, other) = (town.rig_id, town.other_rig_id);
         let (bead_id, entry_id) = town.in_review();
         let refused =
-            town.refused(|draft| reviews::decide(draft, other, entry_id, outcome(status)));
+            town.refused(|draft| reviews::decide(draft, other, entry_id, outcome(status), None));
         assert_eq!(refused, "ReviewNotFound", "another rig's");
         let refused =
-            town.refused(|draft| reviews::decide(draft, rig_id, bead_id, outcome(status)));
+            town.refused(|draft| reviews::decide(draft, rig_id, bead_id, outcome(status), None));
         assert_eq!(refused, "ReviewNotFound", "only merge requests");
         town.act(|draft| {
             let review = reviews::open_review(draft, rig_id, entry_id)?;
@@ -68,8 +67,8 @@ fn a_review_ends_once_and_takes_its_work_with_it() {
             "{status}"
         );
         for again in [Merged, Failed, ReviewStatus::Conflict] {
-            let refused =
-                town.refused(|draft| reviews::decide(draft, rig_id, entry_id, outcome(again)));
+            let refused = town
+                .refused(|draft| reviews::decide(draft, rig_id, entry_id, outcome(again), None));
             assert_eq!(refused, "ReviewFinished", "{status} then {again}");
         }
     }
@@ -81,7 +80,7 @@ fn a_persons_merged_closes_nothing_before_it_is_proven() {
     let mut town = Bench::new();
     let rig_id = town.rig_id;
     let (bead_id, entry_id) = town.in_review();
-    town.act(|draft| reviews::decide(draft, rig_id, entry_id, outcome(ReviewStatus::Merged)))
+    town.act(|draft| reviews::decide(draft, rig_id, entry_id, outcome(ReviewStatus::Merged), None))
         .unwrap();
     assert_eq!(town.bead(bead_id).status, BeadStatus::InProgress);
     town.act(|draft| reviews::start(draft, entry_id)).unwrap();
@@ -244,12 +243,8 @@ fn an_approval_counts_for_the_commit_that_it_was_given_for() {
     town.act(|draft| refinery::await_person(draft, entry_id))
         .unwrap();
     let approve = |town: &mut Bench, head: &str| {
-        let head_sha = Some(head.to_owned());
-        let word = ReviewOutcome {
-            head_sha,
-            ..outcome(Merged)
-        };
-        town.act(|draft| reviews::decide(draft, rig_id, entry_id, word))
+        let (word, looked_at) = (outcome(Merged), Some(head.to_owned()));
+        town.act(|draft| reviews::decide(draft, rig_id, entry_id, word, looked_at))
     };
     let refused = approve(&mut town, "another").unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::ReviewMoved(..))));
@@ -276,7 +271,7 @@ fn an_early_approval_is_for_the_commit_that_is_found_first() {
     let rig_id = town.rig_id;
     let (_, entry_id) = town.in_review();
     let word = outcome(ReviewStatus::Merged);
-    town.act(|draft| reviews::decide(draft, rig_id, entry_id, word))
+    town.act(|draft| reviews::decide(draft, rig_id, entry_id, word, None))
         .unwrap();
     town.act(|draft| reviews::start(draft, entry_id)).unwrap();
     found(&mut town, entry_id, "one");
@@ -300,7 +295,7 @@ fn the_mayor_hears_of_a_thing_once() {
     let (_, entry_id) = town.in_review();
     let author = town.act(|draft| draft.review(entry_id)).unwrap().agent_id;
     let failed = outcome(ReviewStatus::Failed);
-    town.act(|draft| reviews::decide(draft, rig_id, entry_id, failed))
+    town.act(|draft| reviews::decide(draft, rig_id, entry_id, failed, None))
         .unwrap();
     let heard = town.mailbox(mayor);
     assert_eq!(heard.len(), 1, "{heard:#?}");

@@ -124,11 +124,11 @@ pub(super) fn complete_review(simulation: &mut Simulation<'_>) {
         status: simulation.random.pick(&[Merged, Failed, Conflict]).unwrap(),
         message: "by hand".to_owned(),
         commit_sha: None,
-        head_sha: simulation.random.chance(5).then(|| "commit-0".to_owned()),
     };
+    let looked_at = (simulation.random).chance(5).then(|| "commit-0".to_owned());
     simulation.note(format!("review {} is {}", entry_id.short(), outcome.status));
     simulation.request("complete review", move |reply| {
-        Command::CompleteReview(rig_id, entry_id, outcome.clone(), reply)
+        Command::CompleteReview(rig_id, entry_id, outcome.clone(), looked_at.clone(), reply)
     });
 }
 
@@ -143,7 +143,6 @@ pub(in crate::town::tests::simulation) fn decide(
         status: (simulation.random).weighted(&[(7, Merged), (2, Conflict), (1, Failed)]),
         message: "a person's word".to_owned(),
         commit_sha: None,
-        head_sha: None,
     };
     simulation.note(format!(
         "a person says {} of {}",
@@ -151,7 +150,7 @@ pub(in crate::town::tests::simulation) fn decide(
         entry_id.short()
     ));
     simulation.request("complete review", move |reply| {
-        Command::CompleteReview(rig_id, entry_id, outcome.clone(), reply)
+        Command::CompleteReview(rig_id, entry_id, outcome.clone(), None, reply)
     });
 }
 
