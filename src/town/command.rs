@@ -109,9 +109,9 @@ pub(super) enum Command {
     TidyFailed(String),
     /// What a deleted agent left is gone, or not.
     Removed(AgentId, Result<(), String>),
-    /// The container has said whether it runs an agent.
-    Verified(AgentId),
-    /// It has not.
+    /// The container was asked, and the agent is at work, or its end is told soon.
+    FoundAtWork(AgentId),
+    /// The container did not say whether it runs the agent.
     VerifyFailed(AgentId, String),
     /// The server is stopping: take over what happens, start nothing.
     Quiesce,

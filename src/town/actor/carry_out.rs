@@ -201,8 +201,8 @@ impl Actor {
             Command::Removed(agent_id, outcome) => self.apply_own("removed agent", |draft| {
                 removals::removed(draft, agent_id, outcome)
             }),
-            Command::Verified(agent_id) => {
-                self.unverified.retain(|other| other.agent_id != agent_id);
+            Command::FoundAtWork(agent_id) => {
+                self.verified(agent_id);
                 false
             }
             Command::VerifyFailed(agent_id, reason) => self.verify_failed(agent_id, &reason),
@@ -222,6 +222,7 @@ impl Actor {
                 dispatch::deferred(draft, agent_id)
             }),
             Command::NotRunning(agent_id) => {
+                self.verified(agent_id);
                 self.apply_own("agent not running", |draft| {
                     match draft.find_agent(agent_id)? {
                         Some(agent) if agent.dispatch.requested_at.is_some() => {
@@ -246,6 +247,7 @@ impl Actor {
                 false
             }
             Command::FoundIdle(agent_id) => {
+                self.verified(agent_id);
                 self.apply_own("found idle", |draft| dispatch::found_idle(draft, agent_id))
             }
             Command::RemindDeferred(agent_id) => self.apply_own("deferred reminder", |draft| {
@@ -260,6 +262,11 @@ impl Actor {
                 reviews::running_failed(draft, entry_id, &reason)
             }),
         }
+    }
+
+    /// The container has said whether it runs the agent.
+    fn verified(&mut self, agent_id: AgentId) {
+        self.unverified.retain(|other| other.agent_id != agent_id);
     }
 
     /// Asked again after a pause, a few times; then its run counts as failed.

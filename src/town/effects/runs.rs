@@ -29,19 +29,19 @@ impl Runner {
     /// server that meant to give it.
     pub(super) async fn verify(&self, agent_id: AgentId) -> Result<(), EffectError> {
         let state = self.surroundings.container.agent_state(agent_id).await?;
-        self.commands.deliver(Command::Verified(agent_id)).await;
-        match state {
-            None => self.commands.deliver(Command::NotRunning(agent_id)).await,
+        let found = match state {
+            None => Command::NotRunning(agent_id),
             // What ended is an earlier run, so the container has not heard of this start. The end
             // of this one comes over the link.
             Some(state) if state.status.is_over() && !self.is_wanted_since(&state)? => {
-                self.commands.deliver(Command::NotRunning(agent_id)).await;
+                Command::NotRunning(agent_id)
             }
             Some(state) if state.status == AgentPhase::Running && !state.busy => {
-                self.commands.deliver(Command::FoundIdle(agent_id)).await;
+                Command::FoundIdle(agent_id)
             }
-            Some(_) => {}
-        }
+            Some(_) => Command::FoundAtWork(agent_id),
+        };
+        self.commands.deliver(found).await;
         Ok(())
     }
 

@@ -355,7 +355,7 @@ impl Simulation<'_> {
         match run.stage {
             Stage::Ended if is_older => Some(("not running", Command::NotRunning(agent_id))),
             Stage::Idle => Some(("found idle", Command::FoundIdle(agent_id))),
-            _ => None,
+            _ => Some(("found at work", Command::FoundAtWork(agent_id))),
         }
     }
 
