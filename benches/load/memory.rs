@@ -105,7 +105,11 @@ pub(crate) fn stalled(
     say(&format!("memory {case} ..."));
     need_files(count as u64 + 200)?;
     let process = local(server)?;
-    let place = Place::new(server, 1)?;
+    let place = Place::new(server, 2)?;
+    let small = [small_event()];
+    // As many events as are to pass, for nobody: the database's cache fills up with whatever is
+    // written, and what it takes is no subscriber's.
+    backfill::fill(server, &place, 1, events, &small)?;
     let progress = Arc::new(Progress::default());
     let mut crowd = Crowd::new(None, progress.clone())?;
     let agent = (0, place.agents[0].as_str());
@@ -113,8 +117,7 @@ pub(crate) fn stalled(
         crowd.subscribe(&server.address, &place.socket(), agent, None)?;
     }
     crowd.until_live(PATIENCE)?;
-    // The log, the tail and the database's cache are in use before anybody stalls.
-    let small = [small_event()];
+    // The log and the tail are in use before anybody stalls.
     backfill::fill(server, &place, 0, events / 10, &small)?;
     let first = (events / 10) as u64 * count as u64;
     crowd.until_delivered(first, PATIENCE)?;

@@ -4,8 +4,11 @@
 //! waits on [`Lifecycle::stopping`]; [`Lifecycle::drained`] then waits until all of them ended.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -17,6 +20,37 @@ pub struct Lifecycle {
     alive: mpsc::WeakSender<()>,
     keep: Arc<std::sync::Mutex<Option<mpsc::Sender<()>>>>,
     drained: Arc<tokio::sync::Mutex<mpsc::Receiver<()>>>,
+}
+
+pin_project! {
+    /// A task that says when it ended. An async block around it would hold it twice: as what it took in
+    /// and as what it waits for.
+    struct Task<F> {
+        name: &'static str,
+        guard: Option<mpsc::Sender<()>>,
+        #[pin]
+        task: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Task<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        ready!(this.task.poll(context));
+        this.guard.take();
+        tracing::trace!(task = this.name, "task ended");
+        Poll::Ready(())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that spawns"
+)]
+fn spawn<F: Future<Output = ()> + Send + 'static>(task: Task<F>) -> JoinHandle<()> {
+    tokio::spawn(task)
 }
 
 impl Default for Lifecycle {
@@ -44,15 +78,7 @@ impl Lifecycle {
         F: Future<Output = ()> + Send + 'static,
     {
         let guard = self.alive.upgrade();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one place that spawns"
-        )]
-        tokio::spawn(async move {
-            let _guard = guard;
-            task.await;
-            tracing::trace!(task = name, "task ended");
-        })
+        spawn(Task { name, guard, task })
     }
 
     /// Starts a task that nobody waits for at the end: it is cut off when the runtime stops.
@@ -60,14 +86,8 @@ impl Lifecycle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one place that spawns"
-        )]
-        tokio::spawn(async move {
-            task.await;
-            tracing::trace!(task = name, "task ended");
-        })
+        let guard = None;
+        spawn(Task { name, guard, task })
     }
 
     /// Asks everything to stop. Idempotent.

@@ -16,10 +16,11 @@ use crate::lifecycle::Lifecycle;
 use crate::storage;
 use crate::telemetry::metrics;
 
+use super::joining::Joiner;
 use super::message::{Message, MessageError};
 use super::patient::PatientReader;
 use super::protocol::{self, Invalid, Request};
-use super::signal::Signal;
+use super::signal::{Signal, Waker};
 use super::subscription::{Frames, Reach, Served, Subscription};
 use super::writer::{self, Outbox};
 
@@ -42,6 +43,8 @@ const LONG_WAIT: Duration = Duration::from_millis(100);
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// And has this long to answer.
 const PONG_TIMEOUT: Duration = Duration::from_secs(10);
+/// Times in a row that events go ahead of everything else that a connection waits for.
+const AHEAD_MAX: u32 = 16;
 /// Invalid messages in [`INVALID_WINDOW`] after which the socket is closed.
 const INVALID_MAX: u32 = 20;
 const INVALID_WINDOW: Duration = Duration::from_secs(60);
@@ -71,8 +74,8 @@ pub struct Options {
     pub town_id: String,
     /// A subscription from the beginning that the client need not ask for.
     pub subscribed: Option<Subject>,
-    /// How long the first event that is not sent may wait for others to share its write.
-    pub join_interval: Duration,
+    /// Lets events wait for others to share their write, if they may.
+    pub joiner: Option<Joiner>,
     /// How events are written.
     pub frames: Frames,
     /// Resolves when the client may not watch any more.
@@ -107,8 +110,13 @@ type Reading<R> =
 
 /// Serves one socket, whose handshake is done, until it ends. `reader` begins with what came
 /// behind the handshake.
-pub async fn serve<R, W, F>(reader: R, writer: W, feeds: F, options: Options, lifecycle: Lifecycle)
-where
+pub async fn serve<R, W, F>(
+    reader: R,
+    writer: W,
+    feeds: F,
+    mut options: Options,
+    lifecycle: Lifecycle,
+) where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send,
     F: Feeds,
@@ -119,6 +127,7 @@ where
         writer,
         feeds,
         signal: Arc::default(),
+        joiner: options.joiner.take(),
         out: Outbox::default(),
         subscriptions: HashMap::new(),
         tokens: HashMap::new(),
@@ -133,14 +142,6 @@ where
     connection.close(end).await;
 }
 
-/// Resolves at that moment; never if there is none.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn read<R: AsyncRead + Unpin + Send + 'static>(reader: PatientReader<R>) -> Reading<R> {
     Box::pin(reader.next())
 }
@@ -150,6 +151,7 @@ struct Connection<W, F> {
     writer: W,
     feeds: F,
     signal: Arc<Signal>,
+    joiner: Option<Joiner>,
     out: Outbox,
     subscriptions: HashMap<u64, Subscription>,
     tokens: HashMap<Subject, u64>,
@@ -177,22 +179,21 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
         {
             return end;
         }
-        let join_interval = options.join_interval;
         let mut stopping = pin!(lifecycle.stopping());
         // When the client is asked whether it is there. The timer is set anew only when it rings,
         // because messages come more often than that.
         let mut deadline = Instant::now() + PING_INTERVAL;
         let mut ring = pin!(tokio::time::sleep_until(deadline));
         let mut asked = false;
-        let mut joining = None;
+        let mut ahead = 0;
         loop {
-            if joining.is_none()
-                && let Err(end) = self.send().await
-            {
+            if let Err(end) = self.send().await {
                 return end;
             }
             tokio::select! {
                 biased;
+                // Mostly it is this, and to ask all the others costs as much as to send an event.
+                () = self.signal.woken(), if ahead < AHEAD_MAX && self.ready.is_empty() => ahead += 1,
                 () = &mut stopping => return End::Close(CLOSE_RESTARTING, "restarting"),
                 leave = &mut options.leave => return match leave {
                     Leave::NotAllowed => End::Close(CLOSE_NOT_ALLOWED, "no longer allowed"),
@@ -205,14 +206,9 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
                     if let Err(end) = self.receive(message).await {
                         return end;
                     }
-                    // Answers are not for joining.
-                    joining = None;
                 }
-                () = until(joining) => joining = None,
-                () = self.signal.woken(), if joining.is_none() && self.ready.is_empty() => {
-                    joining = (!join_interval.is_zero()).then(|| Instant::now() + join_interval);
-                }
-                () = std::future::ready(()), if joining.is_none() && !self.ready.is_empty() => {}
+                () = self.signal.woken(), if self.ready.is_empty() => ahead = 0,
+                () = std::future::ready(()), if !self.ready.is_empty() => {}
                 () = &mut ring => {
                     if Instant::now() >= deadline {
                         if asked {
@@ -391,8 +387,9 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             Ok(Some(log)) => {
                 let token = self.next_token;
                 self.next_token += 1;
+                let waker = Waker::new(self.signal.clone(), self.joiner.clone());
                 let subscription =
-                    Subscription::begin(log, &self.signal, token, after, epoch, &mut self.out);
+                    Subscription::begin(log, waker, token, after, epoch, &mut self.out);
                 self.subscriptions.insert(token, subscription);
                 self.tokens.insert(subject, token);
                 self.ready.push_back(token);

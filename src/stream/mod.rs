@@ -17,6 +17,7 @@
 //! event means.
 
 mod connection;
+mod joining;
 mod message;
 mod patient;
 mod protocol;
@@ -25,6 +26,7 @@ mod subscription;
 mod writer;
 
 pub use connection::{Feeds, Leave, Options, serve};
+pub use joining::Joiner;
 pub use message::{Message, MessageError, MessageReader};
 pub use subscription::Frames;
 pub use writer::{STALL_TIMEOUT, client_text_frame, close_frame};

@@ -10,7 +10,7 @@ use crate::storage;
 use crate::telemetry::metrics;
 
 use super::protocol;
-use super::signal::{Signal, Waker};
+use super::signal::Waker;
 use super::writer::Outbox;
 
 /// What is left to do after a subscription was served.
@@ -83,13 +83,13 @@ impl Subscription {
     /// Registers the cursor first and reads the position second, so that nothing is missed.
     pub(super) fn begin(
         log: Log,
-        signal: &Arc<Signal>,
+        waker: Waker,
         token: u64,
         after: Option<u64>,
         epoch: Option<Epoch>,
         out: &mut Outbox,
     ) -> Self {
-        let waker = Arc::new(Waker::new(signal.clone()));
+        let waker = Arc::new(waker);
         let watch = log.watch(waker.clone(), token);
         let position = log.position();
         let (next, recovered) = start(position, after, epoch);
@@ -274,9 +274,8 @@ mod tests {
             log.append(vec![event.clone(); 50]).await.unwrap();
         }
         let mut out = Outbox::default();
-        let signal = Arc::default();
-        let mut subscription =
-            Subscription::begin(log.clone(), &signal, 1, Some(0), None, &mut out);
+        let waker = Waker::new(Arc::default(), None);
+        let mut subscription = Subscription::begin(log.clone(), waker, 1, Some(0), None, &mut out);
         let (mut aheads, mut turns) = (0, 0);
         loop {
             let served = subscription.serve(&mut out, REACH, Frames::Shared).await;

@@ -106,6 +106,10 @@ impl Outbox {
         io: &mut (impl AsyncWrite + Unpin),
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        // Mostly it is one event, and one slice costs the system less than a list of one.
+        if let (1, Some(slice)) = (self.slices.len(), self.slices.front()) {
+            return Pin::new(io).poll_write(context, slice);
+        }
         let mut batch = [IoSlice::new(&[]); SLICES_MAX];
         let count = self.slices.len().min(SLICES_MAX);
         for (slot, slice) in batch.iter_mut().zip(&self.slices) {
