@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What was set up has this long to come to rest.
 const REST: Duration = Duration::from_millis(500);
 
+/// Rounds of writing at most until the database's own memory is taken for settled.
+const WARM_ROUNDS_MAX: usize = 8;
+
 /// Bytes of server memory for each of so many idle subscribers.
 pub(crate) fn idle(session: &Session, server: &Server, count: usize) -> Result<(Measurement, u64)> {
     let case = format!("{count} idle subscribers");
@@ -107,9 +110,16 @@ pub(crate) fn stalled(
     let process = local(server)?;
     let place = Place::new(server, 2)?;
     let small = [small_event()];
-    // As many events as are to pass, for nobody: the database's cache fills up with whatever is
-    // written, and what it takes is no subscriber's.
-    backfill::fill(server, &place, 1, events, &small)?;
+    // Events for nobody, until the database has what it takes for them: that is no subscriber's.
+    let mut known = process.resident();
+    for _ in 0..WARM_ROUNDS_MAX {
+        backfill::fill(server, &place, 1, events / 2, &small)?;
+        let now = process.resident();
+        if now < known + known / 20 {
+            break;
+        }
+        known = known.max(now);
+    }
     let progress = Arc::new(Progress::default());
     let mut crowd = Crowd::new(None, progress.clone())?;
     let agent = (0, place.agents[0].as_str());

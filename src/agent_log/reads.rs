@@ -43,6 +43,11 @@ impl Reads {
         self.turns.clone().acquire_owned().await.ok()
     }
 
+    /// Whether a reader that takes two turns would make others wait.
+    pub(super) fn is_busy(&self) -> bool {
+        self.turns.available_permits() < READS_MAX
+    }
+
     /// Leave for large reads; `None` while too many others have it.
     pub(super) fn large(&self) -> Option<LargeRead> {
         let permit = self.large.clone().try_acquire_owned().ok()?;

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use gastownd::lifecycle::Lifecycle;
 use gastownd::sdk::AgentServerKind;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::failures::{container_pid, send};
 use crate::main_job::scripted_town;
 use crate::support::agent_server;
 use crate::support::case::{Case, Slung, names, rehearsal};
@@ -121,12 +122,7 @@ async fn stopping_an_agent_saves_and_what_is_saved_twice_is_saved_once() {
 #[tokio::test]
 async fn a_container_that_is_told_to_end_cuts_off_who_does_not_answer_and_saves() {
     let stuck = Stuck::new(&[]).await;
-    let health = format!("{}/container/health", stuck.case.town);
-    let pid = stuck.case.server.get(&health).await["pid"]
-        .as_i64()
-        .unwrap();
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    send(container_pid(&stuck.case).await, Signal::TERM);
     let mut stuck = stuck.expect_saved().await;
     stuck.case.end().await;
 }
@@ -196,12 +192,7 @@ async fn an_agent_that_answers_commits_itself_and_no_reminder_is_spent() {
     );
     let case = Case::rehearsed(&["--container-drain-time", "60s"]).await;
     let mut stuck = Stuck::in_case(case, &body).await;
-    let health = format!("{}/container/health", stuck.case.town);
-    let pid = stuck.case.server.get(&health).await["pid"]
-        .as_i64()
-        .unwrap();
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    send(container_pid(&stuck.case).await, Signal::TERM);
     let own = |fact: &Value| fact["agent_id"] == stuck.bead.agent_id.as_str();
     let exited = stuck.case.facts.until("agent.exited", own).await;
     assert!(names(&exited["metadata"]["reason"], "drained"), "{exited}");
@@ -229,12 +220,7 @@ async fn the_real_opencode_is_cut_off_and_its_work_saved() {
     let arguments = [CUT_OFF_SOON, &program].concat();
     let case = Case::new(&arguments, scripted_town(kind, &model)).await;
     let stuck = Stuck::in_case(case, "SCENARIO:draft").await;
-    let health = format!("{}/container/health", stuck.case.town);
-    let pid = stuck.case.server.get(&health).await["pid"]
-        .as_i64()
-        .unwrap();
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    send(container_pid(&stuck.case).await, Signal::TERM);
     let mut stuck = stuck.expect_saved().await;
     stuck.case.end().await;
 }

@@ -12,6 +12,9 @@ use super::{Log, committer_ended};
 /// the disk.
 const READ_BYTES_MAX: usize = 512 << 10;
 
+/// A read of so many bytes is worth two threads.
+const HALVED_FROM: usize = 128 << 10;
+
 /// What a cursor saw of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -86,6 +89,9 @@ impl Log {
 
     /// As [`Log::read_from`], about `bytes_max` and not from memory.
     ///
+    /// A large piece is read as two at once, if nobody else needs the turn: to take the database's
+    /// pages apart is work for more than one processor.
+    ///
     /// # Errors
     /// If the database fails.
     pub async fn read_from_disk(
@@ -93,10 +99,46 @@ impl Log {
         from: u64,
         bytes_max: usize,
     ) -> Result<Vec<Slice>, storage::Error> {
+        if bytes_max < HALVED_FROM || self.0.shared.reads.is_busy() {
+            return self.read_piece(from, bytes_max, u64::MAX).await;
+        }
+        let middle = self.id_behind(from, bytes_max / 2);
+        // The first may be longer than was guessed; then the second begins within it.
+        let first = self.read_piece(from, bytes_max / 8 * 5, middle);
+        let second = self.read_piece(middle, bytes_max / 8 * 3, u64::MAX);
+        let (first, second) = tokio::join!(first, second);
+        let (mut slices, second) = (first?, second?);
+        for slice in second {
+            let next = slices.last().map(|last| last.last_id() + 1);
+            match next {
+                Some(next) if slice.first_id() == next => slices.push(slice),
+                // Both came upon it.
+                Some(next) if slice.last_id() < next => {}
+                // The first one ended too early.
+                _ => break,
+            }
+        }
+        Ok(slices)
+    }
+
+    /// About which event comes so many bytes behind `from`.
+    fn id_behind(&self, from: u64, bytes: usize) -> u64 {
+        let state = self.lock();
+        let each = (state.bytes_end / state.last_id.max(1)).max(1);
+        from + (bytes as u64 / each).max(1)
+    }
+
+    /// The segments from `from` to the one before which `end` is, or about `bytes_max`.
+    pub(super) async fn read_piece(
+        &self,
+        from: u64,
+        bytes_max: usize,
+        end: u64,
+    ) -> Result<Vec<Slice>, storage::Error> {
         let turn = self.0.shared.reads.turn().await;
         let log = self.clone();
         let reading = move || {
-            let read = log.read_disk(from, bytes_max);
+            let read = log.read_disk(from, bytes_max, end);
             // Also if nobody waits for it any more, because it can't be cut off.
             drop(turn);
             read
@@ -150,11 +192,16 @@ impl Log {
         Ok(holds.then(|| segment.slice_from(id)))
     }
 
-    fn read_disk(&self, from: u64, bytes_max: usize) -> Result<Vec<Slice>, storage::Error> {
+    fn read_disk(
+        &self,
+        from: u64,
+        bytes_max: usize,
+        end: u64,
+    ) -> Result<Vec<Slice>, storage::Error> {
         loop {
             let position = self.position();
             let start = from.max(position.first_id);
-            let slices = self.scan(start, position.last_id, bytes_max)?;
+            let slices = self.scan(start, position.last_id, bytes_max, end)?;
             if !slices.is_empty() || start > position.last_id || self.has_ended() {
                 return Ok(slices);
             }
@@ -168,13 +215,14 @@ impl Log {
         }
     }
 
-    /// The segments from `from` to `last_id`, as far as they follow on each other. Later ones may
-    /// be applied but not durable yet.
+    /// The segments from `from` to `last_id`, as far as they follow on each other and begin before
+    /// `end`. Later ones may be applied but not durable yet.
     fn scan(
         &self,
         from: u64,
         last_id: u64,
         bytes_max: usize,
+        end: u64,
     ) -> Result<Vec<Slice>, storage::Error> {
         let mut slices: Vec<Slice> = Vec::new();
         let (mut bytes, mut next) = (0, from);
@@ -182,7 +230,9 @@ impl Log {
             let (head, frames) = row?.into_parts();
             let segment = Segment::new(head, frames);
             let follows = segment.first_id() <= next && next <= segment.last_id();
-            if bytes >= bytes_max || segment.last_id() > last_id || !follows {
+            // The floor may be behind the end; then there is one all the same.
+            let is_enough = bytes >= bytes_max || (next >= end && !slices.is_empty());
+            if is_enough || segment.last_id() > last_id || !follows {
                 break;
             }
             bytes += segment.byte_len();

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::frame::EventView;
+use super::super::segment::Slice;
 use super::*;
 use crate::model::{AgentId, Timestamp};
 use crate::storage::{Database, TreeName};
@@ -270,4 +271,41 @@ async fn an_append_is_answered_although_the_committer_ends() {
         "the closing is no event"
     );
     assert!(log.append(vec![event("1", None)]).await.is_err());
+}
+
+/// Large reads are made of two, whose border is guessed from what events weigh on average: here that
+/// is wrong nearly everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_reads_are_contiguous_however_events_differ_in_size() {
+    const READ: usize = 160 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path());
+    let log = log(&database, AgentId::random()).await;
+    let lens = [10, 3_000, 200, 20_000, 50, 1_000];
+    let mut last = 0;
+    for len in lens.iter().cycle().take(24) {
+        let data = format!(r#""{}""#, "d".repeat(*len));
+        let count = (300_000 / len).min(400);
+        last += count as u64;
+        log.append(vec![event(&data, None); count]).await.unwrap();
+    }
+    let (mut from, mut longest) = (1, 0);
+    while from <= last {
+        let slices = log.read_from_disk(from, READ).await.unwrap();
+        assert_eq!(slices.first().unwrap().first_id(), from);
+        for pair in slices.windows(2) {
+            assert_eq!(pair[1].first_id(), pair[0].last_id() + 1);
+        }
+        let alone = log.read_piece(from, READ, u64::MAX).await.unwrap();
+        let bytes = |slices: &[Slice]| -> Vec<u8> {
+            slices.iter().flat_map(|slice| slice.bytes()).collect()
+        };
+        let (read, alone) = (bytes(&slices), bytes(&alone));
+        let len = read.len().min(alone.len());
+        assert_eq!(read[..len], alone[..len]);
+        longest = longest.max(read.len());
+        from += 97;
+    }
+    assert!(longest > READ / 8 * 6, "both halves were used: {longest}");
+    assert!(log.read_from_disk(last + 1, READ).await.unwrap().is_empty());
 }
