@@ -14,7 +14,7 @@ use crate::support::mark::Mark;
 use crate::support::scripted_model::ScriptedModel;
 
 /// A town whose agents speak the protocol and use a scripted model.
-fn town(kind: AgentServerKind, model: &ScriptedModel) -> Value {
+pub(crate) fn town(kind: AgentServerKind, model: &ScriptedModel) -> Value {
     json!({
         "agent_server": "acp",
         "acp": {"command": acp_command(kind)},

@@ -6,6 +6,7 @@ use gastownd::lifecycle::Lifecycle;
 use gastownd::sdk::AgentServerKind;
 use serde_json::{Value, json};
 
+use crate::acp;
 use crate::main_job::scripted_town;
 use crate::support::agent_server;
 use crate::support::case::{Case, ONE_TRY, names, rehearsal};
@@ -26,12 +27,22 @@ async fn a_bead_is_rehearsed_behind_walls() {
 
 #[tokio::test]
 async fn opencode_does_a_bead_behind_walls() {
+    does_a_bead_behind_walls(scripted_town).await;
+}
+
+#[tokio::test]
+async fn opencode_over_acp_does_a_bead_behind_walls() {
+    does_a_bead_behind_walls(acp::town).await;
+}
+
+async fn does_a_bead_behind_walls(config: impl Fn(AgentServerKind, &ScriptedModel) -> Value) {
     let kind = AgentServerKind::Opencode;
     let model = ScriptedModel::start(&Lifecycle::new()).await;
+    // It lies in no system folder, so this is what shows it to the container.
     let program = agent_server::program(kind).unwrap();
     let program = ["--agent-program", &program.to_string_lossy()];
     let arguments = [ONE_TRY, WALLED, &program].concat();
-    let mut case = Case::new(&arguments, scripted_town(kind, &model)).await;
+    let mut case = Case::new(&arguments, config(kind, &model)).await;
     let bead = case.sling("Greet people", "SCENARIO:polecat").await;
     case.expect_closed(&bead).await;
     assert_eq!(
