@@ -98,6 +98,31 @@ struct Flight {
     replies: Vec<(Reply, Appended)>,
 }
 
+/// The end of a flight. A committer that ends may drop what it was handed last: then the flight
+/// crashes, or whatever was queued behind it would wait for ever.
+struct Landing {
+    log: Log,
+    flight: Option<Flight>,
+}
+
+impl Landing {
+    fn end(mut self, outcome: Result<(), storage::Error>) {
+        match (self.flight.take(), outcome) {
+            (Some(flight), Ok(())) => self.log.land(flight),
+            (Some(flight), Err(error)) => self.log.crash(flight, &error),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            self.log.crash(flight, &committer_ended());
+        }
+    }
+}
+
 impl Log {
     /// Appends `events` in order, all or none; resolves when they are durable and published.
     ///
@@ -218,14 +243,14 @@ impl Log {
             self.crash(flight, &error);
             return;
         }
-        let log = self.clone();
-        let offered = self.0.tree.offer(
-            batch,
-            Box::new(move |outcome| match outcome {
-                Ok(()) => log.land(flight),
-                Err(error) => log.crash(flight, &error),
-            }),
-        );
+        let landing = Landing {
+            log: self.clone(),
+            flight: Some(flight),
+        };
+        let offered = self
+            .0
+            .tree
+            .offer(batch, Box::new(move |outcome| landing.end(outcome)));
         if let Err(refused) = offered {
             refused.tell();
         }
