@@ -128,23 +128,18 @@ impl Launch {
 
     fn watch(&self, running: Arc<RunningServer>, stream: EventStream) {
         let launch = self.clone();
-        let listened = running.clone();
-        let listener = self
-            .lifecycle
-            .spawn_detached("listen to the agent server", async move {
-                let reason = launch.listen(&listened, stream).await;
-                listened.server.stop(Duration::ZERO).await;
-                launch
-                    .tell(Command::ServerEnded(listened.generation, reason))
-                    .await;
-            });
-        let launch = self.clone();
         self.lifecycle
-            .spawn_detached("watch the agent server", async move {
-                let exit = running.server.exited().await;
-                listener.abort();
+            .spawn_detached("listen to the agent server", async move {
+                // Who ends a hanging program tells why, not how it ended.
+                let reason = tokio::select! {
+                    exit = running.server.exited() => exit.to_string(),
+                    reason = launch.listen(&running, stream) => {
+                        running.server.stop(Duration::ZERO).await;
+                        reason
+                    }
+                };
                 launch
-                    .tell(Command::ServerEnded(running.generation, exit.to_string()))
+                    .tell(Command::ServerEnded(running.generation, reason))
                     .await;
             });
     }
