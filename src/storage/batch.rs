@@ -7,8 +7,6 @@ use super::keys::Key;
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) writes: Vec<Write>,
-    /// Whether a crash may keep the first writes without the last.
-    pub(super) in_order: bool,
     /// Whether it is taken when the disk is nearly full.
     pub(super) frees: bool,
 }
@@ -26,12 +24,6 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Lets a crash keep the first writes without the last, which is much cheaper. For rows that make
-    /// sense without those behind them.
-    pub fn allow_prefix(&mut self) {
-        self.in_order = true;
     }
 
     /// An empty batch that will free space: it may use part of the reserve on a full disk.

@@ -3,8 +3,13 @@
 //! A flush costs much the same however many batches it is for, and sled wakes all of its own threads
 //! for each. So while several writers are at work, the thread waits a little for those that the
 //! last flush released (see [`Gathering`]); one writer alone never waits.
+//!
+//! Batches come in two kinds. An [`Applied`] one is in the engine already and is durable when that was
+//! flushed. One that goes [`Ahead`] is durable in the [journal] first and reaches the engine after
+//! that, which is much cheaper; only its rows can't be read before.
 
 mod group;
+mod journal;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,9 +24,11 @@ use crate::telemetry::{self, metrics};
 
 use super::Error;
 use super::space::Space;
-use super::trees::TreeState;
+use super::batch::Batch;
+use super::trees::{self, Tree, TreeState};
 
 use group::{Gathering, Group};
+use journal::{Found, Journal};
 
 /// Called from the committer's thread once a batch is durable, or can't become so.
 pub type OnDurable = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -74,12 +81,36 @@ enum Standing {
 /// Called from the committer's thread before its next flush.
 pub type Turn = Box<dyn FnOnce() + Send>;
 
+/// A batch that the engine has.
+pub(super) struct Applied {
+    pub(super) tree: Arc<TreeState>,
+    pub(super) number: u64,
+    pub(super) on_durable: OnDurable,
+}
+
+/// A batch that the engine gets once it is durable.
+pub(super) struct Ahead {
+    pub(super) tree: Tree,
+    pub(super) batch: Batch,
+    pub(super) number: u64,
+    pub(super) on_durable: OnDurable,
+}
+
+impl Ahead {
+    fn end(self, failure: Option<&str>) {
+        let outcome = match failure {
+            None => self.tree.carry_out(self.batch, self.number),
+            Some(reason) => Err(poisoned(reason)),
+        };
+        (self.on_durable)(outcome);
+    }
+}
+
 pub(super) enum Job {
-    Written {
-        tree: Arc<TreeState>,
-        number: u64,
-        on_durable: OnDurable,
-    },
+    Applied(Applied),
+    Ahead(Ahead),
+    /// Nothing is to be left in the journal.
+    EmptyJournal(Sender<Result<(), Error>>),
     /// What wants to write, and does it when the thread comes to it.
     Turn(Turn),
     Stop,
@@ -87,13 +118,13 @@ pub(super) enum Job {
 
 impl Committer {
     pub(super) fn start(db: sled::Db, path: &Path, space: Space) -> Result<Self, Error> {
-        let disk = Disk::open(db, path)?;
+        let mut disk = Disk::open(db, path)?;
         let (jobs, waiting) = mpsc::channel();
         let standing = Arc::new(watch::Sender::new(Standing::Open));
         let committing = standing.clone();
         let thread = std::thread::Builder::new()
             .name("committer".to_owned())
-            .spawn(move || run(|| disk.sync(), &waiting, &committing))
+            .spawn(move || run(&mut disk, &waiting, &committing))
             .map_err(|source| Error::Open {
                 path: path.to_owned(),
                 source,
@@ -108,24 +139,28 @@ impl Committer {
         })
     }
 
-    pub(super) fn queue(
-        &self,
-        tree: Arc<TreeState>,
-        number: u64,
-        on_durable: OnDurable,
-    ) -> Result<(), Refused> {
-        let job = Job::Written {
-            tree,
-            number,
-            on_durable,
-        };
-        let Err(mpsc::SendError(Job::Written { on_durable, .. })) = self.jobs.send(job) else {
+    /// Queues a batch.
+    pub(super) fn queue(&self, job: Job) -> Result<(), Refused> {
+        let Err(mpsc::SendError(job)) = self.jobs.send(job) else {
             return Ok(());
         };
-        self.poison("the committer has ended");
-        let reason = "the committer has ended".to_owned();
-        let error = Error::Poisoned { reason };
-        Err(Refused { error, on_durable })
+        let reason = "the committer has ended";
+        self.poison(reason);
+        match job {
+            Job::Applied(Applied { on_durable, .. }) | Job::Ahead(Ahead { on_durable, .. }) => {
+                let error = poisoned(reason);
+                Err(Refused { error, on_durable })
+            }
+            Job::EmptyJournal(_) | Job::Turn(_) | Job::Stop => Ok(()),
+        }
+    }
+
+    /// Makes everything durable in the engine itself, so that nothing of what was written so far is
+    /// carried out again at the next start; waits for that.
+    pub(super) fn empty_journal(&self) -> Result<(), Error> {
+        let (done, outcome) = mpsc::channel();
+        drop(self.jobs.send(Job::EmptyJournal(done)));
+        outcome.recv().unwrap_or_else(|_| self.check())
     }
 
     /// Calls `turn` from the committer's thread before its next flush. It is dropped where the
@@ -138,6 +173,11 @@ impl Committer {
     /// Room on the disk.
     pub(super) fn space(&self) -> &Space {
         &self.space
+    }
+
+    /// Bytes that the journal takes on the disk.
+    pub(super) fn journal_size(&self) -> u64 {
+        Journal::size(self.space.path())
     }
 
     /// Refuses all further writes; the first reason is kept.
@@ -218,12 +258,11 @@ impl Committer {
 
 impl Standing {
     fn check(&self) -> Result<(), Error> {
-        let reason = match self {
-            Self::Open => return Ok(()),
-            Self::Closed => "it is closed".to_owned(),
-            Self::Poisoned(reason) => reason.clone(),
-        };
-        Err(Error::Poisoned { reason })
+        match self {
+            Self::Open => Ok(()),
+            Self::Closed => Err(poisoned("it is closed")),
+            Self::Poisoned(reason) => Err(poisoned(reason)),
+        }
     }
 }
 
@@ -252,8 +291,25 @@ fn poison(standing: &watch::Sender<Standing>, reason: &str) {
     });
 }
 
+fn poisoned(reason: &str) -> Error {
+    let reason = reason.to_owned();
+    Error::Poisoned { reason }
+}
+
+/// Where batches become durable.
+trait Medium {
+    /// Makes the first of these durable, and as many of the others as go with it; how many.
+    fn write_ahead(&mut self, batches: &[Ahead]) -> Result<usize, Error>;
+
+    /// Makes everything durable that the engine has.
+    fn sync_engine(&mut self) -> Result<(), Error>;
+
+    /// The same, so that nothing of it is carried out again at the next start.
+    fn empty_journal(&mut self) -> Result<(), Error>;
+}
+
 fn run(
-    sync: impl Fn() -> Result<(), Error>,
+    medium: &mut impl Medium,
     waiting: &Receiver<Job>,
     standing: &Arc<watch::Sender<Standing>>,
 ) {
@@ -269,66 +325,140 @@ fn run(
         group.take_all(waiting);
         gathering.wait(&mut group, waiting);
         group.give_turns(waiting);
-        if group.written.is_empty() {
-            continue;
-        }
         let begun = Instant::now();
-        let failure = flush(&sync, standing);
-        gathering.flushed(group.written.len(), begun.elapsed());
-        metrics::COMMITS.observe(begun.elapsed());
-        if failure.is_none() {
-            metrics::BATCHES.add(group.written.len() as u64);
-        }
-        for (tree, number, on_durable) in group.written.drain(..) {
-            match &failure {
-                None => {
-                    tree.durable.send_replace(number);
-                    on_durable(Ok(()));
-                }
-                Some(reason) => on_durable(Err(Error::Poisoned {
-                    reason: reason.clone(),
-                })),
-            }
+        let batches = group.batches();
+        write_ahead(medium, &mut group, standing);
+        sync_engine(medium, &mut group, standing);
+        if batches > 0 {
+            gathering.flushed(batches, begun.elapsed());
+            metrics::COMMITS.observe(begun.elapsed());
         }
     }
 }
 
-/// Makes durable what was applied; why not, if that can't be done or must not be tried again.
-fn flush(
-    sync: impl Fn() -> Result<(), Error>,
+/// Makes the batches durable that the engine does not have yet, and gives them to it.
+fn write_ahead(
+    medium: &mut impl Medium,
+    group: &mut Group,
     standing: &watch::Sender<Standing>,
-) -> Option<String> {
-    if let Standing::Poisoned(reason) = &*standing.borrow() {
-        return Some(reason.clone());
+) {
+    while !group.ahead.is_empty() {
+        let written = attempt(standing, || medium.write_ahead(&group.ahead));
+        let (count, failure) = match written {
+            Ok(count) => (count, None),
+            Err(reason) => (group.ahead.len(), Some(reason)),
+        };
+        if failure.is_none() {
+            metrics::BATCHES.add(count as u64);
+        }
+        for batch in group.ahead.drain(..count) {
+            batch.end(failure.as_deref());
+        }
     }
-    let error = sync().err()?;
-    let reason = telemetry::chain(&error);
-    poison(standing, &reason);
-    Some(reason)
 }
+
+/// Makes durable what the engine has, if anybody waits for that.
+fn sync_engine(
+    medium: &mut impl Medium,
+    group: &mut Group,
+    standing: &watch::Sender<Standing>,
+) {
+    let outcome = if group.stopping || !group.journal_waiters.is_empty() {
+        attempt(standing, || medium.empty_journal())
+    } else if !group.applied.is_empty() {
+        attempt(standing, || medium.sync_engine())
+    } else {
+        return;
+    };
+    let told = || outcome.as_ref().copied().map_err(|reason| poisoned(reason));
+    if outcome.is_ok() {
+        metrics::BATCHES.add(group.applied.len() as u64);
+    }
+    for batch in group.applied.drain(..) {
+        if outcome.is_ok() {
+            batch.tree.durable.send_replace(batch.number);
+        }
+        (batch.on_durable)(told());
+    }
+    for waiter in group.journal_waiters.drain(..) {
+        // Who does not wait any more does not care.
+        let _ = waiter.send(told());
+    }
+}
+
+/// Writes; why not, if that can't be done or must not be tried again.
+fn attempt<T>(
+    standing: &watch::Sender<Standing>,
+    write: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, String> {
+    if let Standing::Poisoned(reason) = &*standing.borrow() {
+        return Err(reason.clone());
+    }
+    write().map_err(|error| {
+        let reason = telemetry::chain(&error);
+        poison(standing, &reason);
+        reason
+    })
+}
+
+/// Bytes of batches that one record of the journal holds, so that it is put together in bounded
+/// memory; a larger batch has a record of its own.
+const RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// After so many bytes in the journal the engine's file is synced as well, though nobody waits for
+/// that: sled uses space again when what was there has been written elsewhere, and takes that for
+/// durable too soon. It is sled's own unit of space.
+const UNSYNCED_BYTES_MAX: usize = 512 << 10;
 
 /// What has to be on disk before anybody is told.
 struct Disk {
     db: sled::Db,
     file: File,
+    journal: Journal,
+    /// Bytes that went to the journal since the engine's file was synced.
+    unsynced: usize,
     path: PathBuf,
 }
 
 impl Disk {
+    /// Carries out what the journal holds, and makes everything durable that a killed process left.
     fn open(db: sled::Db, path: &Path) -> Result<Self, Error> {
         let log = path.join("db");
         // A second descriptor of sled's log: syncing any descriptor syncs the inode.
         let file = File::open(&log).map_err(|source| Error::Open { path: log, source })?;
-        let disk = Self {
-            db,
-            file,
-            path: path.to_owned(),
-        };
-        disk.sync_everything().map_err(|source| Error::Sync {
+        let opening = |source| Error::Open {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let mut journal = Journal::open(path).map_err(opening)?;
+        while let Some(batches) = journal.read().map_err(opening)? {
+            for Found { tree, writes } in batches {
+                let tree = db.open_tree(tree)?;
+                trees::carry_out(&tree, writes)?;
+            }
+        }
+        let mut disk = Self {
+            db,
+            file,
+            journal,
+            unsynced: 0,
+            path: path.to_owned(),
+        };
+        let made = disk.sync_everything().and_then(|()| {
+            if disk.journal.is_new() {
+                return Ok(());
+            }
+            disk.journal.begin_anew()
+        });
+        made.map_err(|source| disk.unsyncable(source))?;
         Ok(disk)
+    }
+
+    fn unsyncable(&self, source: std::io::Error) -> Error {
+        Error::Sync {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     /// What a killed process wrote and did not sync is read back by the next one, which would show
@@ -348,17 +478,6 @@ impl Disk {
             File::open(folder)?.sync_all()?;
         }
         Ok(())
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        self.db.flush()?;
-        self.file
-            .sync_data()
-            .and_then(|()| self.sync_blobs())
-            .map_err(|source| Error::Sync {
-                path: self.path.clone(),
-                source,
-            })
     }
 
     /// sled puts pages that are too large into files that it does not sync. Values are kept too
@@ -392,12 +511,75 @@ impl Disk {
     }
 }
 
+impl Medium for Disk {
+    fn sync_engine(&mut self) -> Result<(), Error> {
+        self.db.flush()?;
+        self.unsynced = 0;
+        self.file
+            .sync_data()
+            .and_then(|()| self.sync_blobs())
+            .map_err(|source| self.unsyncable(source))
+    }
+
+    fn empty_journal(&mut self) -> Result<(), Error> {
+        self.sync_engine()?;
+        if self.journal.is_empty() {
+            return Ok(());
+        }
+        self.journal
+            .begin_anew()
+            .map_err(|source| self.unsyncable(source))
+    }
+
+    fn write_ahead(&mut self, batches: &[Ahead]) -> Result<usize, Error> {
+        if self.journal.is_full() {
+            self.empty_journal()?;
+        }
+        if self.unsynced >= UNSYNCED_BYTES_MAX {
+            self.unsynced = 0;
+            self.file
+                .sync_data()
+                .map_err(|source| self.unsyncable(source))?;
+        }
+        let mut count = 0;
+        for Ahead { tree, batch, .. } in batches {
+            if count > 0 && self.journal.record_len() + batch.byte_len() > RECORD_BYTES_MAX {
+                break;
+            }
+            self.journal.push(tree.name(), &batch.writes);
+            count += 1;
+        }
+        self.unsynced += self.journal.record_len();
+        self.journal
+            .write()
+            .map_err(|source| self.unsyncable(source))?;
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
     use std::io;
 
     use super::*;
+
+    /// A disk that does what it is told to.
+    struct Scripted<F>(F);
+
+    impl<F: FnMut() -> Result<(), Error>> Medium for Scripted<F> {
+        fn write_ahead(&mut self, batches: &[Ahead]) -> Result<usize, Error> {
+            (self.0)().map(|()| batches.len())
+        }
+
+        fn sync_engine(&mut self) -> Result<(), Error> {
+            (self.0)()
+        }
+
+        fn empty_journal(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
 
     /// After a failed sync the kernel may say of the next one that it went well, although what the
     /// first was to write is lost.
@@ -416,12 +598,12 @@ mod tests {
                 }
             });
             let tree = tree.clone();
-            let job = Job::Written {
+            let batch = Applied {
                 tree,
                 number,
                 on_durable,
             };
-            jobs.send(job).unwrap();
+            jobs.send(Job::Applied(batch)).unwrap();
         };
         queue(1);
         let sync = || {
@@ -435,7 +617,7 @@ mod tests {
             Ok(())
         };
         let standing = Arc::new(watch::Sender::new(Standing::Open));
-        run(sync, &waiting, &standing);
+        run(&mut Scripted(sync), &waiting, &standing);
         let results: Vec<_> = told.try_iter().collect();
         let [Ok(()), Err(second), Err(third)] = &results[..] else {
             panic!("only the first is durable: {results:?}");
@@ -458,11 +640,11 @@ mod tests {
         let tree: Arc<TreeState> = Arc::default();
         let written = |number: u64| {
             let (tree, outcomes) = (tree.clone(), outcomes.clone());
-            Job::Written {
+            Job::Applied(Applied {
                 tree,
                 number,
                 on_durable: Box::new(move |result| outcomes.send((number, result)).unwrap()),
-            }
+            })
         };
         jobs.send(written(1)).unwrap();
         let (job, queue) = (written(2), jobs.clone());
@@ -475,7 +657,7 @@ mod tests {
             Ok(())
         };
         let standing = Arc::new(watch::Sender::new(Standing::Open));
-        run(sync, &waiting, &standing);
+        run(&mut Scripted(sync), &waiting, &standing);
         let done: Vec<_> = told.try_iter().map(|(number, _)| number).collect();
         assert_eq!((done, syncs.get()), (vec![1, 2], 1));
         assert_eq!(*tree.durable.borrow(), 2);

@@ -18,7 +18,8 @@ use super::{Batch, Error};
 /// - 1: the first.
 /// - 2: rows of layout 2, and indexes that are made when a town is opened.
 /// - 3 and 4: rows of the layouts of these numbers.
-const FORMAT_VERSION: u32 = 4;
+/// - 5: the newest events may be in the journal only.
+const FORMAT_VERSION: u32 = 5;
 const PROGRAM: &str = "gastownd";
 const LOCK_FILE: &str = "gastownd.lock";
 const DATABASE_DIR: &str = "database";
@@ -161,6 +162,7 @@ impl Database {
         }
         let tree = Tree::new(
             self.0.db.open_tree(name.to_string().as_bytes())?,
+            name.order(),
             self.0.committer.clone(),
         );
         trees.insert(name, tree.clone());
@@ -194,7 +196,7 @@ impl Database {
     }
 
     /// Removes a tree with everything in it; its space is used again. Who still holds it can't
-    /// write to it any more. It may be there again after a crash in the next moments: what says
+    /// write to it any more. It may be there again after a crash before this returns: what says
     /// that it is not wanted must be durable before. It takes time in proportion to the tree's size,
     /// so it is nothing for a runtime's thread; nobody may open a tree of this name meanwhile.
     ///
@@ -206,7 +208,8 @@ impl Database {
             tree.retire();
         }
         self.0.db.drop_tree(name.to_string().as_bytes())?;
-        Ok(())
+        // What the journal has of it would make it anew at the next start.
+        self.0.committer.empty_journal()
     }
 
     /// Forgets a tree that nobody holds any more; it is opened again when it is asked for.
@@ -246,7 +249,7 @@ impl Database {
     /// # Errors
     /// If the engine fails.
     pub fn size_on_disk(&self) -> Result<u64, Error> {
-        Ok(self.0.db.size_on_disk()?)
+        Ok(self.0.db.size_on_disk()? + self.0.committer.journal_size())
     }
 
     /// Resolves when the database has stopped taking writes after a failure.

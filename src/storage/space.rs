@@ -43,6 +43,11 @@ impl Space {
         }
     }
 
+    /// The database's folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes room for a batch of so many rows and bytes.
     ///
     /// # Errors

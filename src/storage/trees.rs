@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use crate::model::{AgentId, TownId};
 use crate::telemetry;
 
-use super::batch::Batch;
+use super::batch::{Batch, Write};
 use super::chunks::Value;
-use super::committer::{Committer, OnDurable, Refused, Turn};
+use super::committer::{Ahead, Applied, Committer, Job, OnDurable, Refused, Turn};
 use super::keys::{Key, Prefix};
 use super::{Error, chunks, codec};
 
@@ -27,6 +27,15 @@ pub enum TreeName {
 }
 
 impl TreeName {
+    /// When this tree's batches are applied.
+    pub(super) const fn order(self) -> Order {
+        match self {
+            Self::Meta | Self::Town(_) => Order::AppliedFirst,
+            // An event is not read before it is durable, so that it can be made durable the cheap way.
+            Self::Agent(_) => Order::JournalFirst,
+        }
+    }
+
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
         if name == "meta" {
@@ -57,12 +66,23 @@ thread_local! {
     pub(crate) static ROWS_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
+/// When the batches of a tree are applied. It is the same for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// At once, so that the next reader sees them; they are durable with the engine's next flush.
+    AppliedFirst,
+    /// When the journal has made them durable.
+    JournalFirst,
+}
+
 /// One tree; cheap to clone.
 #[derive(Clone)]
 pub struct Tree(Arc<Inner>);
 
 struct Inner {
     tree: sled::Tree,
+    name: String,
+    order: Order,
     committer: Committer,
     state: Arc<TreeState>,
     /// Held while a batch is applied, so that numbers, application and queueing have one order.
@@ -83,19 +103,29 @@ pub(super) struct TreeState {
     pub(super) durable: watch::Sender<u64>,
 }
 
+impl TreeState {
+    /// The next batch's number.
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tree")
-            .field("name", &self.0.tree.name())
+            .field("name", &self.0.name)
             .finish_non_exhaustive()
     }
 }
 
 impl Tree {
-    pub(super) fn new(tree: sled::Tree, committer: Committer) -> Self {
+    pub(super) fn new(tree: sled::Tree, order: Order, committer: Committer) -> Self {
         let state = Arc::default();
+        let name = String::from_utf8_lossy(&tree.name()).into_owned();
         Self(Arc::new(Inner {
             tree,
+            name,
+            order,
             committer,
             state,
             write: Mutex::new(Life::Kept),
@@ -185,12 +215,12 @@ impl Tree {
             .transpose()
     }
 
-    /// Applies `batch` at once (readers may see it) and calls `on_durable` from the committer's
-    /// thread when it is on disk, or when it can't be. Batches of one tree become durable in the
-    /// order of these calls.
+    /// Writes `batch` and calls `on_durable` from the committer's thread when it is on disk, or when
+    /// it can't be. Batches of one tree become durable in the order of these calls. Those of an event
+    /// log can be read when they are durable, all others at once.
     ///
     /// # Errors
-    /// If the batch could not be applied; then `on_durable` is dropped and nothing was written.
+    /// If the batch could not be taken; then `on_durable` is dropped and nothing was written.
     pub fn commit(&self, batch: Batch, on_durable: OnDurable) -> Result<(), Error> {
         self.offer(batch, on_durable)
             .map_err(|refused| refused.error)
@@ -200,17 +230,52 @@ impl Tree {
     /// why.
     ///
     /// # Errors
-    /// If the batch could not be applied; then nothing was written.
+    /// If the batch could not be taken; then nothing was written.
     pub fn offer(&self, batch: Batch, on_durable: OnDurable) -> Result<(), Refused> {
-        let life = self.0.lock();
-        let _watch = self.0.committer.poison_on_panic("a write");
-        match self.0.apply(*life, batch) {
-            Ok(number) => self
-                .0
-                .committer
-                .queue(self.0.state.clone(), number, on_durable),
-            Err(error) => Err(Refused { error, on_durable }),
+        let inner = &self.0;
+        let life = inner.lock();
+        let _watch = inner.committer.poison_on_panic("a write");
+        let job = match (inner.admit(*life, &batch), inner.order) {
+            (Err(error), _) => return Err(Refused { error, on_durable }),
+            (Ok(()), Order::JournalFirst) => Job::Ahead(Ahead {
+                tree: self.clone(),
+                number: inner.state.begin(),
+                batch,
+                on_durable,
+            }),
+            (Ok(()), Order::AppliedFirst) => match inner.apply(batch) {
+                Err(error) => return Err(Refused { error, on_durable }),
+                Ok(number) => Job::Applied(Applied {
+                    tree: inner.state.clone(),
+                    number,
+                    on_durable,
+                }),
+            },
+        };
+        inner.committer.queue(job)
+    }
+
+    /// Applies a batch that the journal has.
+    ///
+    /// # Errors
+    /// If the tree was removed meanwhile, or the engine fails.
+    pub(super) fn carry_out(&self, batch: Batch, number: u64) -> Result<(), Error> {
+        let inner = &self.0;
+        let life = inner.lock();
+        let outcome = match *life {
+            Life::Removed => Err(inner.removed()),
+            Life::Kept => carry_out(&inner.tree, batch.writes),
+        };
+        if let Err(error @ Error::Engine(_)) = &outcome {
+            inner.committer.poison(&telemetry::chain(error));
         }
+        inner.state.durable.send_replace(number);
+        outcome
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
     }
 
     /// Calls `turn` from the committer's thread before its next flush, so that writers that can wait
@@ -265,24 +330,23 @@ impl Inner {
         self.write.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies a batch with writers kept out; its number.
-    fn apply(&self, life: Life, batch: Batch) -> Result<u64, Error> {
+    /// Whether a batch can be written now.
+    fn admit(&self, life: Life, batch: &Batch) -> Result<(), Error> {
         self.committer.check()?;
         if life == Life::Removed {
             return Err(self.removed());
         }
+        let (rows, bytes) = (batch.writes.len(), batch.byte_len());
+        self.committer.space().take(rows, bytes, batch.frees)
+    }
+
+    /// Applies a batch with writers kept out; its number.
+    fn apply(&self, batch: Batch) -> Result<u64, Error> {
         #[cfg(test)]
         self.note_changes(&batch)?;
-        let (rows, bytes) = (batch.writes.len(), batch.byte_len());
-        self.committer.space().take(rows, bytes, batch.frees)?;
-        let mut staged = Vec::with_capacity(rows);
-        for write in batch.writes {
-            chunks::stage(&self.tree, write, &mut staged)?;
-        }
-        // The chunks of a split value belong together, whatever the batch allows.
-        let apart = staged.len() <= 1 || (batch.in_order && staged.len() == rows);
-        let number = self.state.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Err(error) = write(&self.tree, staged, apart) {
+        let rows = staged(&self.tree, batch.writes)?;
+        let number = self.state.begin();
+        if let Err(error) = write(&self.tree, rows) {
             self.committer.poison(&telemetry::chain(&error));
             return Err(error.into());
         }
@@ -290,7 +354,7 @@ impl Inner {
     }
 
     fn removed(&self) -> Error {
-        let tree = String::from_utf8_lossy(&self.tree.name()).into_owned();
+        let tree = self.name.clone();
         Error::Removed { tree }
     }
 
@@ -332,19 +396,19 @@ impl Inner {
     }
 }
 
-/// Writes rows, one by one or all at once. sled writes a batch to its log as two pieces of its own,
-/// and waits for the disk after each; single rows share a piece with everything else that comes
-/// before the next flush. A log is recovered up to some row and never with a gap, so that of single
-/// rows the first ones survive a crash.
-fn write(tree: &sled::Tree, rows: Vec<chunks::Row>, apart: bool) -> Result<(), sled::Error> {
-    if apart {
-        for (key, value) in rows {
-            match value {
-                Some(value) => tree.insert(key, value)?,
-                None => tree.remove(key)?,
-            };
-        }
-        return Ok(());
+fn staged(tree: &sled::Tree, writes: Vec<Write>) -> Result<Vec<chunks::Row>, Error> {
+    let mut rows = Vec::with_capacity(writes.len());
+    for write in writes {
+        chunks::stage(tree, write, &mut rows)?;
+    }
+    Ok(rows)
+}
+
+/// Writes rows all at once. sled writes a batch to its log as two pieces of its own, and waits for
+/// the disk after each; a single row needs neither.
+fn write(tree: &sled::Tree, rows: Vec<chunks::Row>) -> Result<(), sled::Error> {
+    if rows.len() <= 1 {
+        return write_apart(tree, rows);
     }
     let mut batch = sled::Batch::default();
     for (key, value) in rows {
@@ -354,6 +418,23 @@ fn write(tree: &sled::Tree, rows: Vec<chunks::Row>, apart: bool) -> Result<(), s
         }
     }
     tree.apply_batch(batch)
+}
+
+fn write_apart(tree: &sled::Tree, rows: Vec<chunks::Row>) -> Result<(), sled::Error> {
+    for (key, value) in rows {
+        match value {
+            Some(value) => tree.insert(key, value)?,
+            None => tree.remove(key)?,
+        };
+    }
+    Ok(())
+}
+
+/// Applies what the journal has. A crash may keep the first rows without the last: then the journal
+/// has all of them.
+pub(super) fn carry_out(tree: &sled::Tree, writes: Vec<Write>) -> Result<(), Error> {
+    let rows = staged(tree, writes)?;
+    Ok(write_apart(tree, rows)?)
 }
 
 type SledRow = Result<(sled::IVec, sled::IVec), sled::Error>;

@@ -5,7 +5,7 @@
 //! ended on an earlier line than another began happened before it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The calls that matter: writes to the database, its syncs, and everything that sends.
@@ -105,17 +105,16 @@ impl Trace {
         Self { calls }
     }
 
-    /// Whether between the write to the database file and the first showing of it there was a whole
-    /// successful sync of that file; if not, why.
-    pub(crate) fn check(&self, database: &Path, claim: &Claim) -> Result<(), String> {
-        let database = database.to_string_lossy();
-        let on_database = |call: &&Call, name: &str| call.name == name && call.target == database;
+    /// Whether between the first write to one of the database's files and the first showing of it
+    /// there was a whole successful sync of that file; if not, why.
+    pub(crate) fn check(&self, files: &[PathBuf], claim: &Claim) -> Result<(), String> {
         let write = self
             .calls
             .iter()
-            .filter(|call| on_database(call, "pwrite64"))
+            .filter(|call| call.name == "pwrite64")
+            .filter(|call| files.iter().any(|file| call.target == file.to_string_lossy()))
             .find(|call| call.arguments.contains(&claim.written))
-            .ok_or(format!("{claim:?} was never written to {database}"))?;
+            .ok_or(format!("{claim:?} was never written to {files:?}"))?;
         let (written, count) = write
             .end
             .ok_or(format!("{claim:?}: the write never ended"))?;
@@ -131,7 +130,8 @@ impl Trace {
         let durable = self
             .calls
             .iter()
-            .filter(|call| on_database(call, "fdatasync") && call.begin > written)
+            .filter(|call| call.name == "fdatasync" && call.target == write.target)
+            .filter(|call| call.begin > written)
             .filter_map(|call| call.end)
             .find(|(_, result)| *result == 0)
             .ok_or(format!("{claim:?} was never synced"))?
@@ -192,9 +192,10 @@ mod tests {
     #[track_caller]
     fn check(lines: &[&str], expected: Result<(), &str>) {
         let trace = Trace::read(&lines.join("\n"));
+        let files = ["/d/db", "/d/journal"].map(PathBuf::from);
         for shown in [Shown::ToPort(555), Shown::Carrying("my-mark".to_owned())] {
             let written = "my-mark".to_owned();
-            let outcome = trace.check(Path::new("/d/db"), &Claim { written, shown });
+            let outcome = trace.check(&files, &Claim { written, shown });
             match expected {
                 Ok(()) => assert_eq!(outcome, Ok(())),
                 Err(why) => assert!(
@@ -223,6 +224,14 @@ mod tests {
         check(&halves, Ok(()));
     }
 
+    /// What is in the journal and synced there reaches the engine when it likes.
+    #[test]
+    fn the_first_write_counts() {
+        let (write, sync) = (WRITE.replace("db", "journal"), SYNC.replace("db", "journal"));
+        check(&[&write, &sync, WRITE, REPLY, FRAME], Ok(()));
+        check(&[&write, WRITE, SYNC, REPLY, FRAME], Err("was never synced"));
+    }
+
     #[test]
     fn what_is_shown_too_early_is_found() {
         let shown = Err("was shown on line");
@@ -247,8 +256,10 @@ mod tests {
         check(&[SYNC, WRITE, REPLY, FRAME], never);
         let failed = "7 1.1 fdatasync(10</d/db>) = -1 EIO (Input/output error)";
         check(&[WRITE, failed, REPLY, FRAME], never);
-        let other = "7 1.1 fdatasync(10</d/other>) = 0";
-        check(&[WRITE, other, REPLY, FRAME], never);
+        for other in ["other", "journal"] {
+            let other = format!("7 1.1 fdatasync(10</d/{other}>) = 0");
+            check(&[WRITE, &other, REPLY, FRAME], never);
+        }
         check(&[SYNC, REPLY, FRAME], Err("was never written"));
         check(&[WRITE, SYNC], Err("was never shown"));
         let refused = r#"7 1.0 pwrite64(9</d/db>, "my-mark", 7, 0) = -1 EIO (Input/output error)"#;

@@ -54,7 +54,17 @@ pub enum AppendError {
     KeyReused,
     /// The database failed, or its disk is full.
     #[error("the event log could not be written")]
-    Storage(#[from] storage::Error),
+    Storage(#[source] storage::Error),
+}
+
+impl From<storage::Error> for AppendError {
+    fn from(error: storage::Error) -> Self {
+        match error {
+            // It was deleted while the append was under way.
+            storage::Error::Removed { .. } => Self::Ended,
+            error => Self::Storage(error),
+        }
+    }
 }
 
 /// What waits for the next commit.
@@ -269,7 +279,6 @@ impl Log {
             return None;
         }
         let link_before = state.link;
-        let mut relayed = true;
         let mut stage = Stage::begin(&self.0.subject_fields, &state);
         let mut replies = Vec::with_capacity(pending.len());
         for Pending {
@@ -292,7 +301,6 @@ impl Log {
             let first_id = stage.next_id;
             for event in &events {
                 if state.is_fresh(event) {
-                    relayed &= event.link.is_some();
                     stage.push(event);
                 }
             }
@@ -303,11 +311,6 @@ impl Log {
             };
             answers.add(once, appended);
             replies.push((reply, appended));
-        }
-        // Each segment knows its place in the link: the container sends the rest again. Events that were
-        // given together by others stay together.
-        if relayed {
-            batch.allow_prefix();
         }
         let staged = stage.finish(&mut state, batch);
         Some(Flight {

@@ -1,11 +1,10 @@
 //! What one flush is for, and how long it is put off for more of it.
 
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use super::super::trees::TreeState;
-use super::{Job, OnDurable, Turn};
+use super::super::Error;
+use super::{Applied, Ahead, Job, Turn};
 
 /// The most waiters released by one flush, so that one round's work is bounded.
 const GROUP_LEN_MAX: usize = 4096;
@@ -19,14 +18,22 @@ const GATHER_NAP: Duration = Duration::from_micros(50);
 /// The batches that the next flush is for.
 #[derive(Default)]
 pub(super) struct Group {
-    pub(super) written: Vec<(Arc<TreeState>, u64, OnDurable)>,
+    pub(super) applied: Vec<Applied>,
+    pub(super) ahead: Vec<Ahead>,
+    /// Who waits for the journal to be empty.
+    pub(super) journal_waiters: Vec<Sender<Result<(), Error>>>,
     turns: Vec<Turn>,
     pub(super) stopping: bool,
 }
 
 impl Group {
     fn len(&self) -> usize {
-        self.written.len() + self.turns.len()
+        self.batches() + self.turns.len()
+    }
+
+    /// How many batches it holds.
+    pub(super) fn batches(&self) -> usize {
+        self.applied.len() + self.ahead.len()
     }
 
     fn has_room(&self) -> bool {
@@ -35,11 +42,9 @@ impl Group {
 
     pub(super) fn take(&mut self, job: Job) {
         match job {
-            Job::Written {
-                tree,
-                number,
-                on_durable,
-            } => self.written.push((tree, number, on_durable)),
+            Job::Applied(batch) => self.applied.push(batch),
+            Job::Ahead(batch) => self.ahead.push(batch),
+            Job::EmptyJournal(waiter) => self.journal_waiters.push(waiter),
             Job::Turn(turn) => self.turns.push(turn),
             Job::Stop => self.stopping = true,
         }

@@ -3,6 +3,8 @@ use super::super::layout::{SegmentHead, Text};
 use super::*;
 use crate::model::TownId;
 
+mod crashes;
+
 /// Why opening fails, once no child of another test holds the locks.
 fn refusal(dir: &Path) -> Error {
     let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);

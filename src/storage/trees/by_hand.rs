@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Inner, Tree, chunks, codec, write};
+use super::{Inner, Order, Tree, chunks, codec, write};
 use crate::storage::batch::{Batch, Write};
-use crate::storage::committer::{Committer, Job};
+use crate::storage::committer::{Applied, Committer, Job};
 use crate::storage::{Error, Record};
 
 /// What a batch did to one key.
@@ -57,7 +57,8 @@ impl ByHand {
 
     /// The tree of this name as a process finds it that has just opened the database.
     pub(crate) fn open(&self, name: &str) -> Tree {
-        Tree::new(self.db.open_tree(name).unwrap(), self.committer.clone())
+        let tree = self.db.open_tree(name).unwrap();
+        Tree::new(tree, Order::AppliedFirst, self.committer.clone())
     }
 
     pub(crate) fn remove(&self, name: &str) {
@@ -84,11 +85,11 @@ impl ByHand {
     /// Makes the oldest `count` batches durable and tells who waits for them.
     pub(crate) fn make_durable(&mut self, count: usize) {
         for _ in 0..count.min(self.pending()) {
-            let Some(Job::Written {
+            let Some(Job::Applied(Applied {
                 tree,
                 number,
                 on_durable,
-            }) = self.waiting.pop_front()
+            })) = self.waiting.pop_front()
             else {
                 return;
             };
@@ -116,7 +117,7 @@ impl ByHand {
                 };
                 chunks::stage(&tree.0.tree, former, &mut rows).unwrap();
             }
-            write(&tree.0.tree, rows, false).unwrap();
+            write(&tree.0.tree, rows).unwrap();
         }
     }
 }

@@ -72,7 +72,7 @@ fn a_newer_format_is_refused() {
     drop((meta, database));
     refused(
         data.path(),
-        &["has format 4711", "reads up to 4", "newer release"],
+        &["has format 4711", "reads up to 5", "newer release"],
     );
 }
 

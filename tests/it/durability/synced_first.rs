@@ -68,10 +68,11 @@ async fn nothing_leaves_before_it_is_on_disk() {
     let pid = server.pid();
     assert!(server.terminate().success());
     let trace = Trace::read(&finished(&file, pid).await);
-    let database = server.data.path().join("database/db");
+    let database = server.data.path().join("database");
+    let files = [database.join("db"), database.join("journal")];
     let early: Vec<String> = claims
         .iter()
-        .filter_map(|claim| trace.check(&database, claim).err())
+        .filter_map(|claim| trace.check(&files, claim).err())
         .collect();
     assert!(
         early.is_empty(),
