@@ -24,7 +24,7 @@ use super::protocol::{
 };
 use super::wire::WriteHalf;
 
-use group::{Group, Intake, Report, Said, without_repeats};
+use group::{Group, Intake, Report, Said, condensed};
 
 /// How long to wait before an overloaded log is tried again.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
@@ -161,12 +161,11 @@ pub trait LinkTarget: Clone + Send + Sync + 'static {
     fn active(&self, agent_id: AgentId);
     /// The link came up or went down.
     fn link(&self, state: LinkState) -> impl Future<Output = ()> + Send;
-    /// An agent's run has come to something; true once that is durable.
+    /// Agents' runs have come to something; true once that is durable. Several are of different agents.
     fn report(
         &self,
         place: LinkPosition,
-        agent_id: AgentId,
-        report: AgentReport,
+        reports: Vec<(AgentId, AgentReport)>,
     ) -> impl Future<Output = bool> + Send;
     /// The container says something of itself; true once that is durable.
     fn told(
@@ -263,11 +262,9 @@ impl<T: LinkTarget> Relay<'_, T> {
             self.target.link(LinkState::Up { epoch }).await;
         }
         self.store(group.said).await?;
-        for (place, report) in without_repeats(group.reports) {
+        for (place, report) in condensed(group.reports) {
             let stored = match report {
-                Report::Agent(agent_id, report) => {
-                    self.target.report(place, agent_id, report).await
-                }
+                Report::Agents(reports) => self.target.report(place, reports).await,
                 Report::Merge(report) => self.target.merged(place, report).await,
                 Report::Container(report) => self.target.told(place, report).await,
             };

@@ -79,8 +79,8 @@ pub(super) enum Command {
     Notified(BeadId, Result<(), String>),
     /// The container's link came up or went down, as the supervisor saw it.
     Link(LinkState),
-    /// A message of the container; taken over once, by its place in the stream.
-    Report(LinkPosition, AgentId, AgentReport, Reply<()>),
+    /// What the container says of agents, each of another; taken over once, by its place in the stream.
+    Report(LinkPosition, Vec<(AgentId, AgentReport)>, Reply<()>),
     /// How a merge ended; taken over once.
     Merged(LinkPosition, MergeReport, Reply<()>),
     /// What the container says of itself; taken over once.

@@ -574,8 +574,8 @@ impl LinkTarget for TownHandle {
         self.0.commands.deliver(Command::Link(state)).await;
     }
 
-    async fn report(&self, place: LinkPosition, agent_id: AgentId, report: AgentReport) -> bool {
-        self.deliver(|reply| Command::Report(place, agent_id, report, reply))
+    async fn report(&self, place: LinkPosition, reports: Vec<(AgentId, AgentReport)>) -> bool {
+        self.deliver(|reply| Command::Report(place, reports, reply))
             .await
     }
 

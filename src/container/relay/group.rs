@@ -1,7 +1,7 @@
 //! Messages that come one after another, read while the group before them becomes durable.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::io::Cursor;
 use std::pin::Pin;
@@ -59,9 +59,23 @@ pub(super) struct Said {
 }
 
 pub(super) enum Report {
-    Agent(AgentId, AgentReport),
+    /// Several are of different agents.
+    Agents(Vec<(AgentId, AgentReport)>),
     Merge(MergeReport),
     Container(ContainerReport),
+}
+
+impl Report {
+    /// The agent and its message, if all it tells is what that has used.
+    fn used(&self) -> Option<(AgentId, &str)> {
+        match self {
+            Self::Agents(reports) => match &reports[..] {
+                [(agent_id, AgentReport::Used { message_id, .. })] => Some((*agent_id, message_id)),
+                _ => None,
+            },
+            Self::Merge(_) | Self::Container(_) => None,
+        }
+    }
 }
 
 impl Group {
@@ -187,21 +201,42 @@ impl<'a, T: LinkTarget> Intake<'a, T> {
     }
 }
 
-/// Leaves out what a message of an agent had used before it used more: only the last word counts.
-pub(super) fn without_repeats(reports: Vec<(LinkPosition, Report)>) -> Vec<(LinkPosition, Report)> {
-    let mut seen = std::collections::HashSet::new();
+/// Leaves out what a message of an agent had used before it used more: only the last word counts. What
+/// several agents used one after another is told at once: with many at work it is most of the
+/// reports, and each alone is a commit.
+pub(super) fn condensed(reports: Vec<(LinkPosition, Report)>) -> Vec<(LinkPosition, Report)> {
+    let mut seen = HashSet::new();
     let mut kept: Vec<_> = reports
         .into_iter()
         .rev()
-        .filter(|(_, report)| match report {
-            Report::Agent(agent_id, AgentReport::Used { message_id, .. }) => {
-                seen.insert((*agent_id, message_id.clone()))
-            }
-            _ => true,
+        .filter(|(_, report)| match report.used() {
+            Some((agent_id, message_id)) => seen.insert((agent_id, message_id.to_owned())),
+            None => true,
         })
         .collect();
     kept.reverse();
-    kept
+    let mut condensed: Vec<(LinkPosition, Report)> = Vec::with_capacity(kept.len());
+    for (place, report) in kept {
+        match (condensed.last_mut(), report) {
+            (Some((last_place, Report::Agents(last))), Report::Agents(more))
+                if goes_with(last, &more) =>
+            {
+                *last_place = place;
+                last.extend(more);
+            }
+            (_, report) => condensed.push((place, report)),
+        }
+    }
+    condensed
+}
+
+/// Whether both only tell what was used, by different agents.
+fn goes_with(before: &[(AgentId, AgentReport)], more: &[(AgentId, AgentReport)]) -> bool {
+    let only_used = |reports: &[(AgentId, AgentReport)]| {
+        (reports.iter()).all(|(_, report)| matches!(report, AgentReport::Used { .. }))
+    };
+    let same = |(agent_id, _): &(AgentId, AgentReport)| more.iter().any(|(id, _)| id == agent_id);
+    only_used(before) && only_used(more) && !before.iter().any(same)
 }
 
 /// What a message means to the town, if it means anything.
@@ -302,7 +337,7 @@ fn report(message: &ContainerMessage<'_>) -> Result<Option<Report>, serde_json::
         },
         _ => return Ok(None),
     };
-    Ok(Some(Report::Agent(agent_id, report)))
+    Ok(Some(Report::Agents(vec![(agent_id, report)])))
 }
 
 /// What a message that is no agent's says of the container.
@@ -319,4 +354,62 @@ fn container_report(
         message_type::CONTAINER_DISK => Some(ContainerReport::Disk(serde_json::from_str(data)?)),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Usage;
+
+    #[test]
+    fn what_was_used_is_told_at_once_and_nothing_is_told_early() {
+        let epoch = Epoch::random();
+        let [one, two] = [AgentId::random(), AgentId::random()];
+        let used = |agent_id, message_id: &str, output| {
+            let usage = Usage {
+                output,
+                ..Usage::default()
+            };
+            let message_id = message_id.to_owned();
+            Report::Agents(vec![(agent_id, AgentReport::Used { message_id, usage })])
+        };
+        let recovered = |agent_id| Report::Agents(vec![(agent_id, AgentReport::Recovered)]);
+        let reports = [
+            used(one, "a", 1),
+            used(one, "a", 2),
+            used(two, "a", 3),
+            // Of an agent that has told something in this group already.
+            used(one, "b", 4),
+            recovered(two),
+            used(two, "b", 5),
+            recovered(one),
+            recovered(two),
+        ];
+        let places = (1..).map(|seq| LinkPosition { epoch, seq });
+        let told: Vec<String> = condensed(places.zip(reports).collect())
+            .into_iter()
+            .map(|(place, report)| {
+                let Report::Agents(reports) = report else {
+                    panic!("all are of agents");
+                };
+                let words = reports.iter().map(|(agent_id, report)| {
+                    let agent = if *agent_id == one { "one" } else { "two" };
+                    match report {
+                        AgentReport::Used { usage, .. } => format!("{agent} {}", usage.output),
+                        _ => format!("{agent} recovered"),
+                    }
+                });
+                format!("{}: {}", place.seq, words.collect::<Vec<_>>().join(", "))
+            })
+            .collect();
+        let expected = [
+            "3: one 2, two 3",
+            "4: one 4",
+            "5: two recovered",
+            "6: two 5",
+            "7: one recovered",
+            "8: two recovered",
+        ];
+        assert_eq!(told, expected);
+    }
 }

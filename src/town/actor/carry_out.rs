@@ -183,8 +183,11 @@ impl Actor {
                     escalations::notified(draft, bead_id, outcome)
                 })
             }
-            Command::Report(place, agent_id, report, reply) => self.apply(reply, |draft| {
-                link::take_over(draft, place, |draft| link::report(draft, agent_id, report))
+            Command::Report(place, reports, reply) => self.apply(reply, |draft| {
+                link::take_over(draft, place, |draft| {
+                    let mut reports = reports.into_iter();
+                    reports.try_for_each(|(agent_id, report)| link::report(draft, agent_id, report))
+                })
             }),
             Command::Merged(place, merge, reply) => self.apply(reply, |draft| {
                 link::take_over(draft, place, |draft| link::merged(draft, merge))

@@ -147,7 +147,7 @@ impl Simulation<'_> {
                 let what = name(&report);
                 self.note(format!("message {seq} of {}", agent_id.short()));
                 self.ask(what, |reply| {
-                    Command::Report(place, agent_id, report, reply)
+                    Command::Report(place, vec![(agent_id, report)], reply)
                 })
             }
             Message::Container(report) => {
