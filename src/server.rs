@@ -22,7 +22,7 @@ use crate::lifecycle::Lifecycle;
 use crate::model::Agent;
 use crate::notify::Notifier;
 use crate::storage::{self, Database, OpenOptions, TreeName};
-use crate::stream::Joiner;
+use crate::stream::Fanout;
 use crate::town::{self, AgentTokens, Towns, TownsOptions};
 
 /// Towns have at least this long to finish what they are at, even if connections used up the grace
@@ -136,7 +136,7 @@ impl Server {
             clock,
             lifecycle: connections.clone(),
             body_max: settings.http.body_max,
-            joiner: Joiner::start(settings.stream.join_interval, &connections),
+            fanout: Fanout::start(settings.stream.join_interval, &connections),
             is_https: is_https(&settings),
         });
         connections.spawn(

@@ -13,7 +13,7 @@ use crate::config::Issue;
 use crate::lifecycle::Lifecycle;
 use crate::model::{AgentId, BeadId, RigId, Timestamp, TownId, UserId};
 use crate::storage::{Database, Once};
-use crate::stream::Joiner;
+use crate::stream::Fanout;
 use crate::town::{TownHandle, Towns};
 
 use super::auth::{Authority, Principal};
@@ -39,8 +39,8 @@ pub struct State {
     pub lifecycle: Lifecycle,
     /// Bytes of a request's body.
     pub body_max: usize,
-    /// Lets the events of a WebSocket wait for others, if they may.
-    pub joiner: Option<Joiner>,
+    /// Carries events to WebSockets.
+    pub fanout: Fanout,
     /// Whether people reach the server by https, so that its cookie is never sent otherwise.
     pub is_https: bool,
 }

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use crate::telemetry::{self, metrics};
 
 use super::Error;
-use super::space::Space;
 use super::batch::Batch;
+use super::space::Space;
 use super::trees::{self, Tree, TreeState};
 
 use group::{Gathering, Group};
@@ -308,11 +308,7 @@ trait Medium {
     fn empty_journal(&mut self) -> Result<(), Error>;
 }
 
-fn run(
-    medium: &mut impl Medium,
-    waiting: &Receiver<Job>,
-    standing: &Arc<watch::Sender<Standing>>,
-) {
+fn run(medium: &mut impl Medium, waiting: &Receiver<Job>, standing: &Arc<watch::Sender<Standing>>) {
     let _watch = PoisonOnPanic {
         standing: standing.clone(),
         during: "a commit",
@@ -337,11 +333,7 @@ fn run(
 }
 
 /// Makes the batches durable that the engine does not have yet, and gives them to it.
-fn write_ahead(
-    medium: &mut impl Medium,
-    group: &mut Group,
-    standing: &watch::Sender<Standing>,
-) {
+fn write_ahead(medium: &mut impl Medium, group: &mut Group, standing: &watch::Sender<Standing>) {
     while !group.ahead.is_empty() {
         let written = attempt(standing, || medium.write_ahead(&group.ahead));
         let (count, failure) = match written {
@@ -358,11 +350,7 @@ fn write_ahead(
 }
 
 /// Makes durable what the engine has, if anybody waits for that.
-fn sync_engine(
-    medium: &mut impl Medium,
-    group: &mut Group,
-    standing: &watch::Sender<Standing>,
-) {
+fn sync_engine(medium: &mut impl Medium, group: &mut Group, standing: &watch::Sender<Standing>) {
     let outcome = if group.stopping || !group.journal_waiters.is_empty() {
         attempt(standing, || medium.empty_journal())
     } else if !group.applied.is_empty() {

@@ -16,12 +16,12 @@ use crate::lifecycle::Lifecycle;
 use crate::storage;
 use crate::telemetry::metrics;
 
-use super::joining::Joiner;
+use super::fanout::{Fanout, Lane};
 use super::message::{Message, MessageError};
 use super::patient::PatientReader;
 use super::protocol::{self, Invalid, Request};
-use super::signal::{Signal, Waker};
-use super::subscription::{Frames, Reach, Served, Subscription};
+use super::signal::{Seat, Serve, Waker};
+use super::subscription::{Frames, InMemory, Reach, Served, Subscription};
 use super::writer::{self, Outbox};
 
 /// Longest message of a client: a subscription is some 200 bytes.
@@ -43,8 +43,6 @@ const LONG_WAIT: Duration = Duration::from_millis(100);
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// And has this long to answer.
 const PONG_TIMEOUT: Duration = Duration::from_secs(10);
-/// Times in a row that events go ahead of everything else that a connection waits for.
-const AHEAD_MAX: u32 = 16;
 /// Invalid messages in [`INVALID_WINDOW`] after which the socket is closed.
 const INVALID_MAX: u32 = 20;
 const INVALID_WINDOW: Duration = Duration::from_secs(60);
@@ -74,8 +72,8 @@ pub struct Options {
     pub town_id: String,
     /// A subscription from the beginning that the client need not ask for.
     pub subscribed: Option<Subject>,
-    /// Lets events wait for others to share their write, if they may.
-    pub joiner: Option<Joiner>,
+    /// Carries events to it while it rests.
+    pub fanout: Fanout,
     /// How events are written.
     pub frames: Frames,
     /// Resolves when the client may not watch any more.
@@ -110,24 +108,19 @@ type Reading<R> =
 
 /// Serves one socket, whose handshake is done, until it ends. `reader` begins with what came
 /// behind the handshake.
-pub async fn serve<R, W, F>(
-    reader: R,
-    writer: W,
-    feeds: F,
-    mut options: Options,
-    lifecycle: Lifecycle,
-) where
+pub async fn serve<R, W, F>(reader: R, writer: W, feeds: F, options: Options, lifecycle: Lifecycle)
+where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send,
-    F: Feeds,
+    W: AsyncWrite + Unpin + Send + 'static,
+    F: Feeds + 'static,
 {
     let _open = metrics::SOCKETS.hold();
-    let mut connection = Connection {
+    let connection = Connection {
         frames: options.frames,
         writer,
         feeds,
-        signal: Arc::default(),
-        joiner: options.joiner.take(),
+        seat: Arc::default(),
+        lane: options.fanout.lane(),
         out: Outbox::default(),
         subscriptions: HashMap::new(),
         tokens: HashMap::new(),
@@ -138,8 +131,9 @@ pub async fn serve<R, W, F>(
         large: None,
     };
     let reading = read(PatientReader::new(reader, Role::Server, MESSAGE_LEN_MAX));
-    let end = connection.run(reading, options, lifecycle).await;
-    connection.close(end).await;
+    if let (Some(mut connection), end) = connection.run(reading, options, lifecycle).await {
+        connection.close(end).await;
+    }
 }
 
 fn read<R: AsyncRead + Unpin + Send + 'static>(reader: PatientReader<R>) -> Reading<R> {
@@ -150,8 +144,9 @@ struct Connection<W, F> {
     frames: Frames,
     writer: W,
     feeds: F,
-    signal: Arc<Signal>,
-    joiner: Option<Joiner>,
+    /// Where it rests.
+    seat: Arc<Seat<Self>>,
+    lane: Arc<Lane>,
     out: Outbox,
     subscriptions: HashMap<u64, Subscription>,
     tokens: HashMap<Subject, u64>,
@@ -166,53 +161,75 @@ struct Connection<W, F> {
     large: Option<LargeRead>,
 }
 
-impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
+/// What a connection's task is woken for.
+enum Next {
+    Send,
+    Receive(Result<Message, MessageError>),
+    /// The client has been silent for long.
+    Ask,
+    End(End),
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static, F: Feeds + 'static> Connection<W, F> {
+    /// Serves the socket until it ends; why it did, and the connection unless that is in no state to
+    /// be closed.
     async fn run<R: AsyncRead + Unpin + Send + 'static>(
-        &mut self,
+        mut self,
         mut reading: Reading<R>,
         mut options: Options,
         lifecycle: Lifecycle,
-    ) -> End {
+    ) -> (Option<Self>, End) {
         self.out.push_text(&protocol::hello(&options.town_id));
         if let Some(subject) = options.subscribed
             && let Err(end) = self.subscribe(subject, Some(0), None).await
         {
-            return end;
+            return (Some(self), end);
         }
+        let seat = self.seat.clone();
         let mut stopping = pin!(lifecycle.stopping());
         // When the client is asked whether it is there. The timer is set anew only when it rings,
         // because messages come more often than that.
         let mut deadline = Instant::now() + PING_INTERVAL;
         let mut ring = pin!(tokio::time::sleep_until(deadline));
         let mut asked = false;
-        let mut ahead = 0;
         loop {
             if let Err(end) = self.send().await {
-                return end;
+                return (Some(self), end);
             }
-            tokio::select! {
+            let has_more = !self.ready.is_empty();
+            let resting = seat.rest(self, !has_more);
+            let next = tokio::select! {
                 biased;
-                // Mostly it is this, and to ask all the others costs as much as to send an event.
-                () = self.signal.woken(), if ahead < AHEAD_MAX && self.ready.is_empty() => ahead += 1,
-                () = &mut stopping => return End::Close(CLOSE_RESTARTING, "restarting"),
-                leave = &mut options.leave => return match leave {
+                () = &mut stopping => Next::End(End::Close(CLOSE_RESTARTING, "restarting")),
+                leave = &mut options.leave => Next::End(match leave {
                     Leave::NotAllowed => End::Close(CLOSE_NOT_ALLOWED, "no longer allowed"),
                     Leave::LogInAgain => End::Close(CLOSE_LOG_IN, "log in again"),
-                },
+                }),
                 (reader, message) = &mut reading => {
                     reading = read(reader);
+                    Next::Receive(message)
+                }
+                () = std::future::ready(()), if has_more => Next::Send,
+                () = seat.woken() => Next::Send,
+                () = &mut ring => Next::Ask,
+            };
+            let Some(risen) = resting.rise() else {
+                return (None, End::Gone);
+            };
+            self = risen;
+            match next {
+                Next::Send => {}
+                Next::Receive(message) => {
                     deadline = Instant::now() + PING_INTERVAL;
                     asked = false;
                     if let Err(end) = self.receive(message).await {
-                        return end;
+                        return (Some(self), end);
                     }
                 }
-                () = self.signal.woken(), if self.ready.is_empty() => ahead = 0,
-                () = std::future::ready(()), if !self.ready.is_empty() => {}
-                () = &mut ring => {
+                Next::Ask => {
                     if Instant::now() >= deadline {
                         if asked {
-                            return End::Gone;
+                            return (Some(self), End::Gone);
                         }
                         asked = true;
                         deadline = Instant::now() + PONG_TIMEOUT;
@@ -220,13 +237,14 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
                     }
                     ring.as_mut().reset(deadline);
                 }
+                Next::End(end) => return (Some(self), end),
             }
         }
     }
 
     /// Gathers what is ready, up to a bound, and writes it.
     async fn send(&mut self) -> Result<(), End> {
-        self.signal.take(&mut self.ready);
+        self.seat.take(&mut self.ready);
         let town_ended = self.gather().await?;
         let bytes = self.out.byte_len();
         let waited = self.write().await.map_err(|error| match error.kind() {
@@ -284,9 +302,14 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
         Ok(town_ended)
     }
 
+    /// Whether the socket has proven that it reads.
+    const fn is_fast(&self) -> bool {
+        self.flowing >= FAST_AFTER_BYTES
+    }
+
     /// How much is gathered: little, until the socket has proven that it reads.
     fn reach(&mut self) -> Reach {
-        if self.flowing < FAST_AFTER_BYTES {
+        if !self.is_fast() {
             self.large = None;
             return Reach {
                 memory_bytes: GATHER_BYTES,
@@ -387,7 +410,7 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             Ok(Some(log)) => {
                 let token = self.next_token;
                 self.next_token += 1;
-                let waker = Waker::new(self.signal.clone(), self.joiner.clone());
+                let waker = Waker::new(self.seat.clone(), self.lane.clone());
                 let subscription =
                     Subscription::begin(log, waker, token, after, epoch, &mut self.out);
                 self.subscriptions.insert(token, subscription);
@@ -439,6 +462,47 @@ impl<W: AsyncWrite + Unpin, F: Feeds> Connection<W, F> {
             }
         }
         let _ = tokio::time::timeout(Duration::from_secs(1), self.writer.shutdown()).await;
+    }
+}
+
+impl<W, F> Serve for Connection<W, F>
+where
+    W: AsyncWrite + Unpin + Send + 'static,
+    F: Feeds + 'static,
+{
+    fn ready(&mut self) -> &mut VecDeque<u64> {
+        &mut self.ready
+    }
+
+    fn serve_now(&mut self) -> bool {
+        let bytes_max = if self.is_fast() {
+            GATHER_BYTES_FAST
+        } else {
+            GATHER_BYTES
+        };
+        while self.out.byte_len() < bytes_max
+            && let Some(token) = self.ready.pop_front()
+        {
+            let Some(subscription) = self.subscriptions.get_mut(&token) else {
+                continue;
+            };
+            match subscription.serve_from_memory(&mut self.out, bytes_max, self.frames) {
+                InMemory::CaughtUp => {}
+                InMemory::More => self.ready.push_back(token),
+                InMemory::OnDisk | InMemory::Ended => {
+                    self.ready.push_front(token);
+                    break;
+                }
+            }
+        }
+        match self.out.write_now(&mut self.writer) {
+            Ok(written) => {
+                self.flowing = self.flowing.saturating_add(written);
+                self.ready.is_empty() && self.out.byte_len() == 0
+            }
+            // The connection's task comes upon it as well.
+            Err(_) => false,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Streams: WebSocket connections that follow event logs.
 //!
-//! A subscriber is only a cursor, the next id it wants. Its connection's task wakes, takes the
-//! shared segments behind its cursors and writes many frames with one system call; a subscriber
-//! behind the tail reads the log instead. So there is no queue per subscriber, memory per
+//! A subscriber is only a cursor, the next id it wants. Who carries events to it takes the shared
+//! segments behind the cursor and writes many frames with one system call: the [fan-out](Fanout) for
+//! connections that have caught up, a connection's own task for all others, which reads the log from
+//! disk where it must. So there is no queue per subscriber, memory per
 //! subscriber is constant, and a slow reader costs nobody anything and loses nothing.
 //!
 //! Invariants:
@@ -17,7 +18,7 @@
 //! event means.
 
 mod connection;
-mod joining;
+mod fanout;
 mod message;
 mod patient;
 mod protocol;
@@ -26,7 +27,7 @@ mod subscription;
 mod writer;
 
 pub use connection::{Feeds, Leave, Options, serve};
-pub use joining::Joiner;
+pub use fanout::Fanout;
 pub use message::{Message, MessageError, MessageReader};
 pub use subscription::Frames;
 pub use writer::{STALL_TIMEOUT, client_text_frame, close_frame};

@@ -26,6 +26,19 @@ pub(super) enum Served {
     Ended,
 }
 
+/// What is left to do after a subscription was served from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InMemory {
+    /// Nothing until the log wakes it.
+    CaughtUp,
+    /// There is more in memory.
+    More,
+    /// What comes next must be read from disk.
+    OnDisk,
+    /// The log was deleted, and the client was not told.
+    Ended,
+}
+
 /// How events are written to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frames {
@@ -118,41 +131,62 @@ impl Subscription {
         frames: Frames,
     ) -> Result<Served, storage::Error> {
         let ahead = self.ahead.take();
-        self.waker.rest();
-        let look = self.log.look(self.next, reach.memory_bytes, |bytes| {
-            frames.put(bytes, out)
-        });
-        if look.ended {
-            out.push_text(&protocol::ended(self.subject()));
-            return Ok(Served::Ended);
+        match self.serve_from_memory(out, reach.memory_bytes, frames) {
+            InMemory::CaughtUp => Ok(Served::CaughtUp),
+            InMemory::More => Ok(Served::More),
+            InMemory::Ended => {
+                out.push_text(&protocol::ended(self.subject()));
+                Ok(Served::Ended)
+            }
+            InMemory::OnDisk => {
+                let slices = match ahead.filter(|ahead| ahead.from == self.next) {
+                    Some(ahead) => ahead.slices,
+                    None => self.log.read_from_disk(self.next, reach.disk_bytes).await?,
+                };
+                for slice in slices {
+                    if slice.first_id() > self.next {
+                        self.overtaken(out);
+                    }
+                    self.go_on_at(slice.last_id() + 1);
+                    frames.put(slice.bytes(), out);
+                }
+                Ok(Served::MoreOfDisk)
+            }
         }
-        metrics::EVENTS_DELIVERED.add(look.next.saturating_sub(self.next));
-        self.next = look.next;
+    }
+
+    /// Puts frames into `out` that are in memory, about `bytes_max` of them.
+    pub(super) fn serve_from_memory(
+        &mut self,
+        out: &mut Outbox,
+        bytes_max: usize,
+        frames: Frames,
+    ) -> InMemory {
+        self.waker.rest();
+        let look = self
+            .log
+            .look(self.next, bytes_max, |bytes| frames.put(bytes, out));
+        if look.ended {
+            return InMemory::Ended;
+        }
+        self.go_on_at(look.next);
         self.from_disk = !look.in_memory;
         if self.from_disk {
-            let slices = match ahead.filter(|ahead| ahead.from == self.next) {
-                Some(ahead) => ahead.slices,
-                None => self.log.read_from_disk(self.next, reach.disk_bytes).await?,
-            };
-            for slice in slices {
-                if slice.first_id() > self.next {
-                    self.overtaken(out);
-                }
-                let next = slice.last_id() + 1;
-                metrics::EVENTS_DELIVERED.add(next.saturating_sub(self.next));
-                self.next = next;
-                frames.put(slice.bytes(), out);
-            }
-            return Ok(Served::MoreOfDisk);
+            return InMemory::OnDisk;
         }
         if self.next <= look.last_id {
-            return Ok(Served::More);
+            return InMemory::More;
         }
         if !self.live {
             self.live = true;
             out.push_text(&protocol::live(self.subject(), look.last_id));
         }
-        Ok(Served::CaughtUp)
+        InMemory::CaughtUp
+    }
+
+    fn go_on_at(&mut self, next: u64) {
+        metrics::EVENTS_DELIVERED.add(next.saturating_sub(self.next));
+        self.next = next;
     }
 
     /// Whether it was last read from disk for the client, so probably is next.
@@ -219,8 +253,24 @@ fn start(position: Position, after: Option<u64>, epoch: Option<Epoch>) -> (u64, 
 mod tests {
     use super::*;
     use crate::agent_log::{EventView, Logs, NewEvent};
+    use crate::lifecycle::Lifecycle;
     use crate::model::{AgentId, Timestamp};
     use crate::storage::Database;
+    use crate::stream::Fanout;
+    use crate::stream::signal::{Seat, Serve};
+
+    /// Rests in no seat.
+    struct Nobody;
+
+    impl Serve for Nobody {
+        fn ready(&mut self) -> &mut std::collections::VecDeque<u64> {
+            unreachable!("nobody rests")
+        }
+
+        fn serve_now(&mut self) -> bool {
+            unreachable!("nobody rests")
+        }
+    }
 
     #[test]
     fn a_cursor_begins_where_the_client_was_or_at_the_floor() {
@@ -274,7 +324,9 @@ mod tests {
             log.append(vec![event.clone(); 50]).await.unwrap();
         }
         let mut out = Outbox::default();
-        let waker = Waker::new(Arc::default(), None);
+        let fanout = Fanout::start(std::time::Duration::ZERO, &Lifecycle::new());
+        let seat: Arc<Seat<Nobody>> = Arc::default();
+        let waker = Waker::new(seat, fanout.lane());
         let mut subscription = Subscription::begin(log.clone(), waker, 1, Some(0), None, &mut out);
         let (mut aheads, mut turns) = (0, 0);
         loop {

@@ -87,6 +87,24 @@ impl Outbox {
         Ok(waited)
     }
 
+    /// Writes what the socket takes at once; how much that was. Whoever waits for the socket is not
+    /// told any more when it takes something again.
+    ///
+    /// # Errors
+    /// The socket's own.
+    pub(super) fn write_now(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+        let before = self.bytes;
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while !self.slices.is_empty() {
+            match self.poll_write(io, &mut context) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => self.advance(written?),
+                Poll::Pending => break,
+            }
+        }
+        Ok(before - self.bytes)
+    }
+
     /// Writes what the socket takes at once; `None` if it takes nothing.
     async fn try_write(&self, io: &mut (impl AsyncWrite + Unpin)) -> Option<io::Result<usize>> {
         poll_fn(|context| match self.poll_write(io, context) {

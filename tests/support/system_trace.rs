@@ -112,7 +112,11 @@ impl Trace {
             .calls
             .iter()
             .filter(|call| call.name == "pwrite64")
-            .filter(|call| files.iter().any(|file| call.target == file.to_string_lossy()))
+            .filter(|call| {
+                files
+                    .iter()
+                    .any(|file| call.target == file.to_string_lossy())
+            })
             .find(|call| call.arguments.contains(&claim.written))
             .ok_or(format!("{claim:?} was never written to {files:?}"))?;
         let (written, count) = write
@@ -227,9 +231,15 @@ mod tests {
     /// What is in the journal and synced there reaches the engine when it likes.
     #[test]
     fn the_first_write_counts() {
-        let (write, sync) = (WRITE.replace("db", "journal"), SYNC.replace("db", "journal"));
+        let (write, sync) = (
+            WRITE.replace("db", "journal"),
+            SYNC.replace("db", "journal"),
+        );
         check(&[&write, &sync, WRITE, REPLY, FRAME], Ok(()));
-        check(&[&write, WRITE, SYNC, REPLY, FRAME], Err("was never synced"));
+        check(
+            &[&write, WRITE, SYNC, REPLY, FRAME],
+            Err("was never synced"),
+        );
     }
 
     #[test]

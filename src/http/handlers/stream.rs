@@ -54,7 +54,7 @@ fn open(mut context: Context, subscribed: Option<Subject>, frames: Frames) -> Re
         subscribed,
         frames,
         leave: Box::pin(leave),
-        joiner: context.state()?.joiner.clone(),
+        fanout: context.state()?.fanout.clone(),
     };
     lifecycle.spawn("websocket", async move {
         let parts = match upgraded.await {

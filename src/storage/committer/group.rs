@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use super::super::Error;
-use super::{Applied, Ahead, Job, Turn};
+use super::{Ahead, Applied, Job, Turn};
 
 /// The most waiters released by one flush, so that one round's work is bounded.
 const GROUP_LEN_MAX: usize = 4096;

@@ -233,7 +233,9 @@ fn take_batch(rest: &mut &[u8]) -> Option<Found> {
     let name = rest.split_off(..usize::from(*name_len))?;
     let tree = std::str::from_utf8(name).ok()?.to_owned();
     let count = take_number(rest)?;
-    let writes = (0..count).map(|_| take_write(rest)).collect::<Option<_>>()?;
+    let writes = (0..count)
+        .map(|_| take_write(rest))
+        .collect::<Option<_>>()?;
     Some(Found { tree, writes })
 }
 

@@ -34,7 +34,7 @@ impl Client {
         let options = Options {
             town_id: "t".to_owned(),
             subscribed: None,
-            joiner: Joiner::start(join_interval, lifecycle),
+            fanout: Fanout::start(join_interval, lifecycle),
             frames: Frames::Shared,
             leave: Box::pin(std::future::pending()),
         };
@@ -183,7 +183,7 @@ async fn a_message_that_is_too_long_closes() {
     let options = Options {
         town_id: "t".to_owned(),
         subscribed: None,
-        joiner: None,
+        fanout: Fanout::start(Duration::ZERO, &lifecycle),
         frames: Frames::Shared,
         leave: Box::pin(std::future::pending()),
     };

@@ -192,7 +192,10 @@ fn a_journal_that_is_full_begins_anew_and_nothing_is_lost() {
     let journal = std::fs::metadata(dir.path().join("database/journal")).unwrap();
     assert!(journal.len() < 40 << 20, "{}", journal.len());
     let (_left, again) = killed_now(dir.path());
-    let name = again.trees().into_iter().find(|name| *name != TreeName::Meta);
+    let name = again
+        .trees()
+        .into_iter()
+        .find(|name| *name != TreeName::Meta);
     let found = rows(&again.tree(name.unwrap()).unwrap());
     assert_eq!(found.len() as u64, count);
     assert!(found.values().all(|(_, length)| *length == 3 << 20));
@@ -212,7 +215,10 @@ fn an_orderly_end_leaves_nothing_in_the_journal() {
     // So that a copy without it, or an export by sled's own means, is whole.
     std::fs::remove_file(dir.path().join("database/journal")).unwrap();
     let again = Database::open_in_test(dir.path());
-    let name = again.trees().into_iter().find(|name| *name != TreeName::Meta);
+    let name = again
+        .trees()
+        .into_iter()
+        .find(|name| *name != TreeName::Meta);
     assert_eq!(rows(&again.tree(name.unwrap()).unwrap()).len(), 1);
 }
 
