@@ -27,6 +27,11 @@ const UNUSUAL_END: u8 = 255;
 /// Work on the blocking pool that is still running when a command has ended has nothing to save.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 
+/// Threads for work that blocks; more of it waits. A thread that has just done its work is not idle yet
+/// when the next comes, so on a busy machine there are soon as many as there may be, and each keeps
+/// memory of its own: a thousand readers behind made 160 of them, and 40 MB.
+const BLOCKING_THREADS_MAX: usize = 8;
+
 /// Does what the arguments ask and returns the exit code.
 ///
 /// # Errors
@@ -101,6 +106,7 @@ pub(super) fn until_ended<T>(
 ) -> Result<T, Error> {
     let runtime = builder
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .map_err(|source| Error::Runtime { source })?;
     let outcome = runtime.block_on(Box::pin(work));
