@@ -3,7 +3,8 @@
 //! Owner of every name, key and byte on disk. A [`Database`] holds named trees
 //! ([`TreeName`]); a [`Tree`] is read directly and written by [`Batch`]es. One committer thread
 //! makes batches durable for the whole database: it gathers what waits, flushes once and only then
-//! releases every waiter (group commit).
+//! releases every waiter (group commit). What event logs write is made durable in a journal first and
+//! reaches sled after that.
 //!
 //! Invariants:
 //! - A batch is atomic: after a crash all of it is there or nothing.
